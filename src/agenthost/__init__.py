@@ -1,0 +1,1 @@
+"""Host the Claude Agent SDK in any sandbox."""

@@ -1,0 +1,166 @@
+"""Every error that agenthost raises.
+
+The errors of the Claude Agent SDK (``ProcessError``, ``CLIJSONDecodeError`` ...) pass through as the
+SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``PermissionError``,
+``IsADirectoryError`` ...), a program that cannot be started raises the ``OSError`` that the kernel gave.
+
+    AgentHostError
+    +-- ConfigError (ValueError)            what was asked for makes no sense; nothing was made
+    |   +-- UnknownProviderError
+    |   +-- MissingExtraError (ImportError)
+    |   +-- MissingCredentialError
+    +-- UnsupportedError                    this provider, or this version, cannot do that; nothing was made
+    +-- ProviderError                       the provider refused or failed
+    |   +-- IsolationUnavailableError       no working isolation on this machine
+    +-- SandboxError
+    |   +-- SandboxNotFoundError (LookupError)
+    |   +-- SandboxGoneError                it existed and has ended, or another machine answers for it
+    |   +-- SandboxPausedError
+    |   +-- SandboxStartError               it did not come up in time; what was made has been ended
+    +-- ExecError
+    |   +-- ExecTimeoutError (TimeoutError) carries the partial output
+    +-- LinkError
+    |   +-- LinkLostError                   the sandbox could not be reached in time; it may still run
+    |   +-- GuestLostError                  the program inside the sandbox has ended
+    |   +-- OutcomeUnknownError             a call was sent, its answer is lost; it was not run again
+    |   +-- ReplayGapError                  what was asked for is no longer kept
+    |   +-- SupersededError                 another driver has taken the agent
+    |   +-- AccessDeniedError               a token was refused
+    |   +-- WireVersionError                the guest speaks another wire version
+    +-- AgentError
+        +-- BootstrapError                  the agent could not be started; says what is missing
+        +-- IncompleteTurnError             a turn ended without a ResultMessage
+        +-- AgentEndedError                 the agent has ended already
+"""
+
+from __future__ import annotations
+
+
+class AgentHostError(Exception):
+    """Base of every error of agenthost."""
+
+
+class ConfigError(AgentHostError, ValueError):
+    """What was asked for makes no sense. Nothing was made."""
+
+
+class UnknownProviderError(ConfigError):
+    """No provider has this name."""
+
+
+class MissingExtraError(ConfigError, ImportError):
+    """The provider needs a package that is not installed. The message holds the command."""
+
+
+class MissingCredentialError(ConfigError):
+    """A credential is missing. The message names the argument and the environment variable."""
+
+
+class UnsupportedError(AgentHostError):
+    """This provider, engine or version cannot do what was asked. Nothing was made."""
+
+
+class ProviderError(AgentHostError):
+    """The provider refused or failed."""
+
+
+class IsolationUnavailableError(ProviderError):
+    """This machine cannot isolate a sandbox. The message says why and how to mend it."""
+
+
+class SandboxError(AgentHostError):
+    """Something about one sandbox."""
+
+
+class SandboxNotFoundError(SandboxError, LookupError):
+    """No sandbox has this id."""
+
+
+class SandboxGoneError(SandboxError):
+    """The sandbox has ended, or another machine answers in its place."""
+
+
+class SandboxPausedError(SandboxError):
+    """The sandbox was paused through agenthost; resume it first."""
+
+
+class SandboxStartError(SandboxError):
+    """The sandbox did not come up. What was made of it has been ended."""
+
+
+class ExecError(AgentHostError):
+    """Something about one program run in a sandbox."""
+
+
+class ExecTimeoutError(ExecError, TimeoutError):
+    """A program ran longer than its timeout. Its whole process group was killed.
+
+    Attributes:
+        stdout: What it had printed, in bytes.
+        stderr: What it had printed to stderr, in bytes.
+        timeout: The timeout, in seconds.
+    """
+
+    def __init__(self, message: str, *, stdout: bytes, stderr: bytes, timeout: float) -> None:
+        super().__init__(message)
+        self.stdout = stdout
+        self.stderr = stderr
+        self.timeout = timeout
+
+
+class LinkError(AgentHostError):
+    """Something about the connection between host and sandbox."""
+
+
+class LinkLostError(LinkError):
+    """The sandbox could not be reached within the budget. It may still be running."""
+
+
+class GuestLostError(LinkError):
+    """The program inside the sandbox has ended, and with it every process it kept."""
+
+
+class OutcomeUnknownError(LinkError):
+    """A call reached the sandbox, its answer is lost. It may have been done; it was not done twice."""
+
+
+class ReplayGapError(LinkError):
+    """The stream no longer holds what was asked for.
+
+    Attributes:
+        wanted: The offset asked for, in bytes.
+        oldest: The oldest offset still kept, in bytes.
+    """
+
+    def __init__(self, message: str, *, wanted: int, oldest: int) -> None:
+        super().__init__(message)
+        self.wanted = wanted
+        self.oldest = oldest
+
+
+class SupersededError(LinkError):
+    """Another driver has taken over the agent. This one will not retry."""
+
+
+class AccessDeniedError(LinkError):
+    """The guest refused a token."""
+
+
+class WireVersionError(LinkError):
+    """The guest speaks another version of the wire. Bake a new image with ``agenthost bake``."""
+
+
+class AgentError(AgentHostError):
+    """Something about one agent."""
+
+
+class BootstrapError(AgentError):
+    """The agent could not be started in the sandbox. The message says what is missing."""
+
+
+class IncompleteTurnError(AgentError):
+    """A turn ended without a ResultMessage."""
+
+
+class AgentEndedError(AgentError):
+    """The agent has ended already."""

@@ -1,0 +1,288 @@
+"""What both ends of a link do: streams out, streams in, and what is due to be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from agenthost.wire.events import Ended, Event, Gap, Received, Stopped
+from agenthost.wire.frames import Decoder, Header, ProtocolError, encode, encode_data
+from agenthost.wire.settings import WireSettings
+from agenthost.wire.streams import RecvStream, SendStream
+
+
+class _Reading:
+    """How far this link has sent one of our streams."""
+
+    __slots__ = ("end_sent", "limit", "sent", "stream")
+
+    def __init__(self, stream: SendStream, sent: int, limit: int) -> None:
+        self.stream = stream
+        self.sent = sent
+        self.limit = limit
+        self.end_sent = False
+
+
+class Peer:
+    """One end of one link. Not for direct use: HostLink and GuestLink are the two ends.
+
+    The owner feeds ``receive`` with what its carrier brought and sends what ``take`` returns. ``wake`` is
+    called whenever ``take`` may have something. Events wait in ``events``.
+    """
+
+    def __init__(self, settings: WireSettings) -> None:
+        self.settings = settings
+        self.events: deque[Event] = deque()
+        self.wake: Callable[[], None] = lambda: None
+        self.connected = False  # a carrier is there
+        self.flowing = False  # and the handshake is done: streams may move
+        self.binary = False
+        self._decoder = Decoder(max_line=settings.max_line, max_payload=settings.binary_payload)
+        self._control: deque[Header] = deque()
+        self._reading: dict[str, _Reading] = {}
+        self._due: dict[str, None] = {}  # our streams that may have something to send, in turn
+        self._receiving: dict[str, RecvStream] = {}
+        self._untold: dict[str, None] = {}  # their streams whose acknowledgement or credit is not told yet
+        self.last_sent = 0.0
+        self.last_heard = 0.0
+
+    # ---- the carrier
+
+    def attach(self, *, binary: bool, now: float) -> None:
+        """A new carrier is there. Whatever the old one still held is void."""
+        self.connected, self.flowing, self.binary = True, False, binary
+        self._decoder = Decoder(max_line=self.settings.max_line, max_payload=self.settings.binary_payload)
+        self._control.clear()
+        self._due.clear()
+        self._untold.clear()
+        self.last_sent = self.last_heard = now
+
+    def detach(self) -> None:
+        """The carrier is gone. Streams and calls stay."""
+        self.connected = self.flowing = False
+        self._control.clear()
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the carrier.
+
+        Raises:
+            ProtocolError: The other end broke the rules; close the carrier.
+        """
+        for header, payload in self._decoder.feed(data):
+            self.deliver(header, payload, now)
+
+    def deliver(self, header: Header, payload: bytes, now: float) -> None:
+        """Take one frame. Raises as ``receive`` does."""
+        self.last_heard = now
+        try:
+            self._frame(header, payload)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            raise ProtocolError(f"a frame {header.get('t')!r} is malformed") from exc
+
+    def take(self, budget: int, now: float) -> bytes:
+        """Return frames to send, about ``budget`` bytes, ``b""`` when there is nothing."""
+        if not self.connected:
+            return b""
+        out: list[bytes] = []
+        size = 0
+        while self._control:
+            out.append(encode(self._stamped(self._control.popleft())))
+        if self.flowing:
+            if self._untold:
+                out.extend(encode(self._stamped(header)) for header in self._tell_untold())
+            while self._due and size < budget:
+                sid = next(iter(self._due))
+                del self._due[sid]
+                for frame in self._next_frames(sid):
+                    out.append(frame)
+                    size += len(frame)
+        if out:
+            self.last_sent = now
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    @property
+    def has_output(self) -> bool:
+        """True when ``take`` may return something."""
+        return self.connected and bool(self._control or (self.flowing and (self._due or self._untold)))
+
+    def tick(self, now: float) -> bool:
+        """Do what time demands; False when the carrier has been silent for too long and must be closed."""
+        if not self.connected:
+            return True
+        if now - self.last_heard >= self.settings.silence:
+            return False
+        if now - self.last_sent >= self.settings.ping_every:
+            self._post({"t": "ping"})
+        return True
+
+    def next_tick(self) -> float | None:
+        """Return when ``tick`` has something to do; None without a carrier."""
+        if not self.connected:
+            return None
+        return min(self.last_heard + self.settings.silence, self.last_sent + self.settings.ping_every)
+
+    # ---- streams out
+
+    def _read(self, stream: SendStream, *, sent: int, limit: int) -> None:
+        """Send ``stream`` over this link from offset ``sent`` on."""
+        self._reading[stream.sid] = _Reading(stream, sent, limit)
+        stream.readers.add(self._mark)
+        self._mark(stream.sid)
+
+    def _unread(self, sid: str) -> SendStream | None:
+        reading = self._reading.pop(sid, None)
+        self._due.pop(sid, None)
+        if reading is None:
+            return None
+        reading.stream.readers.discard(self._mark)
+        return reading.stream
+
+    def _mark(self, sid: str) -> None:
+        self._due[sid] = None
+        if self.flowing:
+            self.wake()
+
+    def _next_frames(self, sid: str) -> Iterable[bytes]:
+        """Return the next frame of one stream, and its end when that is reached."""
+        reading = self._reading.get(sid)
+        if reading is None:
+            return []
+        stream = reading.stream
+        if stream.stopped:
+            return []
+        if reading.sent < stream.spool.base:
+            oldest, wanted = stream.spool.base, reading.sent
+            self._unread(sid)
+            return [encode(self._stamped({"t": "gap", "s": sid, "w": wanted, "o": oldest}))]
+        frames: list[bytes] = []
+        payload = self.settings.binary_payload if self.binary else self.settings.text_payload
+        allowed = min(payload, reading.limit - reading.sent)
+        if allowed > 0 and reading.sent < stream.spool.end:
+            data = stream.spool.read(reading.sent, allowed)
+            header = self._stamped({"t": "d", "s": sid, "o": reading.sent})
+            frames.append(encode_data(header, data, binary=self.binary))
+            reading.sent += len(data)
+        if reading.sent < stream.spool.end:
+            if reading.sent < reading.limit:
+                self._due[sid] = None  # at the back: every stream gets its turn
+        elif stream.ended and not reading.end_sent:
+            reading.end_sent = True
+            frames.append(encode(self._stamped({"t": "end", "s": sid, "o": reading.sent})))
+        return frames
+
+    # ---- streams in
+
+    def consume(self, sid: str, count: int) -> None:
+        """Tell that the owner is done with ``count`` bytes of a stream it received."""
+        stream = self._receiving.get(sid)
+        if stream is not None:
+            stream.consume(count)
+            if stream.credit_is_due():
+                self._tell(sid)
+
+    def acknowledge(self, sid: str, offset: int) -> None:
+        """Tell that everything below ``offset`` will never be asked for again."""
+        stream = self._receiving.get(sid)
+        if stream is not None and offset > stream.acked:
+            stream.acked = offset
+            self._tell(sid)
+
+    def _tell(self, sid: str) -> None:
+        self._untold[sid] = None
+        if self.flowing:
+            self.wake()
+
+    def _tell_untold(self) -> list[Header]:
+        headers: list[Header] = []
+        for sid in self._untold:
+            stream = self._receiving.get(sid)
+            if stream is not None:
+                headers.append({"t": "ack", "s": sid, "o": stream.acked, "c": stream.limit})
+        self._untold.clear()
+        return headers
+
+    # ---- frames
+
+    def _post(self, header: Header) -> None:
+        """Queue a control frame for the carrier of now."""
+        if self.connected:
+            self._control.append(header)
+            self.wake()
+
+    def _stamped(self, header: Header) -> Header:
+        """Add what every frame of this end carries."""
+        return header
+
+    def _frame(self, header: Header, payload: bytes) -> None:
+        kind = header["t"]
+        if kind == "d":
+            self._on_data(header["s"], header["o"], payload)
+        elif kind == "ack":
+            self._on_ack(header["s"], header["o"], header["c"])
+        elif kind == "end":
+            self._on_end(header["s"], header["o"])
+        elif kind == "ping":
+            self._post({"t": "pong"})
+        elif kind == "stop":
+            self._on_stop(header["s"])
+        elif kind == "gap":
+            self._receiving.pop(header["s"], None)
+            self.events.append(Gap(header["s"], header["w"], header["o"]))
+        elif kind != "pong":
+            raise ProtocolError(f"a frame of unknown kind {kind!r}")
+
+    def _on_data(self, sid: str, offset: int, payload: bytes) -> None:
+        stream = self._receiving.get(sid)
+        if stream is None:
+            self._on_unwanted(sid)
+            return
+        if not self.flowing:
+            raise ProtocolError("data before the handshake")
+        new = stream.receive(_natural(offset), payload)
+        if new:
+            self.events.append(Received(sid, new))
+        self._on_received(stream)
+
+    def _on_received(self, stream: RecvStream) -> None:
+        """Hook: something arrived on a stream."""
+
+    def _on_end(self, sid: str, offset: int) -> None:
+        stream = self._receiving.get(sid)
+        if stream is None:
+            self._on_unwanted(sid)
+        elif stream.finish(_natural(offset)):
+            self.events.append(Ended(sid))
+
+    def _on_unwanted(self, sid: str) -> None:
+        """Hook: bytes of a stream that we do not receive: ask for no more."""
+        self._post({"t": "stop", "s": sid})
+
+    def _on_ack(self, sid: str, offset: int, limit: int) -> None:
+        reading = self._reading.get(sid)
+        if reading is None:
+            return
+        if self._may_acknowledge(sid):
+            reading.stream.acknowledge(_natural(offset))
+        if _natural(limit) > reading.limit:
+            reading.limit = limit
+            self._mark(sid)
+
+    def _may_acknowledge(self, sid: str) -> bool:  # noqa: ARG002 - the guest's end looks at it
+        """Hook: whether this link's acknowledgements count for the stream."""
+        return True
+
+    def _on_stop(self, sid: str) -> None:
+        stream = self._unread(sid)
+        if stream is not None:
+            self._stopped(stream)
+
+    def _stopped(self, stream: SendStream) -> None:
+        """Hook: the other end wants no more of one of our streams."""
+        stream.stop()
+        self.events.append(Stopped(stream.sid))
+
+
+def _natural(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ProtocolError("an offset is not a natural number")
+    return value
