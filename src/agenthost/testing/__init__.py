@@ -1,0 +1,37 @@
+"""Doubles and kits for tests of agents and of adapters."""
+
+from agenthost.testing.requests import ModelRequest, ToolResult
+from agenthost.testing.script import (
+    Answer,
+    ApiError,
+    Cut,
+    Hold,
+    Item,
+    Stall,
+    Step,
+    StreamError,
+    Text,
+    Thinking,
+    ToolUse,
+    Turn,
+)
+from agenthost.testing.scripted_model import ScriptedModel, ScriptError
+
+__all__ = [
+    "Answer",
+    "ApiError",
+    "Cut",
+    "Hold",
+    "Item",
+    "ModelRequest",
+    "ScriptError",
+    "ScriptedModel",
+    "Stall",
+    "Step",
+    "StreamError",
+    "Text",
+    "Thinking",
+    "ToolResult",
+    "ToolUse",
+    "Turn",
+]

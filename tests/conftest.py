@@ -1,0 +1,12 @@
+"""What every test gets."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run each async test on both backends."""
+    backend: str = request.param
+    return backend
