@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+pytest_plugins = ["support.leftovers", "support.loopback_guard", "support.reporting"]
 
-@pytest.fixture(params=["asyncio", "trio"])
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each async test on both backends."""
     backend: str = request.param

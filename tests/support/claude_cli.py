@@ -16,11 +16,13 @@ def _drop(line: str) -> None:
 
 def cli_options(url: str, directory: Path, **options: Any) -> ClaudeAgentOptions:
     """Return options for a CLI that keeps its files below ``directory`` and works in ``directory/work``."""
-    work = directory / "work"
-    work.mkdir(exist_ok=True)
+    work, temporary = directory / "work", directory / "tmp"
+    for path in (work, temporary):
+        path.mkdir(exist_ok=True)
     env = {
         "HOME": str(directory / "home"),
         "CLAUDE_CONFIG_DIR": str(directory / "config"),
+        "TMPDIR": str(temporary),
         "ANTHROPIC_BASE_URL": url,
         "ANTHROPIC_API_KEY": FAKE_KEY,
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
