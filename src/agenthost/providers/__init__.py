@@ -1,0 +1,1 @@
+"""Who makes sandboxes. Import nothing here: the local keeper starts through this package."""

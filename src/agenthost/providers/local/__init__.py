@@ -1,0 +1,1 @@
+"""Sandboxes on this machine: bubblewrap namespaces, or plain processes by explicit choice."""

@@ -1,0 +1,118 @@
+"""One local sandbox, seen from a host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
+
+from agenthost.errors import SandboxGoneError, SandboxStartError
+from agenthost.providers.local import state
+from agenthost.providers.local.ending import end
+from agenthost.providers.local.start import LastWords, Report
+from agenthost.sandbox import Carrier, Isolation, SandboxInfo, SandboxState
+
+# A guest that has ended is followed by its keeper, which has files to remove.
+_WORDS_SECONDS = 10.0
+
+Connect = Callable[[str], Awaitable[Carrier]]
+
+
+class LocalBackend:
+    """A sandbox with a keeper. Made by this process, or found by its state file."""
+
+    def __init__(
+        self, directory: str, record: state.Record, *, connect: Connect, report: Report | None = None
+    ) -> None:
+        self._directory = directory
+        self._record = record
+        self._connect = connect
+        self._report = report
+
+    @property
+    def directory(self) -> str:
+        """The sandbox's own directory on this machine."""
+        return self._directory
+
+    @property
+    def listening(self) -> bool:
+        """Whether it still hears from its keeper."""
+        return self._report is not None
+
+    async def boot(self) -> None:
+        """The guest starts with the sandbox, and its socket is listening before: wait for nothing."""
+        await anyio.lowlevel.checkpoint()
+
+    async def dial(self) -> Carrier:
+        """Connect to the guest.
+
+        Raises:
+            SandboxStartError: The isolation or the guest could not be started; with the end of its log.
+            SandboxGoneError: The sandbox has ended.
+        """
+        try:
+            # An address of a unix socket has 108 bytes. Through an open directory it is always short.
+            handle = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise await self._ended() from None
+        try:
+            return await self._connect(f"/proc/self/fd/{handle}/sock")
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise await self._ended() from None
+        finally:
+            os.close(handle)
+
+    async def info(self) -> SandboxInfo:
+        """Tell from the state file whether it lives and what it got."""
+        await anyio.lowlevel.checkpoint()
+        return to_info(self._record, "running" if state.is_alive(self._directory) else "ended")
+
+    async def terminate(self) -> None:
+        """End it: SIGTERM to the guest, two seconds later SIGKILL to all; then remove its files."""
+        await end(self._directory)
+        self.close()
+
+    async def last_words(self) -> LastWords | None:
+        """Wait until the keeper has ended, and return what it says. None: killed, or not started by us."""
+        return None if self._report is None else await self._report.last_words()
+
+    def close(self) -> None:
+        """Stop listening to the keeper. Ends nothing. Idempotent."""
+        if self._report is not None:
+            self._report.close()
+        self._report = None
+
+    async def _ended(self) -> SandboxGoneError | SandboxStartError:
+        words = None
+        if self._report is not None:
+            with anyio.move_on_after(_WORDS_SECONDS):
+                words = await self._report.last_words()
+        name = self._record.name
+        if words is None:
+            return SandboxGoneError(f"sandbox {name} has ended")
+        said = f"its log ends: {words.log.strip()}" if words.log.strip() else "it printed nothing"
+        if not words.set_up:
+            return SandboxStartError(
+                f"sandbox {name} could not be set up (exit code {words.exit_code}); {said}"
+            )
+        reasons = {"lifetime": "its lifetime was over", "terminated": "it was terminated"}
+        reason = reasons.get(words.why, f"its guest ended with exit code {words.exit_code}; {said}")
+        return SandboxGoneError(f"sandbox {name} has ended: {reason}")
+
+
+def to_info(record: state.Record, alive: SandboxState) -> SandboxInfo:
+    """Return a state file's content as the public value."""
+    isolation: Isolation = "namespaces" if record.isolation == "namespaces" else "none"
+    return SandboxInfo(
+        id=record.name,
+        name=record.name,
+        provider=record.provider,
+        state=alive,
+        labels=record.labels,
+        created_at=record.created_at,
+        expires_at=record.expires_at,
+        isolation=isolation,
+        resources=record.resources,
+    )

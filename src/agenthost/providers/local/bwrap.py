@@ -1,0 +1,164 @@
+"""The profile of an isolated sandbox: bubblewrap's options.
+
+They travel by ``--args FD``, never on the command line: bubblewrap is process 1 inside, and whoever runs
+inside reads its command line and its environment.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from agenthost.providers.local.interpreter import PYTHON_INSIDE, Interpreter, sites_inside
+from agenthost.providers.local.keeper.job import ARGS_FD, FIRST_DATA_FD, SECCOMP_FD, STATUS_FD
+from agenthost.spec import Mount
+
+USER_INSIDE = "agent"
+UID_INSIDE = 1000
+HOME_INSIDE = "/home/agent"
+WORKDIR_INSIDE = "/workspace"
+SPOOL_INSIDE = "/var/lib/agenthost"
+BOOT_INSIDE = "/opt/agenthost/boot"
+
+_ETC = ("ssl", "ca-certificates", "pki", "crypto-policies", "alternatives", "localtime", "ld.so.cache")
+_ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "host.conf", "services", "protocols")
+_PASSWD = f"""root:x:0:0:root:/root:/usr/sbin/nologin
+{USER_INSIDE}:x:{UID_INSIDE}:{UID_INSIDE}:{USER_INSIDE}:{HOME_INSIDE}:/bin/bash
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+"""
+_GROUP = f"root:x:0:\n{USER_INSIDE}:x:{UID_INSIDE}:\nnogroup:x:65534:\n"
+_HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
+_NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
+_SHM_BYTES = 256 * 1024 * 1024
+# Where sources are bound for a program that could not reach them: some directory that every machine has.
+_STAGES = ("/tmp", "/mnt", "/media", "/srv", "/opt", "/home")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What differs from sandbox to sandbox.
+
+    Attributes:
+        directory: The sandbox's own directory on the host; holds ``work``, ``home``, ``spool``, ``boot``.
+        staged: Bind the sources at a stage first, because bubblewrap runs as another user.
+        network: Share the host's network.
+        workdir: Absolute path inside.
+        tmp_bytes: Size of /tmp.
+    """
+
+    bwrap: str
+    directory: str
+    staged: bool
+    network: bool
+    workdir: str
+    interpreter: Interpreter
+    sites: tuple[str, ...]
+    mounts: tuple[Mount, ...]
+    tmp_bytes: int
+    seccomp: bytes
+
+
+@dataclass(slots=True)
+class Launch:
+    """A command, and what must be there when it starts.
+
+    Attributes:
+        argv: The command up to where the program's own arguments follow.
+        data: Contents by file number.
+        stage: Sources to bind at NUMBER below ``stage_at``.
+    """
+
+    argv: list[str]
+    data: dict[int, bytes]
+    stage: list[str] = field(default_factory=list[str])
+    stage_at: str = ""
+
+
+def search_path(interpreter: Interpreter) -> str:
+    """Return PATH inside. The host's own interpreter comes first, as it does on the host."""
+    usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return usual if interpreter.source is None else f"{PYTHON_INSIDE}/bin:{usual}"
+
+
+def build(profile: Profile) -> Launch:
+    """Return how to start a program in this profile."""
+    launch = Launch([], {SECCOMP_FD: profile.seccomp})
+    if profile.staged:
+        launch.stage_at = next(
+            stage for stage in _STAGES if os.path.isdir(stage) and not profile.bwrap.startswith(stage + "/")
+        )
+
+    def source(path: str) -> str:
+        if not profile.staged:
+            return path
+        launch.stage.append(path)
+        return f"{launch.stage_at}/{len(launch.stage) - 1}"
+
+    def data(content: str) -> str:
+        number = FIRST_DATA_FD + len(launch.data) - 1
+        launch.data[number] = content.encode()
+        return str(number)
+
+    own = profile.directory
+    options = [
+        *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"),
+        *(() if profile.network else ("--unshare-net",)),
+        *("--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *("--uid", str(UID_INSIDE), "--gid", str(UID_INSIDE), "--hostname", "sandbox"),
+        *("--seccomp", str(SECCOMP_FD), "--json-status-fd", str(STATUS_FD)),
+        *_system(),
+        *("--perms", "0644", "--file", data(_PASSWD), "/etc/passwd"),
+        *("--perms", "0644", "--file", data(_GROUP), "/etc/group"),
+    ]
+    for name in _ETC:
+        options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    if profile.network:
+        for name in _ETC_NETWORK:
+            options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    else:
+        options += ["--perms", "0644", "--file", data(_HOSTS), "/etc/hosts"]
+        options += ["--perms", "0644", "--file", data(_NSSWITCH), "/etc/nsswitch.conf"]
+    options += [
+        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
+        *("--dev", "/dev", "--perms", "1777", "--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm"),
+        *("--remount-ro", "/dev"),
+        *("--perms", "1777", "--size", str(profile.tmp_bytes), "--tmpfs", "/tmp"),
+        *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),
+        *("--bind", source(f"{own}/home"), HOME_INSIDE),
+        *("--bind", source(f"{own}/work"), profile.workdir),
+        *("--bind", source(f"{own}/spool"), SPOOL_INSIDE),
+        *("--ro-bind", source(f"{own}/boot"), BOOT_INSIDE),
+    ]
+    if profile.interpreter.source is not None:
+        options += ["--ro-bind", source(profile.interpreter.source), PYTHON_INSIDE]
+    for site, inside in zip(profile.sites, sites_inside(len(profile.sites)), strict=True):
+        options += ["--ro-bind", source(site), inside]
+    for mount in profile.mounts:
+        options += ["--ro-bind", source(mount.source), mount.target]
+    # No mount point can be made after the root is read-only.
+    options += ["--remount-ro", "/", "--chdir", profile.workdir]
+    environment = {
+        "PATH": search_path(profile.interpreter),
+        "HOME": HOME_INSIDE,
+        "LANG": "C.UTF-8",
+        "USER": USER_INSIDE,
+    }
+    if profile.interpreter.library_path is not None:
+        environment["LD_LIBRARY_PATH"] = profile.interpreter.library_path
+    for key, value in environment.items():
+        options += ["--setenv", key, value]
+    launch.data[ARGS_FD] = b"".join(os.fsencode(option) + b"\0" for option in options)
+    launch.argv = [profile.bwrap, "--args", str(ARGS_FD), "--"]
+    return launch
+
+
+def _system() -> list[str]:
+    """Bind /usr, and its top-level companions as this machine has them."""
+    options = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = f"/{name}"
+        if os.path.islink(path):
+            options += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            options += ["--ro-bind", path, path]
+    return options

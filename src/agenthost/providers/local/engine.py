@@ -1,0 +1,173 @@
+"""Make, find and list local sandboxes. What is common to the isolated and the unisolated provider."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+
+from agenthost.errors import SandboxNotFoundError
+from agenthost.providers.local import state
+from agenthost.providers.local.backend import Connect, LocalBackend, to_info
+from agenthost.providers.local.ending import end, remove_leftovers
+from agenthost.providers.local.entry import Entry, make_entry
+from agenthost.providers.local.keeper.job import Job
+from agenthost.providers.local.limits import LimitPlan
+from agenthost.providers.local.start import Report, start_keeper
+from agenthost.sandbox import Boot, SandboxInfo
+from agenthost.spec import SandboxSpec
+from agenthost.statedir import state_directory
+
+# Seconds that a guest has to end by itself before everything is killed.
+GRACE_SECONDS = 2.0
+_CLEANUP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How the first program of a sandbox is started; the rest of a Job is the same for all."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    data: dict[int, bytes]
+    stage: list[str]
+    stage_at: str
+    tree: Literal["namespace", "subreaper"]
+
+
+class Engine:
+    """The sandboxes of one provider in one state directory."""
+
+    def __init__(self, provider: str, *, root: str | None, connect: Connect) -> None:
+        self._provider = provider
+        self._root = root
+        self._connect = connect
+        self._backends: list[LocalBackend] = []
+
+    def directory(self) -> str:
+        """Return where this provider's sandboxes are, made if need be."""
+        root = str(state_directory()) if self._root is None else self._root
+        return state.provider_directory(root, self._provider)
+
+    def prepare(self, spec: SandboxSpec, boot: Boot, *, drop: bool) -> Entry:
+        """Make the sandbox's directory. It is locked by us."""
+        return make_entry(self.directory(), name_of(spec), boot.files, drop=drop)
+
+    def backend(self, directory: str, record: state.Record, report: Report | None) -> LocalBackend:
+        """Return the host's side of a sandbox."""
+        backend = LocalBackend(directory, record, connect=self._connect, report=report)
+        self._backends = [known for known in self._backends if known.listening]
+        self._backends.append(backend)
+        return backend
+
+    async def reach(self, sandbox_id: str) -> LocalBackend:
+        """Return a living sandbox.
+
+        Raises:
+            SandboxNotFoundError: There is none of this name.
+        """
+        directory = state.entry(self.directory(), sandbox_id)
+        record = None if directory is None else state.read_record(directory)
+        if directory is None or record is None or not state.is_alive(directory):
+            raise SandboxNotFoundError(f"no {self._provider} sandbox has the id {sandbox_id!r}")
+        await anyio.lowlevel.checkpoint()
+        return self.backend(directory, record, None)
+
+    async def list(self, labels: Mapping[str, str] | None) -> AsyncIterator[SandboxInfo]:
+        """Yield the living sandboxes, newest first, and remove what dead keepers left."""
+        found: list[SandboxInfo] = []
+        for directory in state.entries(self.directory()):
+            if not state.is_alive(directory):
+                await anyio.to_thread.run_sync(remove_leftovers, directory)
+                continue
+            record = state.read_record(directory)
+            if record is None or record.kind != "sandbox":
+                continue
+            if all(record.labels.get(key) == value for key, value in (labels or {}).items()):
+                found.append(to_info(record, "running"))
+        found.sort(key=lambda info: info.created_at or 0.0, reverse=True)
+        for info in found:
+            yield info
+
+    def close(self) -> None:
+        """Stop listening to keepers. Ends no sandbox."""
+        for backend in self._backends:
+            backend.close()
+        self._backends.clear()
+
+
+def name_of(spec: SandboxSpec) -> str:
+    """Return the name that GuestProvider has filled in."""
+    assert spec.name is not None
+    return spec.name
+
+
+async def launch(
+    engine: Engine,
+    entry: Entry,
+    spec: SandboxSpec,
+    start: Start,
+    *,
+    kind: str,
+    isolation: str,
+    resources: Mapping[str, str],
+    limits: LimitPlan,
+) -> LocalBackend:
+    """Start an entry's keeper. When it fails or is cancelled, nothing is left."""
+    name, lifetime = os.path.basename(entry.directory), spec.max_lifetime or 3600.0
+    now = time.time()
+    fields = {
+        "name": name,
+        "provider": os.path.basename(os.path.dirname(entry.directory)),
+        "kind": kind,
+        "labels": dict(spec.labels),
+        "created_at": now,
+        "expires_at": now + lifetime,
+        "workdir": spec.workdir or "",
+        "isolation": isolation,
+        "resources": dict(resources),
+        "cgroups": [path for path, _ in limits.groups],
+    }
+    job: Job = {
+        "directory": entry.directory,
+        "state": json.dumps(fields),
+        "listen_fd": -1,
+        "report_fd": -1,
+        "held_fds": [],
+        "lifetime": lifetime,
+        "grace": GRACE_SECONDS,
+        "argv": start.argv,
+        "env": start.env,
+        "cwd": start.cwd,
+        "data": start.data,
+        "stage": start.stage,
+        "stage_at": start.stage_at,
+        "uid": entry.uid,
+        "cgroups": list(limits.groups),
+        "tree": start.tree,
+    }
+    directory = entry.directory
+    try:
+        report = await start_keeper(entry, job)
+        try:
+            record = state.read_record(directory)
+            if record is None:
+                # It has ended again already; its last words tell why.
+                record = state.record_of({"keeper": os.getpid(), **fields})
+            await anyio.lowlevel.checkpoint()
+        except BaseException:
+            report.close()
+            raise
+    except BaseException:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEANUP_SECONDS):
+            await end(directory)
+        raise
+    return engine.backend(directory, record, report)

@@ -1,0 +1,75 @@
+"""Which Python and which packages of this machine a sandbox sees, and where."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+
+PYTHON_INSIDE = "/opt/agenthost/python"
+SITE_INSIDE = "/opt/agenthost/site"
+
+# The SDK and what it imports. Usually one directory holds them all.
+_PACKAGES = ("claude_agent_sdk", "mcp", "anyio", "pydantic", "pydantic_core", "typing_extensions")
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """The interpreter of a sandbox.
+
+    Attributes:
+        path: Its absolute path inside.
+        source: Directory of the host to be bound at PYTHON_INSIDE; None where /usr has it already.
+        library_path: Where the linker finds its shared library inside; None where it finds it alone.
+    """
+
+    path: str
+    source: str | None
+    library_path: str | None
+
+
+def host_interpreter() -> str:
+    """Return the real path of the running interpreter, out of any virtual environment."""
+    prefix = os.path.realpath(sys.base_prefix)
+    path = os.path.realpath(sys.executable)
+    if os.path.commonpath([prefix, path]) == prefix:
+        return path
+    # A wrapper script somewhere else. The prefix has the interpreter under its usual name.
+    return os.path.join(prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def find_interpreter() -> Interpreter:
+    """Return the interpreter for sandboxes on this machine."""
+    prefix = os.path.realpath(sys.base_prefix)
+    path = host_interpreter()
+    if prefix == "/usr" or prefix.startswith("/usr/"):
+        return Interpreter(path, None, None)
+    inside = os.path.join(PYTHON_INSIDE, os.path.relpath(path, prefix))
+    shared = sysconfig.get_config_var("Py_ENABLE_SHARED") == 1
+    return Interpreter(inside, prefix, f"{PYTHON_INSIDE}/lib" if shared else None)
+
+
+def find_sites() -> tuple[str, ...]:
+    """Return the host's directories that hold claude_agent_sdk and its needs, the SDK's first.
+
+    Empty when the SDK is not installed. Nothing is imported.
+    """
+    directories: list[str] = []
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            if not directories:
+                return ()
+            continue
+        home = os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin
+        directory = os.path.realpath(os.path.dirname(home))
+        if directory not in directories:
+            directories.append(directory)
+    return tuple(directories)
+
+
+def sites_inside(count: int) -> tuple[str, ...]:
+    """Return where so many site directories are inside."""
+    return tuple(SITE_INSIDE if index == 0 else f"{SITE_INSIDE}-{index + 1}" for index in range(count))

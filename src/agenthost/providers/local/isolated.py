@@ -1,0 +1,123 @@
+"""Start a sandbox in bubblewrap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agenthost.errors import IsolationUnavailableError
+from agenthost.providers.local import bwrap
+from agenthost.providers.local.backend import LocalBackend
+from agenthost.providers.local.engine import Engine, Start, launch, name_of
+from agenthost.providers.local.interpreter import Interpreter, find_interpreter, find_sites
+from agenthost.providers.local.limits import LimitPlan, plan_limits
+from agenthost.providers.local.remedies import install_hint
+from agenthost.providers.local.seccomp import build_filter
+from agenthost.sandbox import Boot
+from agenthost.spec import SandboxSpec
+
+_TMP_MIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What of this machine goes into a sandbox; found once per provider.
+
+    Attributes:
+        bwrap: Absolute path of bubblewrap.
+        drop: This process is root, so each sandbox runs as a user id of its own.
+    """
+
+    bwrap: str
+    drop: bool
+    interpreter: Interpreter
+    sites: tuple[str, ...]
+    seccomp: bytes = field(repr=False)
+
+
+def find_host(bwrap_path: str | None = None) -> Host:
+    """Return what is needed to isolate on this machine.
+
+    Raises:
+        IsolationUnavailableError: It is no Linux machine, or bubblewrap is not installed.
+    """
+    if not sys.platform.startswith("linux"):
+        raise IsolationUnavailableError(
+            f"the local sandbox needs Linux namespaces, and this is {sys.platform}; use the docker provider"
+        )
+    found = shutil.which(bwrap_path or "bwrap")
+    if found is None:
+        raise IsolationUnavailableError(
+            f"bubblewrap ({bwrap_path or 'bwrap'}) is not installed, so nothing can be isolated. "
+            f"Install it: {install_hint()}"
+        )
+    return Host(os.path.realpath(found), os.geteuid() == 0, find_interpreter(), find_sites(), build_filter())
+
+
+def network_of(spec: SandboxSpec) -> str:
+    """Return the network mode; none at all is the default here."""
+    return "none" if spec.network is None else spec.network.mode
+
+
+async def launch_isolated(
+    engine: Engine,
+    host: Host,
+    spec: SandboxSpec,
+    boot: Boot,
+    program: Sequence[str],
+    *,
+    kind: str = "sandbox",
+) -> LocalBackend:
+    """Make a sandbox whose first program is ``program``. It finds the listening socket at LISTEN_FD."""
+    limits = plan_limits(spec.limits, name_of(spec))
+    workdir = spec.workdir or bwrap.WORKDIR_INSIDE
+    tmp_mib = spec.provider_options.get("tmp_mib", _TMP_MIB)
+    assert isinstance(tmp_mib, int)
+    profile = bwrap.Profile(
+        bwrap=host.bwrap,
+        directory=os.path.join(engine.directory(), name_of(spec)),
+        staged=host.drop,
+        network=network_of(spec) == "open",
+        workdir=workdir,
+        interpreter=host.interpreter,
+        sites=host.sites,
+        mounts=spec.mounts,
+        tmp_bytes=tmp_mib * 1024 * 1024,
+        seccomp=host.seccomp,
+    )
+    built = bwrap.build(profile)
+    start = Start(
+        argv=[*built.argv, *program],
+        env={},
+        cwd="/",
+        data=built.data,
+        stage=built.stage,
+        stage_at=built.stage_at,
+        tree="namespace",
+    )
+    entry = engine.prepare(spec, boot, drop=host.drop)
+    resources = _resources(spec, entry.uid, limits, tmp_mib)
+    return await launch(
+        engine, entry, spec, start, kind=kind, isolation="namespaces", resources=resources, limits=limits
+    )
+
+
+def _resources(spec: SandboxSpec, uid: int | None, limits: LimitPlan, tmp_mib: int) -> dict[str, str]:
+    """Tell what the sandbox really has."""
+    caps = spec.limits
+    return {
+        "namespaces": "user, pid, mount, ipc, uts, cgroup"
+        + ("" if network_of(spec) == "open" else ", network"),
+        "uid": str(os.geteuid() if uid is None else uid),
+        "seccomp": "on",
+        "network": network_of(spec),
+        "limits": limits.mechanism,
+        "memory": "unlimited" if caps.memory_mib is None else f"{caps.memory_mib} MiB",
+        "cpu": f"{os.cpu_count()} shared" if caps.cpu is None else f"{caps.cpu} cores",
+        "pids": "unlimited" if caps.pids is None else str(caps.pids),
+        "disk": "unlimited",
+        "tmp": f"{tmp_mib} MiB",
+    }

@@ -1,0 +1,50 @@
+"""What the host hands the keeper: plain values, marshalled, on the keeper's stdin.
+
+The keeper holds no policy. What is isolated, bound, limited and for how long is decided by the host and
+written here; the keeper starts it, watches it, ends it and removes what is left.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+# Numbers that the sandbox's first program finds its files at. All are above what a keeper has open, so
+# that moving one never overwrites another.
+LISTEN_FD = 40
+ARGS_FD = 41
+STATUS_FD = 42
+SECCOMP_FD = 43
+FIRST_DATA_FD = 44
+
+
+class Job(TypedDict):
+    """One sandbox, ready to be started."""
+
+    # The sandbox's own directory on the host. Everything in it is removed at the end.
+    directory: str
+    # The state file, a JSON object. The keeper adds its process id.
+    state: str
+    # Open files handed over: the directory's lock, the listening socket, where to report, and what else
+    # must be held open as long as the sandbox lives.
+    listen_fd: int
+    report_fd: int
+    held_fds: list[int]
+    # Seconds.
+    lifetime: float
+    grace: float
+    # What to start, with which environment and where.
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    # Contents of files that the program finds at these numbers.
+    data: dict[int, bytes]
+    # Sources bound at NUMBER below ``stage_at``, in a mount namespace that only the program sees. Needed
+    # when the program runs as a user who could not reach them.
+    stage: list[str]
+    stage_at: str
+    # The user id to take on; None keeps the caller's.
+    uid: int | None
+    # Control groups to make: their directory and the values to write.
+    cgroups: list[tuple[str, list[tuple[str, str]]]]
+    # How the whole tree is found at the end: a process id namespace, or the keeper as subreaper.
+    tree: Literal["namespace", "subreaper"]

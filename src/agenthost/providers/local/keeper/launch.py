@@ -1,0 +1,123 @@
+"""Start the sandbox's first program: bubblewrap, or the guest itself where nothing isolates it."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agenthost.providers.local.keeper.job import Job
+
+_CLONE_NEWNS = 0x20000
+_MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_SIGKILL = 9
+# Exit code of a child that did not come as far as exec.
+NOT_STARTED = 127
+
+
+def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) -> int:
+    """Fork and exec. Returns the child's process id. Call it from the main thread only.
+
+    The child dies with the thread that made it (bubblewrap's ``--die-with-parent``, and the same by hand
+    where there is none).
+
+    Args:
+        job: What to start.
+        listen_to: The number the listening socket gets in the child.
+        status: The pipe for bubblewrap's status, and the number it gets.
+        output: The pipe for stdout and stderr.
+    """
+    keeper = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.chdir("/")
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(job["listen_fd"], listen_to)
+        os.dup2(*status)
+        for number, content in job["data"].items():
+            os.dup2(memory_file(content), number)
+        if job["cgroups"]:
+            from agenthost.providers.local.keeper import cgroups
+
+            cgroups.enter([directory for directory, _ in job["cgroups"]])
+        if job["stage"]:
+            _stage(job["stage"], job["stage_at"])
+        uid = job["uid"]
+        if uid is not None:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        if job["tree"] == "subreaper":
+            os.setsid()
+            prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+            if os.getppid() != keeper:
+                os._exit(NOT_STARTED)
+        os.umask(0o022)
+        os.chdir(job["cwd"])
+        os.execve(job["argv"][0], job["argv"], job["env"])
+    except BaseException as error:  # noqa: BLE001 - nothing may return into the keeper's code from here
+        os.write(2, f"agenthost keeper: {type(error).__name__}: {error}\n".encode(errors="replace"))
+    os._exit(NOT_STARTED)
+
+
+def become_subreaper() -> None:
+    """Have orphans below this process become its children, so that none can leave the tree."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def prctl(option: int, value: int) -> None:
+    """Call prctl(2). Raises OSError."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
+
+
+def memory_file(content: bytes) -> int:
+    """Return an open file without a name that holds ``content``, at its beginning."""
+    fd = os.memfd_create("agenthost", os.MFD_CLOEXEC)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _stage(sources: list[str], stage_at: str) -> None:
+    """Bind each source at ``stage_at/INDEX`` in a mount namespace of our own.
+
+    They may lie in a directory that only root can enter; the program that reads them is about to become
+    somebody else. (Handing it open directories does not help: bubblewrap resolves their paths, as itself.)
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def check(result: int, what: str) -> None:
+        if result != 0:
+            raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+
+    def mount(source: str, target: str, kind: str | None, flags: int, data: str | None) -> None:
+        raw = [None if value is None else os.fsencode(value) for value in (source, target, kind, data)]
+        check(libc.mount(raw[0], raw[1], raw[2], ctypes.c_ulong(flags), raw[3]), f"mount {target}")
+
+    check(libc.unshare(_CLONE_NEWNS), "unshare the mount namespace")
+    mount("none", "/", None, _MS_REC | _MS_PRIVATE, None)
+    # Opened before the mount below can hide them.
+    handles = [os.open(source, os.O_PATH | os.O_CLOEXEC) for source in sources]
+    mount("agenthost", stage_at, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+    for index, handle in enumerate(handles):
+        target = f"{stage_at}/{index}"
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            os.mkdir(target, 0o755)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        mount(f"/proc/self/fd/{handle}", target, None, _MS_BIND | _MS_REC, None)
+        os.close(handle)

@@ -1,0 +1,233 @@
+"""Watch one running sandbox and end it: its own end, its lifetime, or a SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from agenthost.providers.local.keeper import cgroups, removal, tree
+
+if TYPE_CHECKING:
+    from agenthost.providers.local.keeper.job import Job
+
+_LOG_BYTES = 256 * 1024
+_TAIL_BYTES = 4096
+_KILL_SECONDS = 5.0
+# A sleeping machine does not advance a poll timeout: look at the clock that runs on at least this often.
+_LONGEST_WAIT = 60.0
+_APPEND = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Watch:
+    """The keeper's main loop."""
+
+    def __init__(self, job: Job, *, child: int, status: int, output: int) -> None:
+        self._job = job
+        self._child = child
+        self._child_fd = os.pidfd_open(child)
+        self._status = status
+        self._output = output
+        self._log = job["directory"] + "/log"
+        self._logged = 0
+        self._tail = b""
+        self._status_text = b""
+        self._first_pid: int | None = None
+        self._first_fd: int | None = None
+        self._set_up = job["tree"] == "subreaper"
+        self._exit: int | None = None
+        self._why = "guest"
+        self._asked_to_end = False
+
+    def run(self) -> None:
+        """Hold the sandbox until it ends; then remove all of it and report."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # The host may have started us from a thread that blocks signals.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._report(b"up\n")
+
+        poll = select.poll()
+        for fd in (self._child_fd, self._status, self._output, wake_read):
+            poll.register(fd, select.POLLIN)
+        self._poll = poll
+        ends_at = _now() + self._job["lifetime"]
+        while self._exit is None and not self._asked_to_end:
+            left = ends_at - _now()
+            if left <= 0:
+                self._why = "lifetime"
+                break
+            self._turn(min(left, _LONGEST_WAIT))
+        if self._exit is None:
+            self._end()
+        self._clean()
+
+    def _on_term(self, _signal: int, _frame: object) -> None:
+        self._asked_to_end = True
+        self._why = "terminated"
+
+    def _turn(self, seconds: float) -> None:
+        """Wait for something to happen and take it in."""
+        for fd, _ in self._poll.poll(max(0.0, seconds) * 1000):
+            if fd == self._output:
+                self._take_output()
+            elif fd == self._status:
+                self._take_status()
+            elif fd == self._child_fd:
+                self._take_exit()
+            else:
+                os.read(fd, 4096)
+
+    def _take_output(self) -> None:
+        data = os.read(self._output, 1 << 16)
+        if not data:
+            self._poll.unregister(self._output)
+            return
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+        try:
+            if self._logged + len(data) > _LOG_BYTES:
+                # The file before this one goes: two of them are the bound.
+                os.rename(self._log, self._log + ".old")
+                self._logged = 0
+            fd = os.open(self._log, _APPEND, 0o600)
+            try:
+                self._logged += os.write(fd, data)
+            finally:
+                os.close(fd)
+        except OSError:
+            # A full disk must not end the sandbox. The tail is kept above.
+            self._logged = 0
+
+    def _take_status(self) -> None:
+        data = os.read(self._status, 1 << 16)
+        if not data:
+            self._poll.unregister(self._status)
+            return
+        self._status_text += data
+        *lines, self._status_text = self._status_text.split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            if "child-pid" in event and self._first_fd is None:
+                self._first_pid = event["child-pid"]
+                self._first_fd = _open_process(event["child-pid"])
+            # bubblewrap writes this only when its own work was done and the program inside ran.
+            self._set_up = self._set_up or "exit-code" in event
+
+    def _take_exit(self) -> None:
+        _, status = os.waitpid(self._child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self._exit = code if code >= 0 else 128 - code
+        self._poll.unregister(self._child_fd)
+
+    def _wait_for_exit(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self._exit is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._turn(left)
+        return True
+
+    def _end(self) -> None:
+        """Ask the guest to end, then kill. It is asked itself: bubblewrap passes no signal on."""
+        guest = self._guest()
+        if guest is not None:
+            _send(guest, signal.SIGTERM)
+            os.close(guest)
+            if self._wait_for_exit(self._job["grace"]):
+                return
+        # The first process of the namespace: the kernel kills all others with it, and bubblewrap ends
+        # after they are gone.
+        if self._first_fd is not None:
+            _send(self._first_fd, signal.SIGKILL)
+            if self._wait_for_exit(_KILL_SECONDS):
+                return
+        _send(self._child_fd, signal.SIGKILL)
+        self._wait_for_exit(_KILL_SECONDS)
+
+    def _guest(self) -> int | None:
+        """Return an open handle of the program to be asked."""
+        if self._job["tree"] == "subreaper":
+            return _open_process(self._child)
+        if self._first_pid is None:
+            return None
+        for pid in tree.children_of(self._first_pid):
+            handle = _open_process(pid)
+            # Looked at again with the handle open: the number cannot have changed its owner since.
+            if handle is not None and pid in tree.children_of(self._first_pid):
+                return handle
+        return None
+
+    def _nothing_runs(self) -> bool:
+        if self._job["tree"] == "subreaper":
+            return tree.kill_descendants(_KILL_SECONDS)
+        if self._first_fd is None:
+            return True
+        # bubblewrap ends with the guest; what else ran in its namespace dies a moment later.
+        _send(self._first_fd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(self._first_fd, select.POLLIN)
+        return bool(poll.poll(_KILL_SECONDS * 1000))
+
+    def _drain(self) -> None:
+        """Take what was printed last. Nobody writes any more, so a few turns reach the end."""
+        for _ in range(64):
+            ready = [fd for fd, _ in self._poll.poll(0)]
+            if self._status not in ready and self._output not in ready:
+                return
+            self._turn(0)
+
+    def _clean(self) -> None:
+        """Remove everything, the state file last, then tell who still listens."""
+        self._drain()
+        problems = [] if self._nothing_runs() else ["some processes could not be killed"]
+        self._drain()
+        directory = self._job["directory"]
+        words = {
+            "set_up": self._set_up,
+            "exit": self._exit,
+            "why": self._why,
+            "log": self._tail.decode("utf-8", "replace"),
+        }
+        try:
+            cgroups.remove([path for path, _ in self._job["cgroups"]])
+            removal.remove_contents(directory, keep=("state.json", "lock"))
+            os.unlink(directory + "/state.json")
+            os.unlink(directory + "/lock")
+            os.rmdir(directory)
+        except OSError as error:
+            # What is left is found by its free lock: the next list or reap removes it.
+            problems.append(str(error))
+        self._report((json.dumps({**words, "problems": problems}) + "\n").encode())
+
+    def _report(self, line: bytes) -> None:
+        try:
+            os.write(self._job["report_fd"], line)
+        except BrokenPipeError:
+            # The host is gone, or no longer interested.
+            return
+
+
+def _now() -> float:
+    """Seconds on the clock that also runs while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _open_process(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _send(handle: int, number: signal.Signals) -> None:
+    try:
+        signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,179 @@
+"""The system call filter of a local sandbox, as classic BPF made in pure Python.
+
+Namespaces leave the whole kernel callable. The filter takes away what an agent does not need and what
+has broken sandboxes before: tracing, kernel keys, BPF, mounts, namespaces, io_uring, and every socket
+family that a network namespace does not cover (AF_VSOCK reaches the hypervisor of a virtual machine).
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import socket
+import struct
+from dataclasses import dataclass
+
+from agenthost.errors import IsolationUnavailableError
+
+# From linux/seccomp.h, linux/bpf_common.h and linux/audit.h.
+_KILL_PROCESS = 0x80000000
+_ERRNO = 0x00050000
+_ALLOW = 0x7FFF0000
+_LOAD = 0x20
+_EQUAL = 0x15
+_AT_LEAST = 0x35
+_ANY_BIT = 0x45
+_RETURN = 0x06
+_NR_OFFSET, _ARCH_OFFSET, _ARG0_OFFSET, _ARG1_OFFSET = 0, 4, 16, 24
+
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+# NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME shares its bit with the exit signal.
+_NEW_NAMESPACES = 0x7E020000
+_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, 16)  # 16 is AF_NETLINK
+_X32_BIT = 0x40000000
+
+# Numbers from the kernel's tables: (x86_64, aarch64). None: the machine has no such call.
+_REFUSED: dict[str, tuple[int | None, int | None]] = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "bpf": (321, 280),
+    "userfaultfd": (323, 282),
+    "perf_event_open": (298, 241),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "open_tree_attr": (467, 467),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "open_by_handle_at": (304, 265),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "acct": (163, 89),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    column: int
+    audit_arch: int
+    x32: bool
+    ioctl: int
+    clone: int
+    clone3: int
+    socket: int
+    socketpair: int
+
+
+_MACHINES = {
+    "x86_64": _Machine(0, 0xC000003E, True, 16, 56, 435, 41, 53),
+    "aarch64": _Machine(1, 0xC00000B7, False, 29, 220, 435, 198, 199),
+}
+
+
+class _Program:
+    """Instructions whose jumps name labels, turned into offsets at the end."""
+
+    def __init__(self) -> None:
+        self._code: list[tuple[int, int, str | None, str | None]] = []
+        self._labels: dict[str, int] = {}
+
+    def load(self, offset: int) -> None:
+        self._code.append((_LOAD, offset, None, None))
+
+    def jump(self, test: int, value: int, then: str | None = None, otherwise: str | None = None) -> None:
+        """Jump when the test holds or does not; None goes on with the next instruction."""
+        self._code.append((test, value, then, otherwise))
+
+    def label(self, name: str) -> None:
+        self._labels[name] = len(self._code)
+
+    def ret(self, name: str, value: int) -> None:
+        self.label(name)
+        self._code.append((_RETURN, value, None, None))
+
+    def assemble(self) -> bytes:
+        out = bytearray()
+        for position, (code, value, then, otherwise) in enumerate(self._code):
+            jumps = [0 if name is None else self._labels[name] - position - 1 for name in (then, otherwise)]
+            out += struct.pack("=HBBI", code, jumps[0], jumps[1], value)
+        return bytes(out)
+
+
+def build_filter(machine: str | None = None) -> bytes:
+    """Return the filter as an array of ``struct sock_filter``, ready for bubblewrap's ``--seccomp``.
+
+    Args:
+        machine: As ``platform.machine()`` tells it; None is this machine.
+
+    Raises:
+        IsolationUnavailableError: There are no system call numbers for this machine.
+    """
+    machine = platform.machine() if machine is None else machine
+    if machine not in _MACHINES:
+        raise IsolationUnavailableError(
+            f"no system call filter for {machine} machines: the local sandbox runs on "
+            f"{' and '.join(sorted(_MACHINES))}. Use another provider here."
+        )
+    m = _MACHINES[machine]
+    p = _Program()
+    p.load(_ARCH_OFFSET)
+    # Another architecture means other numbers (int 0x80 on x86_64): nothing below would hold.
+    p.jump(_EQUAL, m.audit_arch, otherwise="kill")
+    p.load(_NR_OFFSET)
+    if m.x32:
+        p.jump(_AT_LEAST, _X32_BIT, then="kill")
+    p.jump(_EQUAL, m.clone, then="clone")
+    p.jump(_EQUAL, m.ioctl, then="ioctl")
+    p.jump(_EQUAL, m.socket, then="family")
+    p.jump(_EQUAL, m.socketpair, then="family")
+    # Its flags are behind a pointer, out of a filter's sight. ENOSYS makes libraries use clone.
+    p.jump(_EQUAL, m.clone3, then="enosys")
+    for columns in _REFUSED.values():
+        number = columns[m.column]
+        if number is not None:
+            p.jump(_EQUAL, number, then="eperm")
+    p.ret("allow", _ALLOW)
+    p.label("clone")
+    p.load(_ARG0_OFFSET)
+    p.jump(_ANY_BIT, _NEW_NAMESPACES, then="eperm", otherwise="fine")
+    p.label("ioctl")
+    # The kernel reads 32 bits of the request, so do we: a set high half would walk around a 64-bit test.
+    p.load(_ARG1_OFFSET)
+    p.jump(_EQUAL, _TIOCSTI, then="eperm")
+    p.jump(_EQUAL, _TIOCLINUX, then="eperm", otherwise="fine")
+    p.label("family")
+    p.load(_ARG0_OFFSET)
+    for family in _FAMILIES:
+        p.jump(_EQUAL, family, then="fine")
+    p.ret("eafnosupport", _ERRNO | errno.EAFNOSUPPORT)
+    p.ret("fine", _ALLOW)
+    p.ret("eperm", _ERRNO | errno.EPERM)
+    p.ret("enosys", _ERRNO | errno.ENOSYS)
+    p.ret("kill", _KILL_PROCESS)
+    return p.assemble()
