@@ -70,6 +70,13 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Shut:
+    """Host: the guest is done with a stream that it had opened, and with the answer to it."""
+
+    sid: str
+
+
+@dataclass(frozen=True)
 class Received:
     """New bytes of a stream, each once and in order."""
 
@@ -140,6 +147,7 @@ Event = (
     | Refused
     | Answered
     | Opened
+    | Shut
     | Received
     | Ended
     | Stopped

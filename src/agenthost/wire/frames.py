@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 Header = dict[str, Any]
 
@@ -70,11 +70,12 @@ class Decoder:
 
     def _line(self, line: bytes) -> Iterator[tuple[Header, bytes]]:
         try:
-            header = json.loads(line)
+            parsed: object = json.loads(line)
         except ValueError as exc:
             raise ProtocolError("a frame line is not JSON") from exc
-        if not isinstance(header, dict):
+        if not isinstance(parsed, dict):
             raise ProtocolError("a frame is not a JSON object")
+        header = cast("Header", parsed)
         if "n" in header:
             wanted = header["n"]
             if type(wanted) is not int or not 0 <= wanted <= self._max_payload:

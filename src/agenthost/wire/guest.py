@@ -43,12 +43,14 @@ class GuestHub:
         self.doors: dict[str, Door] = {}
         self._streams: dict[str, tuple[SendStream, str | None, str | None]] = {}  # stream, agent, link
         self.events: deque[Event] = deque()
+        # Called after each frame, so that the owner acts before the next one is looked at.
+        self.look: Callable[[GuestLink | None], None] = lambda _link: None
 
     # ---- for the owner
 
-    def open_carrier(self, *, binary: bool, now: float) -> GuestCarrier:
+    def open_carrier(self, *, now: float) -> GuestCarrier:
         """Return the state of a carrier that has just come in."""
-        return GuestCarrier(self, binary=binary, now=now)
+        return GuestCarrier(self, now=now)
 
     def add_agent(self, agent: str, digests: dict[str, str]) -> Door:
         """Let drivers and observers come to an agent; ``digests`` by role."""
@@ -90,6 +92,13 @@ class GuestHub:
         link = self.links.get(door.driver or "")
         if link is not None:
             link.forget(sid, answer_sid)
+
+    def consumed(self, stream: RecvStream, count: int) -> None:
+        """Take note that the owner is done with ``count`` bytes of a stream, whoever sends it now."""
+        stream.consume(count)
+        if stream.credit_is_due():
+            for link in self.links.values():
+                link.tell_credit(stream.sid)
 
     def tick(self, now: float) -> None:
         """Forget links that were silent for too long."""
@@ -165,6 +174,11 @@ class GuestLink(Peer):
     def expect(self, stream: RecvStream) -> None:
         """Take bytes of this stream from the host."""
         self._receiving[stream.sid] = stream
+
+    def tell_credit(self, sid: str) -> None:
+        """Tell the host of new credit, when it is this link that sends the stream."""
+        if sid in self._receiving:
+            self._tell(sid)
 
     def refuse(self, sid: str) -> None:
         """Take no more bytes of a stream, and say so."""
@@ -345,8 +359,8 @@ class GuestCarrier:
     The owner closes the carrier when ``closing`` is true and ``take`` has nothing more.
     """
 
-    def __init__(self, hub: GuestHub, *, binary: bool, now: float) -> None:
-        self.binary = binary
+    def __init__(self, hub: GuestHub, *, now: float) -> None:
+        self.binary = False  # the host says in auth whether its carrier is byte-clean
         self.closing = False
         self.link: GuestLink | None = None
         self.on_close: Callable[[], None] = lambda: None
@@ -368,6 +382,8 @@ class GuestCarrier:
                     raise ProtocolError("the first frame is not a good auth") from exc
             else:
                 self.link.deliver(header, payload, now)
+            # Before the next frame: it may be about what this one made.
+            self._hub.look(self.link)
 
     def take(self, budget: int, now: float) -> bytes:
         """Return frames to send."""
@@ -401,6 +417,7 @@ class GuestCarrier:
         if header["t"] != "auth":
             raise ProtocolError("the first frame is not auth")
         link_id, grants = str(header["link"]), list(header["grants"])
+        self.binary = header["raw"] is True
         if not grants:
             raise ProtocolError("auth without a grant")
         for grant in grants:

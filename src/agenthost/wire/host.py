@@ -13,6 +13,7 @@ from agenthost.wire.events import (
     Opened,
     Ready,
     Refused,
+    Shut,
     WireVersion,
 )
 from agenthost.wire.frames import Header, ProtocolError
@@ -126,7 +127,7 @@ class HostLink(Peer):
         elif kind == "open":
             self._on_open(header["s"], header["agent"], header["meta"])
         elif kind == "shut":
-            self._opened.discard(header["s"])
+            self._on_shut(header["s"])
         elif kind == "none":
             if self._receiving.pop(header["s"], None) is not None:
                 self.events.append(Missing(header["s"]))
@@ -147,7 +148,8 @@ class HostLink(Peer):
         if self.boot_id is None:
             self.boot_id = boot_id
         if self.boot_id == boot_id:  # never show a token to another machine
-            self._post({"t": "auth", "link": self.link_id, "grants": list(self._grants.values())})
+            grants = list(self._grants.values())
+            self._post({"t": "auth", "link": self.link_id, "raw": self.binary, "grants": grants})
 
     def _on_have(self, header: Header) -> None:
         if self.flowing:
@@ -167,13 +169,16 @@ class HostLink(Peer):
             reading.sent, reading.limit, reading.end_sent = self._arrived.get(sid, fresh)
             reading.stream.acknowledge(reading.sent)
             self._due[sid] = None
-        self._opened &= set(header["open"])
+        for sid in self._opened - set(header["open"]):
+            self._on_shut(sid)
         for sid, (agent, meta) in header["open"].items():
             self._on_open(sid, agent, meta)
         subs = [_subscription(stream) for stream in self._receiving.values() if not stream.ended]
-        self._post({"t": "have", "subs": subs})
+        self._post({"t": "have", "subs": []})
         for number in self._calls:
             self._post_call(number)
+        # Behind the calls: one of them may be what makes a stream that is asked for here.
+        self._post({"t": "sub", "subs": subs})
         self._untold.update(dict.fromkeys(self._receiving))
         self.events.append(Ready())
         self.wake()
@@ -200,6 +205,11 @@ class HostLink(Peer):
         if self._calls.pop(header["i"], None) is not None:
             self._sent_calls.discard(header["i"])
             self.events.append(Answered(header["i"], bool(header["ok"]), header["v"]))
+
+    def _on_shut(self, sid: str) -> None:
+        if sid in self._opened:
+            self._opened.discard(sid)
+            self.events.append(Shut(sid))
 
     def _on_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
         if sid not in self._opened:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+_PIECE = 256 * 1024
+
 
 class Spool(Protocol):
     """Bytes from ``base`` to ``end``, both offsets from the stream's beginning."""
 
-    base: int
-    end: int
+    @property
+    def base(self) -> int:
+        """Offset of the oldest byte kept."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Offset behind the newest byte."""
+        ...
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end. OSError when there is no room for them; then nothing was added."""
@@ -41,10 +50,13 @@ class MemorySpool:
         self._at_offset = base
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end."""
-        if data:
-            self._pieces.append(data)
-            self.end += len(data)
+        """Add bytes at the end. Large ones in pieces: trimming copies what is left of one."""
+        if len(data) <= _PIECE:
+            if data:
+                self._pieces.append(data)
+        else:
+            self._pieces.extend(data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+        self.end += len(data)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to ``size`` bytes, joining small pieces."""

@@ -1,0 +1,152 @@
+"""What is put into a sandbox: two zipapps and a configuration without secrets."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import marshal
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+
+from agenthost.sandbox import Boot, Isolation
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can tell: archives are equal byte for byte
+_UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # a .pyc that is never compared with its source
+_GUEST = ("wire", "guest/inside")
+_RUNNER = ("wire", "runner")
+# The guest never needs these; without them it fits one buffered exec (48 KiB).
+_HOST_ONLY = ("agenthost/wire/host.py", "agenthost/wire/codec.py")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestLayout:
+    """Where things are inside a sandbox.
+
+    Attributes:
+        workdir, home, spool_dir: Absolute paths; ``spool_dir`` is the guest's own, mode 0700.
+        python: The interpreter that runs guest and runner.
+        site_dirs: Directories that hold claude_agent_sdk and what it needs, where ``python`` alone
+            would not find them.
+        isolation: What keeps the sandbox apart.
+        user_is_root: Whether programs run as uid 0 inside.
+    """
+
+    workdir: str
+    home: str
+    spool_dir: str
+    python: str
+    site_dirs: tuple[str, ...]
+    isolation: Isolation
+    user_is_root: bool
+
+
+@cache
+def guest_zipapp(*, compiled: bool = False) -> bytes:
+    """Return the guest. ``compiled`` adds byte code for this Python; another one reads the source."""
+    return _zipapp(_GUEST, "agenthost.guest.inside.__main__", compiled=compiled)
+
+
+@cache
+def runner_zipapp(*, compiled: bool = False) -> bytes:
+    """Return the runner."""
+    return _zipapp(_RUNNER, "agenthost.runner.__main__", compiled=compiled)
+
+
+def make_boot(
+    layout: GuestLayout,
+    *,
+    control_digest: str,
+    env: Mapping[str, str],
+    lifetime: float | None,
+    compiled: bool,
+) -> Boot:
+    """Return what must be put into a sandbox. ``lifetime`` is in seconds from the guest's start."""
+    config: dict[str, object] = {
+        "control_digest": control_digest,
+        "workdir": layout.workdir,
+        "spool_dir": layout.spool_dir,
+        "env": dict(env),
+        "lifetime": lifetime,
+    }
+    return Boot(
+        files={
+            "guest.pyz": guest_zipapp(compiled=compiled),
+            "runner.pyz": runner_zipapp(compiled=compiled),
+            "boot.json": json.dumps(config).encode(),
+        },
+        config=config,
+    )
+
+
+def _zipapp(packages: tuple[str, ...], main: str, *, compiled: bool) -> bytes:
+    buffer = io.BytesIO()
+    # Byte code is for a sandbox on this machine: reading it must be fast, its size does not matter.
+    method = zipfile.ZIP_STORED if compiled else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(buffer, "w", method, compresslevel=9) as archive:
+        start = f"import sys\nfrom {main} import main\nsys.exit(main(sys.argv[1:]))\n".encode()
+        _add(archive, "__main__.py", start, None, compiled=compiled)
+        for folder in _folders(packages):
+            # Without an entry of its own zipimport does not see a package that has no __init__.
+            archive.writestr(_entry(folder + "/", zipfile.ZIP_STORED), b"")
+        for name, source, path in sorted(_sources(packages)):
+            if packages == _GUEST and name in _HOST_ONLY:
+                continue
+            _add(archive, name, source, path, compiled=compiled)
+    return buffer.getvalue()
+
+
+def _folders(packages: tuple[str, ...]) -> list[str]:
+    paths = [PurePosixPath("agenthost", package) for package in packages]
+    return sorted({str(folder) for path in paths for folder in (path, *path.parents)} - {"."})
+
+
+def _sources(packages: tuple[str, ...]) -> Iterator[tuple[str, bytes, str]]:
+    root = files("agenthost")
+    for package in packages:
+        for entry in root.joinpath(package).iterdir():
+            if entry.name.endswith(".py"):
+                yield f"agenthost/{package}/{entry.name}", entry.read_bytes(), _path_of(entry)
+
+
+def _path_of(entry: Traversable) -> str:
+    return str(entry) if isinstance(entry, Path) else ""
+
+
+def _add(archive: zipfile.ZipFile, name: str, source: bytes, path: str | None, *, compiled: bool) -> None:
+    archive.writestr(_entry(name, archive.compression), source)
+    if compiled:
+        code = _code(source, name, path)
+        archive.writestr(
+            _entry(name + "c", archive.compression), importlib.util.MAGIC_NUMBER + _UNCHECKED + code
+        )
+
+
+def _entry(name: str, method: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.compress_type = method
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _code(source: bytes, name: str, path: str | None) -> bytes:
+    """Return byte code; what this Python has compiled before is used again."""
+    if path:
+        cached = Path(importlib.util.cache_from_source(path))
+        try:
+            data = cached.read_bytes()
+            status = Path(path).stat()
+        except OSError:
+            pass  # not compiled yet
+        else:
+            expected = importlib.util.MAGIC_NUMBER + bytes(4)
+            expected += (int(status.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+            expected += (status.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+            if data[:16] == expected:
+                return data[16:]
+    return marshal.dumps(compile(source, name, "exec", dont_inherit=True))

@@ -1,0 +1,227 @@
+"""One agent over a link: its input, its journal, its model traffic."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from agenthost.errors import AgentHostError
+from agenthost.guest.flows import Inflow, Outflow
+from agenthost.guest.session import Session
+from agenthost.guest.tokens import TokenMaker
+from agenthost.wire.tokens import DRIVER, OBSERVER
+
+_KILLING = 10.0  # seconds that killing a runner may take before its block is left without its answer
+_STDERR_TAIL = 64 * 1024  # bytes kept of the runner's own stderr
+_LONGEST_HEAD = 256 * 1024  # bytes of an exchange's head
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeHead:
+    """What the agent asks of the model: without its key."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+
+
+class Exchange:
+    """One model request of the agent, and the answer to it."""
+
+    def __init__(self, session: Session, agent: str, sid: str, answer_sid: str) -> None:
+        self.sid = sid
+        self._session = session
+        self._agent = agent
+        self._request: Inflow = session.inflow(sid)
+        self._answer: Outflow = session.outflow(answer_sid)
+        self._rest = b""
+        self._gone = anyio.Event()
+
+    async def head(self) -> ExchangeHead:
+        """Return the request's head. Call once, before ``receive``."""
+        data = b""
+        while b"\n" not in data:
+            piece = await self._request.receive()
+            if not piece or len(data) > _LONGEST_HEAD:
+                raise AgentHostError("the guest sent a model request without a head")
+            data += piece
+        line, _, self._rest = data.partition(b"\n")
+        head = json.loads(line)
+        headers = tuple((str(name), str(value)) for name, value in head["headers"])
+        return ExchangeHead(str(head["method"]), str(head["path"]), headers)
+
+    async def receive(self) -> bytes:
+        """Return the next bytes of the request's body, ``b""`` at the end."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest
+        return await self._request.receive()
+
+    async def send_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        """Answer with a status and headers. Call once, before ``send``."""
+        head = {"status": status, "headers": [list(pair) for pair in headers]}
+        await self._answer.send(json.dumps(head).encode() + b"\n")
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes of the answer; waits while the agent does not read. BrokenPipeError: it hung up."""
+        await self._answer.send(data)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        self._answer.end()
+
+    async def cut(self) -> None:
+        """Break the answer off: the agent sees a closed connection and asks again by itself."""
+        await self._session.call("cut", {"agent": self._agent, "stream": self._answer.sid})
+
+    async def wait_gone(self) -> None:
+        """Return when the agent is done with the exchange, or has hung up."""
+        await self._gone.wait()
+
+    def gone(self) -> None:
+        """For the channel: the guest is done with it."""
+        self._gone.set()
+
+    def close(self) -> None:
+        """Be done with both streams."""
+        self._session.close_inflow(self._request)
+        self._session.close_outflow(self._answer)
+
+
+class AgentChannel:
+    """Drives one agent. Input goes in whole lines; the journal comes as bytes, in order."""
+
+    def __init__(self, session: Session, agent: str, pid: int) -> None:
+        self.agent = agent
+        self.pid = pid
+        self.error: AgentHostError | None = None
+        self._session = session
+        self._exchanges: deque[Exchange] = deque()
+        self._open: dict[str, Exchange] = {}
+        self._news = anyio.Event()
+        self._tail = b""
+        self._wait = session.begin("wait", {"agent": agent})
+        self._journal = session.inflow(f"a/{agent}/out", auto_ack=False)
+        self._stderr = session.inflow(f"a/{agent}/err")
+        self._stderr.sink = self._keep_tail
+        self._input: Outflow | None = None
+
+    def drive(self, offset: int) -> None:
+        """For ``open_channel``: the driver's role was given; go on at this offset of the input."""
+        self._input = self._session.outflow(f"a/{self.agent}/in", base=offset)
+
+    async def send(self, line: bytes) -> None:
+        """Send a line of input, with its newline; returns when it is buffered."""
+        self._check()
+        assert self._input is not None
+        await self._input.send(line)
+
+    async def receive(self) -> bytes:
+        """Return the next bytes of the journal, ``b""`` when the runner has ended."""
+        self._check()
+        return await self._journal.receive()
+
+    def ack(self, offset: int) -> None:
+        """Say that the journal below ``offset`` will never be asked for again."""
+        self._journal.acknowledge(offset)
+
+    async def next_exchange(self) -> Exchange:
+        """Return the next model request. The caller closes it."""
+        while not self._exchanges:
+            self._check()
+            self._session.failure.check()
+            await self._news.wait()
+        return self._exchanges.popleft()
+
+    def close_exchange(self, exchange: Exchange) -> None:
+        """Be done with a model request."""
+        self._open.pop(exchange.sid, None)
+        exchange.close()
+
+    async def signal(self, signum: int) -> None:
+        """Signal the runner's process group."""
+        await self._session.call("signal", {"agent": self.agent, "signum": int(signum)})
+
+    async def wait(self) -> int:
+        """Return the runner's exit code (128 + N for signal N). Call once."""
+        return int(await self._session.answer(self._wait))
+
+    def stderr_tail(self) -> bytes:
+        """Return the last bytes of the runner's own stderr."""
+        return self._tail
+
+    # ---- for the one that opens it
+
+    def opened(self, sid: str, answer_sid: str) -> None:
+        """The agent asks the model."""
+        exchange = self._open[sid] = Exchange(self._session, self.agent, sid, answer_sid)
+        self._exchanges.append(exchange)
+        self._wake()
+
+    def shut(self, sid: str) -> None:
+        """The guest is done with a request."""
+        exchange = self._open.get(sid)
+        if exchange is not None:
+            exchange.gone()
+
+    def fail(self, error: AgentHostError) -> None:
+        """This host drives the agent no more."""
+        self.error = error
+        self._journal.fail(error)
+        self._wake()
+
+    def close(self) -> None:
+        """Be done with all its streams."""
+        self._session.forget(self._wait)
+        for exchange in tuple(self._open.values()):
+            self.close_exchange(exchange)
+        for flow in (self._journal, self._stderr):
+            self._session.close_inflow(flow)
+        if self._input is not None:
+            self._session.close_outflow(self._input)
+
+    def _keep_tail(self, data: bytes) -> None:
+        self._tail = (self._tail + data)[-_STDERR_TAIL:]
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _wake(self) -> None:
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+
+@asynccontextmanager
+async def open_channel(
+    session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool
+) -> AsyncGenerator[AgentChannel]:
+    """Start an agent and drive it; leaving the block kills its runner and all below it."""
+    agent = params["id"]
+    digests = {role: tokens.digest(agent, role) for role in (DRIVER, OBSERVER)}
+    spec: dict[str, Any] = {"digests": digests}
+    if model:
+        # Random for each agent: what steals it from one cannot spend as another.
+        spec["model_key"] = "sk-ant-agenthost-" + session.unique_secret()
+    channel: AgentChannel | None = None
+    try:
+        pid = (await session.call("start", {**params, "agent": spec}))["pid"]
+        channel = AgentChannel(session, agent, pid)
+        session.channels[agent] = channel
+        _, offset = await session.grant(agent, DRIVER, tokens.token(agent, DRIVER))
+        channel.drive(offset)
+        yield channel
+    finally:
+        session.channels.pop(agent, None)
+        session.link.drop(agent, DRIVER)
+        if session.failure.error is None:
+            with anyio.move_on_after(_KILLING, shield=True):
+                await session.call("release", {"agent": agent})
+        if channel is not None:
+            channel.close()

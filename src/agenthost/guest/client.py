@@ -1,0 +1,162 @@
+"""GuestSandbox: the whole Sandbox contract over a link to the guest."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from agenthost.errors import SandboxGoneError
+from agenthost.guest.boot import GuestLayout
+from agenthost.guest.channel import AgentChannel, open_channel
+from agenthost.guest.process import execute, spawn, start_params
+from agenthost.guest.session import Session
+from agenthost.guest.tokens import TokenMaker
+from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
+
+_INLINE_FILE = 16 * 1024  # bytes of a file that travel with the call that writes it
+
+
+class GuestSandbox:
+    """One sandbox whose guest does the work. Made by a provider, whose block its link lives in."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        session: Session,
+        *,
+        sandbox_id: str,
+        name: str,
+        provider: str,
+        capabilities: Capabilities,
+        layout: GuestLayout,
+        boot_dir: str,
+        token: TokenMaker,
+    ) -> None:
+        self.backend = backend
+        self.session = session
+        self.layout = layout
+        self.boot_dir = boot_dir
+        self.token = token
+        self._id = sandbox_id
+        self._name = name
+        self._provider = provider
+        self._capabilities = capabilities
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<GuestSandbox {self._provider}:{self._name}>"
+
+    @property
+    def id(self) -> str:
+        """The provider's id."""
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """The unique name."""
+        return self._name
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._provider
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this sandbox can do."""
+        return self._capabilities
+
+    @property
+    def workdir(self) -> str:
+        """Absolute path of the working directory."""
+        return self.layout.workdir
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        user: str | None = None,
+        max_output: int = 16 * 1024 * 1024,
+    ) -> ExecResult:
+        """Run a program to its end. See Sandbox.exec."""
+        params = start_params(self.session.unique(), argv, cwd=cwd, env=env, user=user)
+        return await execute(self.session, params, stdin=stdin, timeout=timeout, max_output=max_output)
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> AbstractAsyncContextManager[Process]:
+        """Start a program with streams. See Sandbox.spawn."""
+        return spawn(self.session, start_params(self.session.unique(), argv, cwd=cwd, env=env, user=user))
+
+    async def read_file(self, path: str) -> bytes:
+        """Return a file's bytes. See Sandbox.read_file."""
+        sid = f"f/{self.session.unique()}"
+        answer = await self.session.call("read", {"path": path, "stream": sid})
+        if "data" in answer:
+            return b64decode(answer["data"])
+        flow = self.session.inflow(sid)
+        try:
+            parts: list[bytes] = []
+            while data := await flow.receive():
+                parts.append(data)
+            return b"".join(parts)
+        finally:
+            self.session.close_inflow(flow)
+
+    async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Replace a file, whole or not at all. See Sandbox.write_file."""
+        params: dict[str, Any] = {"path": path, "mode": mode}
+        if len(data) <= _INLINE_FILE:
+            await self.session.call("write", {**params, "data": b64encode(data).decode("ascii")})
+            return
+        flow = self.session.outflow(f"f/{self.session.unique()}")
+        try:
+            call = self.session.begin("write", {**params, "stream": flow.sid})
+            flow.write_now(data)
+            flow.end()
+            await self.session.answer(call)
+        finally:
+            self.session.close_outflow(flow)
+
+    def agent(
+        self, agent_id: str, *, argv: Sequence[str] | None = None, env: Mapping[str, str], model: bool
+    ) -> AbstractAsyncContextManager[AgentChannel]:
+        """Start an agent and drive it; leaving the block kills it.
+
+        Args:
+            agent_id: Unique in this sandbox.
+            argv: The runner's; None is agenthost's own.
+            env: Added to the runner's environment.
+            model: Whether its model traffic travels over the link (``next_exchange``).
+        """
+        params = start_params(agent_id, argv or self.runner_argv(), cwd=None, env=env, user=None)
+        return open_channel(self.session, params, self.token, model=model)
+
+    def runner_argv(self) -> list[str]:
+        """Return the argv of agenthost's own runner in this sandbox."""
+        argv = [self.layout.python, "-I", f"{self.boot_dir}/runner.pyz"]
+        for folder in self.layout.site_dirs:
+            argv += ["--site", folder]
+        return argv
+
+    async def info(self) -> SandboxInfo:
+        """Ask the provider."""
+        return await self.backend.info()
+
+    async def terminate(self) -> None:
+        """End the sandbox. Idempotent."""
+        if not self._ended:
+            self._ended = True
+            self.session.close(SandboxGoneError(f"sandbox {self._name} was terminated"))
+        await self.backend.terminate()

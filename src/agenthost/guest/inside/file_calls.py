@@ -1,0 +1,91 @@
+"""The calls ``read`` and ``write``."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode, b64encode
+from typing import Any
+
+from agenthost.guest.inside.calls import Calls, Reply, Sinks
+from agenthost.guest.inside.files import FileWriter, open_for_reading, read_all, resolve
+from agenthost.guest.inside.spool import FileSpool
+from agenthost.wire.guest import GuestHub
+from agenthost.wire.spool import MemorySpool, Spool
+from agenthost.wire.streams import SendStream
+
+
+class FileCalls:
+    """Files by path; relative ones from the working directory."""
+
+    def __init__(self, hub: GuestHub, sinks: Sinks, workdir: str) -> None:
+        self._hub = hub
+        self._sinks = sinks
+        self._workdir = workdir
+
+    def register(self, calls: Calls) -> None:
+        """Add the methods."""
+        calls.add("read", self._read)
+        calls.add("write", self._write)
+
+    def _read(self, reply: Reply, params: dict[str, Any]) -> None:
+        """Answer with the bytes when they are few, else send them on the stream that the host named."""
+        fd, size = open_for_reading(resolve(str(params["path"]), self._workdir))
+        if size > self._hub.settings.inline_body:
+            self._send(reply, str(params["stream"]), FileSpool(fd, size))
+            return
+        try:
+            data = read_all(fd)
+        finally:
+            os.close(fd)
+        if len(data) <= self._hub.settings.inline_body:
+            reply.ok({"data": b64encode(data).decode("ascii")})
+        else:  # a file that tells no size, such as those in /proc
+            spool = MemorySpool()
+            spool.append(data)
+            self._send(reply, str(params["stream"]), spool)
+
+    def _send(self, reply: Reply, sid: str, spool: Spool) -> None:
+        size = spool.end
+        stream = SendStream(sid, bound=size, spool=spool)
+        stream.end()
+
+        def look() -> None:
+            if stream.stopped or stream.acked == size:
+                self._hub.remove_stream(sid)
+                spool.close()
+
+        stream.on_room = look
+        self._hub.add_stream(stream, link=reply.link.link_id)
+        reply.ok({"size": size})
+
+    def _write(self, reply: Reply, params: dict[str, Any]) -> None:
+        """Take the bytes from the parameters, or from the stream that they name."""
+        writer = FileWriter(resolve(str(params["path"]), self._workdir), int(params["mode"]))
+        if "data" in params:
+            try:
+                writer.write(b64decode(params["data"]))
+                writer.commit()
+            except BaseException:
+                writer.abort()
+                raise
+            reply.ok()
+            return
+        sid = str(params["stream"])
+
+        def received(data: bytes) -> None:
+            try:
+                writer.write(data)
+            except OSError as exc:
+                writer.abort()
+                self._sinks.remove(sid)
+                reply.fail(exc)
+
+        def ended() -> None:
+            try:
+                writer.commit()
+            except OSError as exc:
+                reply.fail(exc)
+            else:
+                reply.ok()
+
+        self._sinks.take_in(reply.link, sid, received, ended)

@@ -1,0 +1,157 @@
+"""The calls ``start``, ``signal``, ``wait`` and ``release``, and the children that have ended."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode
+from typing import Any
+
+from agenthost.guest.inside.calls import CallError, Calls, Reply, Sinks
+from agenthost.guest.inside.model import ModelEndpoint
+from agenthost.guest.inside.processes import GuestProcess
+from agenthost.guest.inside.spool import DiskSpool
+from agenthost.wire.guest import GuestHub
+from agenthost.wire.streams import RecvStream, SendStream
+
+
+class ProcessCalls:
+    """Every process of this guest, by the name that the host gave it."""
+
+    def __init__(
+        self,
+        hub: GuestHub,
+        sinks: Sinks,
+        model: ModelEndpoint,
+        *,
+        env: dict[str, str],
+        workdir: str,
+        spool_dir: str,
+    ) -> None:
+        self._hub = hub
+        self._sinks = sinks
+        self._model = model
+        self._env = env
+        self._workdir = workdir
+        self._spool_dir = spool_dir
+        self._named: dict[str, GuestProcess] = {}
+        self._living: dict[int, GuestProcess] = {}
+
+    def register(self, calls: Calls) -> None:
+        """Add the methods."""
+        calls.add("start", self._start)
+        calls.add("signal", self._signal)
+        calls.add("wait", self._wait)
+        calls.add("release", self._release)
+
+    def reap(self) -> None:
+        """Collect every child that has ended, adopted orphans too."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            process = self._living.pop(pid, None)
+            if process is not None:
+                process.exited(status)
+
+    def link_forgotten(self, link_id: str) -> None:
+        """Kill what a host that never came back had started; agents stay."""
+        for name, process in list(self._named.items()):
+            if process.link == link_id:
+                self._forget(name, process)
+
+    def kill_all(self) -> None:
+        """Kill every process."""
+        for process in self._living.values():
+            process.kill()
+
+    def _start(self, reply: Reply, params: dict[str, Any]) -> None:
+        name, agent = str(params["id"]), params.get("agent")
+        if name in self._named:
+            raise CallError("BadCall", f"a process {name!r} is there already")
+        if params.get("user") and os.getuid() != 0:
+            raise CallError("Unsupported", "a program can run as another user only where the guest is root")
+        settings = self._hub.settings
+        prefix = f"a/{name}" if agent else f"p/{name}"
+        out_bound = settings.journal_bound if agent else settings.output_bound
+        out = SendStream(f"{prefix}/out", bound=out_bound, spool=DiskSpool(self._spool_dir))
+        err = SendStream(f"{prefix}/err", bound=settings.output_bound, spool=DiskSpool(self._spool_dir))
+        env = dict(self._env)
+        if agent:
+            source: RecvStream = self._hub.add_agent(name, dict(agent["digests"])).input
+            if agent.get("model_key"):
+                self._model.add_agent(name, str(agent["model_key"]))
+                env["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{self._model.port}"
+                env["ANTHROPIC_API_KEY"] = str(agent["model_key"])
+        else:
+            source = RecvStream(f"{prefix}/in", offset=0, window=settings.window)
+        env.update(params.get("env") or {})
+        try:
+            process = GuestProcess(
+                list(params["argv"]),
+                cwd=os.path.join(self._workdir, params.get("cwd") or ""),
+                env=env,
+                user=params.get("user"),
+                out=out,
+                err=err,
+                on_written=lambda count: self._hub.consumed(source, count),
+                on_broken=lambda: self._sinks.remove(source.sid),
+            )
+        except BaseException:
+            self._model.remove_agent(name)
+            self._hub.remove_agent(name)
+            raise
+        self._named[name] = self._living[process.pid] = process
+        self._sinks.add(source.sid, process.stdin.write, process.stdin.end)
+        if "input" in params:  # all of stdin is here already
+            process.stdin.write(b64decode(params["input"]))
+            process.stdin.end()
+        link_id = reply.link.link_id
+        if agent:
+            process.is_agent = True
+        else:
+            process.link = link_id
+            reply.link.expect(source)
+        for stream in (out, err):
+            self._hub.add_stream(stream, agent=name if agent else None, link=None if agent else link_id)
+        reply.ok({"pid": process.pid})
+
+    def _signal(self, reply: Reply, params: dict[str, Any]) -> None:
+        process = self._named.get(_name(params))
+        if process is not None:
+            process.signal(int(params["signum"]))
+        reply.ok()
+
+    def _wait(self, reply: Reply, params: dict[str, Any]) -> None:
+        process = self._named.get(_name(params))
+        if process is None:
+            raise CallError("NoProcess", f"there is no process {_name(params)!r}")
+        process.when_done(reply.ok)
+
+    def _release(self, reply: Reply, params: dict[str, Any]) -> None:
+        """Kill what is left of a process and forget it. Answered when it has ended."""
+        name = _name(params)
+        process = self._named.get(name)
+        if process is None:
+            reply.ok()  # it never started
+            return
+        process.when_done(reply.ok)
+        self._forget(name, process)
+
+    def _forget(self, name: str, process: GuestProcess) -> None:
+        del self._named[name]
+        process.kill()
+        process.drop()
+        prefix = f"a/{name}" if process.is_agent else f"p/{name}"
+        self._sinks.remove(f"{prefix}/in")
+        if process.is_agent:
+            self._model.remove_agent(name)
+            self._hub.remove_agent(name)
+        for suffix in ("out", "err"):
+            self._hub.remove_stream(f"{prefix}/{suffix}")
+
+
+def _name(params: dict[str, Any]) -> str:
+    return str(params.get("agent") or params["id"])

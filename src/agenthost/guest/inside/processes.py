@@ -1,0 +1,254 @@
+"""Durable processes: they outlive the link, their output is kept until it was taken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections import deque
+from collections.abc import Callable
+from typing import IO
+
+from agenthost.guest.inside.tree import kill_tree
+from agenthost.wire.streams import SendStream
+
+_CHUNK = 256 * 1024
+# After a program ended, a child of it may hold its output open for ever: wait this long for the end, seconds.
+_DRAIN = 1.0
+_FULL_DISK_RETRY = 0.5  # seconds until the guest looks again whether a full disk has room
+
+
+class Output:
+    """One output pipe of a process, read while its stream has room."""
+
+    def __init__(self, fd: int, stream: SendStream, on_end: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = fd
+        self.stream = stream
+        self._on_end = on_end
+        self._reading = False
+        self._held = b""  # read, but the disk was full
+        os.set_blocking(fd, False)
+        stream.on_room = self._resume
+        self._resume()
+
+    @property
+    def open(self) -> bool:
+        """True until the pipe has ended."""
+        return self._fd >= 0
+
+    def finish(self) -> None:
+        """End the stream now. What a child of the program still prints is read and dropped."""
+        if not self.stream.ended:
+            self.stream.end()
+            self._on_end()
+        self._resume()
+
+    def _resume(self) -> None:
+        wanted = self.stream.room > 0 or self.stream.stopped or self.stream.ended
+        if self._fd >= 0 and not self._reading and wanted and not self._held:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self._pause()
+            os.close(self._fd)
+            self._fd = -1
+            if not self.stream.ended:
+                self.stream.end()
+                self._on_end()
+            return
+        if not self.stream.ended:
+            self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        try:
+            self.stream.write(data)
+        except OSError:  # the disk is full: hold this piece and read no more until there is room
+            self._held = data
+            self._pause()
+            self._loop.call_later(_FULL_DISK_RETRY, self._retry)
+            return
+        if self.stream.room <= 0 and not self.stream.stopped:
+            self._pause()
+
+    def _retry(self) -> None:
+        data, self._held = self._held, b""
+        if data and not self.stream.ended:
+            self._keep(data)
+        self._resume()
+
+
+class Input:
+    """The stdin pipe of a process: takes bytes as fast as the program reads."""
+
+    def __init__(self, fd: int, on_written: Callable[[int], None], on_broken: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = fd
+        self._pieces: deque[memoryview] = deque()
+        self._writing = False
+        self._ended = False
+        self._on_written = on_written
+        self._on_broken = on_broken
+        os.set_blocking(fd, False)
+
+    def write(self, data: bytes) -> None:
+        """Write now what the pipe takes, the rest when it can."""
+        if self._fd < 0:
+            self._on_written(len(data))
+            return
+        self._pieces.append(memoryview(data))
+        if not self._writing:
+            self._flush()
+
+    def end(self) -> None:
+        """Close when all is written."""
+        self._ended = True
+        if self._fd >= 0 and not self._pieces:
+            self._close()
+
+    def close(self) -> None:
+        """Close now; what was not written is dropped."""
+        self._pieces.clear()
+        if self._fd >= 0:
+            self._close()
+
+    def _flush(self) -> None:
+        while self._pieces:
+            piece = self._pieces[0]
+            try:
+                count = os.write(self._fd, piece)
+            except BlockingIOError:
+                if not self._writing:
+                    self._writing = True
+                    self._loop.add_writer(self._fd, self._flush)
+                return
+            except OSError:  # EPIPE: the program closed its stdin
+                self.close()
+                self._on_broken()
+                return
+            self._on_written(count)
+            if count == len(piece):
+                self._pieces.popleft()
+            else:
+                self._pieces[0] = piece[count:]
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
+        if self._ended:
+            self._close()
+
+    def _close(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+
+
+class GuestProcess:
+    """One program with its three pipes."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        *,
+        cwd: str,
+        env: dict[str, str],
+        user: str | None,
+        out: SendStream,
+        err: SendStream,
+        on_written: Callable[[int], None],
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._popen = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            user=user,
+        )
+        self.pid = self._popen.pid
+        self.exit_code: int | None = None
+        self.link: str | None = None
+        self.is_agent = False
+        self._done = False
+        self._waiting: list[Callable[[int], None]] = []
+        self._streams = (out, err)
+        self.stdin = Input(_detached(self._popen.stdin), on_written, on_broken)
+        self._outputs = (
+            Output(_detached(self._popen.stdout), out, self._check),
+            Output(_detached(self._popen.stderr), err, self._check),
+        )
+
+    def when_done(self, callback: Callable[[int], None]) -> None:
+        """Call back with the exit code (128 + N for signal N) when it and its output have ended."""
+        if self._done:
+            callback(self.exit_code or 0)
+        else:
+            self._waiting.append(callback)
+
+    def exited(self, status: int) -> None:
+        """Take note of the status that waitpid gave."""
+        code = os.waitstatus_to_exitcode(status)
+        self._popen.returncode = code
+        self.exit_code = 128 - code if code < 0 else code
+        self.stdin.close()
+        if any(output.open for output in self._outputs):
+            self._loop.call_later(_DRAIN, self._drained)
+        self._check()
+
+    def signal(self, signum: int) -> None:
+        """Signal the whole process group."""
+        if self.exit_code is None:
+            try:
+                os.killpg(self.pid, signum)
+            except ProcessLookupError:
+                return  # it has ended; waitpid will tell
+            except PermissionError:
+                os.kill(self.pid, signum)  # a member of the group has changed its user
+
+    def kill(self) -> None:
+        """Kill the process, its group and all below it. A group outlives its leader."""
+        kill_tree(self.pid)
+
+    def drop(self) -> None:
+        """Want no more of its output."""
+        self.stdin.close()
+        for stream in self._streams:
+            stream.stop()
+
+    def _drained(self) -> None:
+        for output in self._outputs:
+            output.finish()
+
+    def _check(self) -> None:
+        if self.exit_code is None or self._done or not all(stream.ended for stream in self._streams):
+            return
+        self._done = True
+        for callback in self._waiting:
+            callback(self.exit_code)
+        self._waiting.clear()
+
+
+def _detached(pipe: IO[bytes] | None) -> int:
+    """Take the fd out of a pipe object, so that the object's end does not close it."""
+    assert pipe is not None
+    fd = os.dup(pipe.fileno())
+    pipe.close()
+    return fd

@@ -1,0 +1,158 @@
+"""GuestProvider: what an adapter subclasses."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Self
+
+import anyio
+import anyio.abc
+
+from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError
+from agenthost.guest.boot import GuestLayout, make_boot
+from agenthost.guest.client import GuestSandbox
+from agenthost.guest.secret import deployment_secret
+from agenthost.guest.session import Session
+from agenthost.guest.tokens import TokenMaker
+from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
+from agenthost.spec import Limits, SandboxSpec, generate_name
+from agenthost.wire.tokens import CONTROL
+
+NONCE_LABEL = "agenthost-nonce"
+DEFAULT_LIFETIME = 3600.0  # seconds; an hour is what the providers' own defaults lie around
+_ENDING = 20.0  # seconds that ending a sandbox may take when its start failed
+
+
+class GuestProvider(ABC):
+    """A provider whose sandboxes run the guest. Use it as ``async with``: links live in its block."""
+
+    name: str
+    capabilities: Capabilities
+    # Where Boot.files are found inside.
+    boot_dir: str = "/opt/agenthost/boot"
+    # True where guest and host are the same Python: byte code then saves compiling at each start.
+    same_python: bool = False
+
+    def __init__(self, *, secret: str | bytes | None = None, limits: Limits | None = None) -> None:
+        self._secret = deployment_secret(secret)
+        self._limits = limits or Limits()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._sessions: list[Session] = []
+
+    # ---- what an adapter brings
+
+    @abstractmethod
+    def check(self, spec: SandboxSpec) -> None:
+        """Raise ConfigError or UnsupportedError for what cannot be made, before anything is."""
+
+    @abstractmethod
+    def layout(self, spec: SandboxSpec) -> GuestLayout:
+        """Tell where things will be inside."""
+
+    @abstractmethod
+    async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
+        """Make a sandbox: name, labels and lifetime are filled in. Nothing is left when it raises."""
+
+    @abstractmethod
+    async def reach(self, sandbox_id: str) -> Backend:
+        """Return a sandbox made before. Raises SandboxNotFoundError."""
+
+    @abstractmethod
+    def list(self, labels: Mapping[str, str] | None = None) -> AsyncIterator[SandboxInfo]:
+        """Yield what there is, newest first."""
+
+    async def aclose(self) -> None:  # noqa: B027 - most adapters have no client to close
+        """Close clients."""
+
+    # ---- what everybody gets
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        tasks = anyio.create_task_group()
+        self._tasks = await tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close every link. Sandboxes run on."""
+        tasks, self._tasks = self._tasks, None
+        assert tasks is not None
+        for session in self._sessions:
+            session.close()
+        tasks.cancel_scope.cancel()
+        try:
+            # Without the block's own exception: its caller must see that one, not a group around it.
+            await tasks.__aexit__(None, None, None)
+        finally:
+            with anyio.move_on_after(_ENDING, shield=True):
+                await self.aclose()
+
+    async def create(self, spec: SandboxSpec) -> GuestSandbox:
+        """Make a sandbox and wait until its guest answers.
+
+        Raises:
+            SandboxStartError: It did not answer in time; it has been ended.
+        """
+        name = spec.name or generate_name()
+        nonce = secrets.token_hex(16)
+        lifetime = spec.max_lifetime or DEFAULT_LIFETIME
+        spec = replace(spec, name=name, max_lifetime=lifetime, labels={**spec.labels, NONCE_LABEL: nonce})
+        self.check(spec)
+        layout = self.layout(spec)
+        tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
+        boot = make_boot(
+            layout,
+            control_digest=tokens.digest("", CONTROL),
+            env=spec.env,
+            lifetime=lifetime,
+            compiled=self.same_python,
+        )
+        backend = await self.make(spec, boot)
+        try:
+            await backend.boot()
+            sandbox = self._connect(backend, await backend.info(), layout, tokens)
+            with anyio.fail_after(self._limits.start):
+                await sandbox.session.wait_ready()
+        except BaseException as exc:
+            with anyio.move_on_after(_ENDING, shield=True):
+                await backend.terminate()
+            if isinstance(exc, TimeoutError | LinkError | SandboxGoneError):
+                raise SandboxStartError(f"sandbox {name} did not come up: {exc}") from exc
+            raise
+        return sandbox
+
+    async def get(self, sandbox_id: str) -> GuestSandbox:
+        """Return a sandbox made before, by this or another process."""
+        backend = await self.reach(sandbox_id)
+        info = await backend.info()
+        nonce = info.labels.get(NONCE_LABEL)
+        if nonce is None:
+            raise AgentHostError(f"sandbox {info.name} was not made by agenthost: it has no nonce")
+        tokens = TokenMaker(self._secret, sandbox=info.name, nonce=nonce)
+        layout = self.layout(SandboxSpec(name=info.name, labels=info.labels))
+        sandbox = self._connect(backend, info, layout, tokens)
+        await sandbox.session.wait_ready()
+        return sandbox
+
+    def _connect(
+        self, backend: Backend, info: SandboxInfo, layout: GuestLayout, tokens: TokenMaker
+    ) -> GuestSandbox:
+        if self._tasks is None:
+            raise RuntimeError(f"use the {self.name} provider as `async with`, or by open_provider")
+        session = Session(backend, name=info.name, budget=self._limits.link_budget)
+        session.link.grant("", CONTROL, tokens.control())
+        self._sessions.append(session)
+        self._tasks.start_soon(session.run)
+        return GuestSandbox(
+            backend,
+            session,
+            sandbox_id=info.id,
+            name=info.name,
+            provider=self.name,
+            capabilities=self.capabilities,
+            layout=layout,
+            boot_dir=self.boot_dir,
+            token=tokens,
+        )

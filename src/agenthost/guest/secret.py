@@ -1,0 +1,45 @@
+"""The deployment secret: every token is derived from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from agenthost.errors import ConfigError
+from agenthost.statedir import state_directory
+
+_MINIMUM = 16  # bytes; below that a token could be guessed from one guest's digest
+
+
+def deployment_secret(secret: str | bytes | None = None) -> bytes:
+    """Return ``secret``, else ``AGENTHOST_SECRET``, else 32 random bytes kept in the state directory.
+
+    Raises:
+        ConfigError: The secret is shorter than 16 bytes.
+    """
+    given = secret if secret is not None else os.environ.get("AGENTHOST_SECRET")
+    if given:
+        value = given.encode() if isinstance(given, str) else given
+        if len(value) < _MINIMUM:
+            raise ConfigError(f"the deployment secret is shorter than {_MINIMUM} bytes")
+        return value
+    return _kept(state_directory() / "secret")
+
+
+def _kept(path: Path) -> bytes:
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    value = secrets.token_hex(32).encode()
+    temporary = path.with_name(f".secret-{secrets.token_hex(8)}")
+    temporary.touch(mode=0o600)
+    temporary.write_bytes(value)
+    try:
+        os.link(temporary, path)  # the first of several processes wins, and the file is whole when it appears
+    except FileExistsError:
+        return path.read_bytes()
+    finally:
+        temporary.unlink()
+    return value

@@ -1,0 +1,415 @@
+"""The link with I/O: dials, sends, receives, dials again; calls and streams that survive it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from typing import Any, Protocol
+
+import anyio
+
+from agenthost.errors import (
+    AccessDeniedError,
+    AgentHostError,
+    GuestLostError,
+    LinkError,
+    LinkLostError,
+    OutcomeUnknownError,
+    ReplayGapError,
+    SandboxGoneError,
+    SandboxNotFoundError,
+    SupersededError,
+    UnsupportedError,
+    WireVersionError,
+)
+from agenthost.guest.flows import Failure, Inflow, Outflow
+from agenthost.sandbox import Backend, Carrier
+from agenthost.wire import events
+from agenthost.wire.frames import ProtocolError
+from agenthost.wire.host import HostLink
+from agenthost.wire.settings import WIRE_VERSION, WireSettings
+
+_log = logging.getLogger("agenthost.link")
+_BUDGET = 512 * 1024  # bytes handed to a carrier at once
+_FIRST_DELAY = 0.05  # seconds between the first two dials, doubled each time
+_LAST_DELAY = 2.0  # and the longest
+_CLOSING = 5.0  # seconds that closing a carrier may take
+_CARRIER_ERRORS = (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+
+
+class Channel(Protocol):
+    """What is told what happens to one agent."""
+
+    def opened(self, sid: str, answer_sid: str) -> None:
+        """The agent asks the model, on this stream; the answer goes on that one."""
+        ...
+
+    def shut(self, sid: str) -> None:
+        """The guest is done with a stream, of this agent or of another."""
+        ...
+
+    def fail(self, error: AgentHostError) -> None:
+        """This host drives the agent no more."""
+        ...
+
+
+class _Waiter:
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.ok = False
+        self.value: Any = None
+
+
+class Session:
+    """One link from this process to one sandbox. ``run`` must be running in a task group.
+
+    ``channels`` are told what happens to their agents, by the agent's name.
+    """
+
+    def __init__(
+        self, backend: Backend, *, name: str, settings: WireSettings | None = None, budget: float = 60.0
+    ) -> None:
+        self.link = HostLink(secrets.token_hex(16), settings)
+        self.failure = Failure()
+        self.name = name
+        self.channels: dict[str, Channel] = {}
+        self._backend = backend
+        self._budget = budget
+        self._wake = anyio.Event()
+        self._ready = anyio.Event()
+        self._waiters: dict[int, _Waiter] = {}
+        self._granting: dict[tuple[str, str], _Waiter] = {}
+        self._inflows: dict[str, Inflow] = {}
+        self._outflows: dict[str, Outflow] = {}
+        self._names = 0
+        self._scope = anyio.CancelScope()
+        self.link.wake = self._wake_writer
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Keep the link up until it is closed or cannot be kept up. Never raises."""
+        with self._scope:
+            error: Exception
+            try:
+                error = await self._keep_up()
+            except AgentHostError as exc:
+                error = exc
+            self._fail(error)
+
+    def close(self, error: Exception | None = None) -> None:
+        """End the link; what waits on it gets ``error``."""
+        self._fail(error or LinkError(f"the link to sandbox {self.name} was closed"))
+        self._scope.cancel()
+
+    async def wait_ready(self) -> None:
+        """Return when the guest has answered for the first time."""
+        while not self._ready.is_set():
+            self.failure.check()
+            await self._ready.wait()
+        self.failure.check()
+
+    async def _keep_up(self) -> Exception:
+        deadline = anyio.current_time() + self._budget
+        delay = _FIRST_DELAY
+        while True:
+            error: Exception | None = None
+            try:
+                carrier = await self._backend.dial()
+            except OSError as exc:
+                error = exc
+            else:
+                served = await self._serve(carrier)
+                if self.failure.error is not None:
+                    return self.failure.error
+                if served:
+                    deadline = anyio.current_time() + self._budget
+                    delay = _FIRST_DELAY
+            await self._look_for_sandbox()
+            if anyio.current_time() + delay > deadline:
+                return LinkLostError(
+                    f"sandbox {self.name} could not be reached for {self._budget:g} s"
+                    + (f" ({error})" if error else "")
+                )
+            await anyio.sleep(delay)
+            delay = min(delay * 2, _LAST_DELAY)
+
+    async def _look_for_sandbox(self) -> None:
+        """Raise when there is nothing left to dial."""
+        try:
+            info = await self._backend.info()
+        except SandboxNotFoundError as exc:
+            raise SandboxGoneError(f"sandbox {self.name} has ended") from exc
+        if info.state == "ended":
+            raise SandboxGoneError(f"sandbox {self.name} has ended")
+
+    async def _serve(self, carrier: Carrier) -> bool:
+        """Use one carrier to its end; True when the link was up."""
+        self.link.attach(binary=carrier.binary, now=anyio.current_time())
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._write, carrier, tasks.cancel_scope)
+                tasks.start_soon(self._tick, tasks.cancel_scope)
+                await self._read(carrier)
+                tasks.cancel_scope.cancel()
+            return self.link.flowing
+        finally:
+            self.link.detach()
+            with anyio.move_on_after(_CLOSING, shield=True):
+                await carrier.aclose()
+
+    async def _read(self, carrier: Carrier) -> None:
+        while True:
+            try:
+                data = await carrier.receive()
+                if not data:
+                    return
+                self.link.receive(data, anyio.current_time())
+            except _CARRIER_ERRORS as exc:
+                _log.debug("sandbox %s: the carrier ended: %r", self.name, exc)
+                return
+            except ProtocolError as exc:
+                _log.warning("sandbox %s: the carrier was closed: %s", self.name, exc)
+                return
+            self._look()
+            if self.failure.error is not None:
+                return
+
+    async def _write(self, carrier: Carrier, scope: anyio.CancelScope) -> None:
+        while True:
+            data = self.link.take(_BUDGET, anyio.current_time())
+            if not data:
+                self._wake = anyio.Event()
+                if not self.link.has_output:
+                    await self._wake.wait()
+                continue
+            try:
+                await carrier.send(data)
+            except _CARRIER_ERRORS as exc:
+                _log.debug("sandbox %s: the carrier takes no more: %r", self.name, exc)
+                scope.cancel()
+                return
+
+    async def _tick(self, scope: anyio.CancelScope) -> None:
+        while True:
+            due = self.link.next_tick()
+            now = anyio.current_time()
+            await anyio.sleep(max(0.01, (due if due is not None else now) - now))
+            if not self.link.tick(anyio.current_time()):
+                _log.info("sandbox %s: the carrier was silent for too long", self.name)
+                scope.cancel()
+                return
+
+    def _wake_writer(self) -> None:
+        self._wake.set()
+
+    def _fail(self, error: Exception) -> None:
+        if self.failure.error is None:
+            self.failure.error = error
+        self._ready.set()
+        for waiter in (*self._waiters.values(), *self._granting.values()):
+            waiter.event.set()
+        for inflow in self._inflows.values():
+            inflow.wake()
+        for outflow in self._outflows.values():
+            outflow.wake()
+
+    # ---- what happened
+
+    def _look(self) -> None:
+        queue = self.link.events
+        while queue:
+            self._happened(queue.popleft())
+
+    def _happened(self, event: events.Event) -> None:
+        match event:
+            case events.Received(sid, data):
+                if sid in self._inflows:
+                    self._inflows[sid].feed(data)
+            case events.Ended(sid):
+                if sid in self._inflows:
+                    self._inflows[sid].end()
+            case events.Answered(call, ok, value):
+                waiter = self._waiters.get(call)
+                if waiter is not None:
+                    waiter.ok, waiter.value = ok, value
+                    waiter.event.set()
+            case events.Granted(agent, role, epoch, offset):
+                waiter = self._granting.pop((agent, role), None)
+                if waiter is not None:
+                    waiter.ok, waiter.value = True, (epoch, offset)
+                    waiter.event.set()
+            case events.Ready():
+                self._ready.set()
+            case events.Opened(sid, agent, meta):
+                if agent in self.channels:
+                    self.channels[agent].opened(sid, str(meta["answer"]))
+            case events.Shut(sid):
+                for channel in self.channels.values():
+                    channel.shut(sid)
+            case events.Hello(boot_id):
+                if self.link.boot_id != boot_id:
+                    self._fail(SandboxGoneError(f"another machine answers for sandbox {self.name}"))
+            case events.WireVersion(version):
+                self._fail(
+                    WireVersionError(
+                        f"the guest of sandbox {self.name} speaks wire {version!r}, this agenthost wire "
+                        f"{WIRE_VERSION}: make a new image with `agenthost bake`"
+                    )
+                )
+            case events.Refused(agent, role, reason):
+                self._refused(agent, role, reason)
+            case events.Forgotten(calls):
+                self._forgotten(calls)
+            case events.Missing(sid):
+                if sid in self._inflows:
+                    self._inflows[sid].fail(GuestLostError(f"the guest has no stream {sid}"))
+            case events.Gap(sid, wanted, oldest):
+                if sid in self._inflows:
+                    message = f"stream {sid} begins at byte {oldest} by now, {wanted} was asked for"
+                    self._inflows[sid].fail(ReplayGapError(message, wanted=wanted, oldest=oldest))
+            case events.Stopped() | events.Called() | events.LinkForgotten() | events.DriverChanged():
+                pass  # told to a stream's writer by the stream itself, or the guest's own
+
+    def _refused(self, agent: str, role: str, reason: str) -> None:
+        error: AgentHostError
+        if reason == "superseded":
+            error = SupersededError(f"another driver has taken agent {agent}")
+        elif reason == "unknown":
+            error = GuestLostError(f"sandbox {self.name} has no agent {agent}")
+        else:
+            error = AccessDeniedError(f"sandbox {self.name} refused the {role} token")
+        waiter = self._granting.pop((agent, role), None)
+        if waiter is not None:
+            waiter.value = error
+            waiter.event.set()
+        elif reason == "token":
+            self._fail(error)
+        elif agent in self.channels:
+            self.channels[agent].fail(error)
+
+    def _forgotten(self, calls: tuple[int, ...]) -> None:
+        for call in calls:
+            waiter = self._waiters.get(call)
+            if waiter is not None:
+                waiter.value = OutcomeUnknownError(
+                    f"sandbox {self.name} was away for too long: whether a call was done is not known"
+                )
+                waiter.event.set()
+
+    # ---- for sandbox and agent
+
+    def unique(self) -> str:
+        """Return a name that no other process or stream of this sandbox has."""
+        self._names += 1
+        return f"{self.link.link_id[:12]}-{self._names}"
+
+    def unique_secret(self) -> str:
+        """Return 192 random bits, hexadecimal."""
+        return secrets.token_hex(24)
+
+    def is_large(self, params: dict[str, Any]) -> bool:
+        """Return whether a call with these parameters travels as a stream."""
+        return len(json.dumps(params)) > self.link.settings.inline_body
+
+    def post(self, method: str, params: dict[str, Any]) -> None:
+        """Have a call done, without waiting for its answer."""
+        if self.failure.error is None:
+            self.link.call(method, params)
+
+    async def call(self, method: str, params: dict[str, Any]) -> Any:
+        """Have a call done, once, and return its answer.
+
+        Raises:
+            OSError: The kernel's own error inside.
+            OutcomeUnknownError: It was sent; whether it was done is not known.
+        """
+        return await self.answer(self.begin(method, params))
+
+    def begin(self, method: str, params: dict[str, Any]) -> int:
+        """Send a call; ``answer`` waits for it."""
+        self.failure.check()
+        flow: Outflow | None = None
+        text = json.dumps(params)
+        if len(text) > self.link.settings.inline_body:
+            flow = self.outflow(f"c/{self.unique()}")
+            params = {"$body": flow.sid}
+        number = self.link.call(method, params)
+        self._waiters[number] = _Waiter()
+        if flow is not None:
+            flow.write_now(text.encode())
+            flow.end()
+        return number
+
+    async def answer(self, number: int) -> Any:
+        """Wait for an answer. Cancelled, it is not waited for any more; the call may still be done."""
+        waiter = self._waiters[number]
+        try:
+            await waiter.event.wait()
+        finally:
+            self.forget(number)
+        if waiter.ok:
+            return waiter.value
+        if isinstance(waiter.value, Exception):
+            raise waiter.value
+        self.failure.check()
+        raise _call_error(dict(waiter.value or {}))
+
+    def forget(self, number: int) -> None:
+        """Care no more for a call's answer."""
+        self._waiters.pop(number, None)
+        self.link.abandon(number)
+
+    async def grant(self, agent: str, role: str, token: str) -> tuple[int, int]:
+        """Take a role; returns the epoch and how much of the agent's input has arrived."""
+        self.failure.check()
+        waiter = self._granting[agent, role] = _Waiter()
+        self.link.grant(agent, role, token)
+        try:
+            await waiter.event.wait()
+        finally:
+            self._granting.pop((agent, role), None)
+            if not waiter.ok:
+                self.link.drop(agent, role)
+        if waiter.ok:
+            epoch, offset = waiter.value
+            return epoch, offset
+        if isinstance(waiter.value, Exception):
+            raise waiter.value
+        self.failure.check()
+        raise LinkError(f"the link to sandbox {self.name} ended before a role was given")
+
+    def inflow(self, sid: str, *, offset: int | None = 0, auto_ack: bool = True) -> Inflow:
+        """Subscribe to a stream. Close it with ``close_inflow``."""
+        flow = self._inflows[sid] = Inflow(self.link, sid, self.failure, offset=offset, auto_ack=auto_ack)
+        return flow
+
+    def outflow(self, sid: str, *, base: int = 0) -> Outflow:
+        """Begin a stream to the guest. Close it with ``close_outflow``."""
+        flow = self._outflows[sid] = Outflow(self.link, sid, self.failure, base=base)
+        return flow
+
+    def close_inflow(self, flow: Inflow) -> None:
+        """Want no more of a stream."""
+        if self._inflows.pop(flow.sid, None) is not None:
+            flow.close()
+
+    def close_outflow(self, flow: Outflow) -> None:
+        """Send no more on a stream."""
+        if self._outflows.pop(flow.sid, None) is not None:
+            flow.close()
+
+
+def _call_error(value: dict[str, Any]) -> Exception:
+    kind, message = value.get("type"), value.get("message")
+    if kind == "OSError":
+        path = value.get("path")
+        return OSError(value["errno"], message, path) if path else OSError(value["errno"], message)
+    if kind == "Unsupported":
+        return UnsupportedError(message)
+    if kind == "AccessDenied":
+        return AccessDeniedError(message)
+    if kind == "NoProcess":
+        return GuestLostError(message)
+    return LinkError(f"the guest refused a call: {message}")
