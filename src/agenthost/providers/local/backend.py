@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
@@ -65,9 +66,19 @@ class LocalBackend:
             os.close(handle)
 
     async def info(self) -> SandboxInfo:
-        """Tell from the state file whether it lives and what it got."""
+        """Tell from the state file whether it lives and what it got; ``resources["ended"]`` says why not.
+
+        Raises:
+            SandboxStartError: It could not be set up; with the end of its log.
+        """
         await anyio.lowlevel.checkpoint()
-        return to_info(self._record, "running" if state.is_alive(self._directory) else "ended")
+        if state.is_alive(self._directory):
+            return to_info(self._record, "running")
+        ended = await self._ended()
+        if isinstance(ended, SandboxStartError):
+            raise ended
+        info = to_info(self._record, "ended")
+        return replace(info, resources={**info.resources, "ended": str(ended)})
 
     async def terminate(self) -> None:
         """End it: SIGTERM to the guest, two seconds later SIGKILL to all; then remove its files."""

@@ -57,6 +57,11 @@ class Engine:
         root = str(state_directory()) if self._root is None else self._root
         return state.provider_directory(root, self._provider)
 
+    def workdir_of(self, spec: SandboxSpec) -> str | None:
+        """Return the working directory that the sandbox of this name was made with, if there is one."""
+        record = state.read_record(os.path.join(self.directory(), name_of(spec)))
+        return None if record is None or not record.workdir else record.workdir
+
     def prepare(self, spec: SandboxSpec, boot: Boot, *, drop: bool) -> Entry:
         """Make the sandbox's directory. It is locked by us."""
         return make_entry(self.directory(), name_of(spec), boot.files, drop=drop)
