@@ -1,1 +1,99 @@
-"""Host the Claude Agent SDK in any sandbox."""
+"""Host the Claude Agent SDK in any sandbox.
+
+    from agenthost import HostedAgent
+    from claude_agent_sdk import ClaudeAgentOptions
+
+    options = ClaudeAgentOptions(max_turns=20)
+    async with HostedAgent(options, provider="local", workspace="./app") as agent:
+        await agent.query("Fix the failing test")
+        async for message in agent.receive_response():
+            print(message)
+        await agent.download("./fixed")
+
+Names are loaded on first use: importing this package loads neither the SDK nor a provider's client.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agenthost.agent import HostedAgent, SafeDefaults, prewarm, query
+    from agenthost.errors import AgentHostError
+    from agenthost.registry import open_provider
+    from agenthost.sandbox import (
+        Capabilities,
+        ExecResult,
+        Process,
+        Sandbox,
+        SandboxInfo,
+        SandboxProvider,
+    )
+    from agenthost.spec import (
+        HeaderInjection,
+        Limits,
+        Mount,
+        NetworkPolicy,
+        ResourceLimits,
+        SandboxSpec,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgentHostError",
+    "Capabilities",
+    "ExecResult",
+    "HeaderInjection",
+    "HostedAgent",
+    "Limits",
+    "Mount",
+    "NetworkPolicy",
+    "Process",
+    "ResourceLimits",
+    "SafeDefaults",
+    "Sandbox",
+    "SandboxInfo",
+    "SandboxProvider",
+    "SandboxSpec",
+    "open_provider",
+    "prewarm",
+    "query",
+]
+
+_WHERE = {
+    "AgentHostError": "errors",
+    "Capabilities": "sandbox",
+    "ExecResult": "sandbox",
+    "HeaderInjection": "spec",
+    "HostedAgent": "agent",
+    "Limits": "spec",
+    "Mount": "spec",
+    "NetworkPolicy": "spec",
+    "Process": "sandbox",
+    "ResourceLimits": "spec",
+    "SafeDefaults": "agent",
+    "Sandbox": "sandbox",
+    "SandboxInfo": "sandbox",
+    "SandboxProvider": "sandbox",
+    "SandboxSpec": "spec",
+    "open_provider": "registry",
+    "prewarm": "agent",
+    "query": "agent",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name."""
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'agenthost' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"agenthost.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*globals(), *__all__])
