@@ -89,7 +89,7 @@ def _zipapp(packages: tuple[str, ...], main: str, *, compiled: bool) -> bytes:
     # Byte code is for a sandbox on this machine: reading it must be fast, its size does not matter.
     method = zipfile.ZIP_STORED if compiled else zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(buffer, "w", method, compresslevel=9) as archive:
-        start = f"import sys\nfrom {main} import main\nsys.exit(main(sys.argv[1:]))\n".encode()
+        start = f"import sys\nfrom {main} import main\nsys.exit(main())\n".encode()
         _add(archive, "__main__.py", start, None, compiled=compiled)
         for folder in _folders(packages):
             # Without an entry of its own zipimport does not see a package that has no __init__.

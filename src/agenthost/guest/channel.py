@@ -107,29 +107,26 @@ class AgentChannel:
         self._news = anyio.Event()
         self._tail = b""
         self._wait = session.begin("wait", {"agent": agent})
-        self._journal = session.inflow(f"a/{agent}/out", auto_ack=False)
-        self._stderr = session.inflow(f"a/{agent}/err")
-        self._stderr.sink = self._keep_tail
-        self._input: Outflow | None = None
+        self._flows: tuple[Inflow, Inflow, Outflow] | None = None
 
     def drive(self, offset: int) -> None:
         """For ``open_channel``: the driver's role was given; go on at this offset of the input."""
-        self._input = self._session.outflow(f"a/{self.agent}/in", base=offset)
+        journal = self._session.inflow(f"a/{self.agent}/out", auto_ack=False)
+        stderr = self._session.inflow(f"a/{self.agent}/err")
+        stderr.sink = self._keep_tail
+        self._flows = (journal, stderr, self._session.outflow(f"a/{self.agent}/in", base=offset))
 
     async def send(self, line: bytes) -> None:
         """Send a line of input, with its newline; returns when it is buffered."""
-        self._check()
-        assert self._input is not None
-        await self._input.send(line)
+        await self._driving()[2].send(line)
 
     async def receive(self) -> bytes:
         """Return the next bytes of the journal, ``b""`` when the runner has ended."""
-        self._check()
-        return await self._journal.receive()
+        return await self._driving()[0].receive()
 
     def ack(self, offset: int) -> None:
         """Say that the journal below ``offset`` will never be asked for again."""
-        self._journal.acknowledge(offset)
+        self._driving()[0].acknowledge(offset)
 
     async def next_exchange(self) -> Exchange:
         """Return the next model request. The caller closes it."""
@@ -173,7 +170,8 @@ class AgentChannel:
     def fail(self, error: AgentHostError) -> None:
         """This host drives the agent no more."""
         self.error = error
-        self._journal.fail(error)
+        if self._flows is not None:
+            self._flows[0].fail(error)
         self._wake()
 
     def close(self) -> None:
@@ -181,13 +179,20 @@ class AgentChannel:
         self._session.forget(self._wait)
         for exchange in tuple(self._open.values()):
             self.close_exchange(exchange)
-        for flow in (self._journal, self._stderr):
-            self._session.close_inflow(flow)
-        if self._input is not None:
-            self._session.close_outflow(self._input)
+        if self._flows is not None:
+            journal, stderr, source = self._flows
+            self._session.close_inflow(journal)
+            self._session.close_inflow(stderr)
+            self._session.close_outflow(source)
 
     def _keep_tail(self, data: bytes) -> None:
         self._tail = (self._tail + data)[-_STDERR_TAIL:]
+
+    def _driving(self) -> tuple[Inflow, Inflow, Outflow]:
+        self._check()
+        if self._flows is None:
+            raise AgentHostError(f"agent {self.agent} is not driven by this host")
+        return self._flows
 
     def _check(self) -> None:
         if self.error is not None:

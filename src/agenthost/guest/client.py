@@ -145,7 +145,9 @@ class GuestSandbox:
 
     def runner_argv(self) -> list[str]:
         """Return the argv of agenthost's own runner in this sandbox."""
-        argv = [self.layout.python, "-I", f"{self.boot_dir}/runner.pyz"]
+        # Where the SDK's directories are named, the interpreter's own packages must not come before them.
+        flags = ["-I", "-S"] if self.layout.site_dirs else ["-I"]
+        argv = [self.layout.python, *flags, f"{self.boot_dir}/runner.pyz"]
         for folder in self.layout.site_dirs:
             argv += ["--site", folder]
         return argv

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Run one of the three. Exit code 2 for a call that makes no sense."""
+    argv = sys.argv[1:]
     options = dict(zip(argv[1::2], argv[2::2], strict=False))
     command = argv[0] if argv else ""
     # Imported one by one: ``dial`` is started for each carrier and must not load the server.
@@ -31,4 +32,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
