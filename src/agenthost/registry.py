@@ -12,7 +12,7 @@ from agenthost.sandbox import SandboxProvider
 
 _BUILT_IN = {
     "local": "agenthost.providers.local.provider:LocalProvider",
-    "local-unisolated": "agenthost.providers.local:UnisolatedProvider",
+    "local-unisolated": "agenthost.providers.local.local_unisolated:UnisolatedProvider",
 }
 
 

@@ -21,6 +21,7 @@ from agenthost.guest.inside.process_calls import ProcessCalls
 from agenthost.wire.events import Called, DriverChanged, Ended, Event, LinkForgotten, Received
 from agenthost.wire.guest import GuestHub, GuestLink
 
+_LAST_WORD = 0.05  # seconds between the answer to ``stop`` and the end
 _TICK = 1.0  # seconds between looks at silent links; the wire's own times are far longer
 
 
@@ -102,6 +103,7 @@ class _Guest:
         FileCalls(self._hub, sinks, config.workdir).register(self._calls)
         self._calls.add("about", self._about)
         self._calls.add("cut", self._cut)
+        self._calls.add("stop", self._stop)
 
     async def run(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -148,6 +150,11 @@ class _Guest:
             self._model.driver_changed(event.agent)
         elif isinstance(event, LinkForgotten):
             self._processes.link_forgotten(event.link_id)
+
+    def _stop(self, reply: Reply, _params: dict[str, Any]) -> None:
+        """End the guest, as soon as this answer is on its way."""
+        reply.ok(os.getpid())
+        asyncio.get_running_loop().call_later(_LAST_WORD, self._ended.set)
 
     def _about(self, reply: Reply, _params: dict[str, Any]) -> None:
         reply.ok(about(self._hub, self._config.workdir))

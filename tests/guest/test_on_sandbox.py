@@ -1,0 +1,113 @@
+"""A guest in a sandbox that is known only by the Sandbox contract, over a program's stdin and stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from agenthost.errors import BootstrapError
+from agenthost.guest.on_sandbox import guest_on
+from agenthost.registry import open_provider
+from agenthost.sandbox import Capabilities, ExecResult, Process, Sandbox, SandboxInfo
+from agenthost.spec import SandboxSpec
+
+
+class Plain:
+    """Shows nothing of a sandbox but the contract."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self.id = sandbox.id
+        self.name = sandbox.name
+        self.provider = "plain"
+        self.capabilities: Capabilities = sandbox.capabilities
+        self.workdir = sandbox.workdir
+        self.python = "python3"
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout: float | None = None,
+        user: str | None = None,
+        max_output: int = 16 * 1024 * 1024,
+    ) -> ExecResult:
+        if argv[0] == "python3":
+            argv = [self.python, *argv[1:]]
+        return await self._sandbox.exec(
+            argv, cwd=cwd, env=env, stdin=stdin, timeout=timeout, user=user, max_output=max_output
+        )
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> AbstractAsyncContextManager[Process]:
+        return self._sandbox.spawn(argv, cwd=cwd, env=env, user=user)
+
+    async def read_file(self, path: str) -> bytes:
+        return await self._sandbox.read_file(path)
+
+    async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        await self._sandbox.write_file(path, data, mode=mode)
+
+    async def info(self) -> SandboxInfo:
+        return await self._sandbox.info()
+
+    async def terminate(self) -> None:
+        await self._sandbox.terminate()
+
+
+async def test_the_whole_contract_works_over_a_programs_stdin_and_stdout() -> None:
+    async with open_provider("local") as provider:
+        outer = await provider.create(SandboxSpec())
+        try:
+            async with guest_on(Plain(outer)) as inner:
+                result = await inner.exec(["sh", "-c", "cat; exit 3"], stdin=b"in \xff")
+                assert (result.exit_code, result.stdout) == (3, b"in \xff")
+                data = bytes(range(256)) * 20_000
+                await inner.write_file("a/b", data)
+                assert await inner.read_file("a/b") == data
+                assert await outer.read_file("a/b") == data
+                async with inner.spawn(["cat"]) as process:
+                    await process.send_stdin(b"line\n")
+                    assert await process.receive_stdout() == b"line\n"
+        finally:
+            await outer.terminate()
+
+
+async def test_the_guest_is_taken_away_and_the_sandbox_stays() -> None:
+    async with open_provider("local") as provider:
+        outer = await provider.create(SandboxSpec())
+        try:
+            async with guest_on(Plain(outer)) as inner:
+                folder = inner.boot_dir
+                assert (await outer.exec(["test", "-d", folder])).exit_code == 0
+            assert (await outer.exec(["test", "-d", folder])).exit_code == 1
+            # The guest had its own process group: nothing of it is left when its folder's users are none.
+            script = "for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $p; echo; done"
+            listing = (await outer.exec(["sh", "-c", script])).stdout
+            assert folder.encode() not in listing
+        finally:
+            await outer.terminate()
+
+
+async def test_a_sandbox_without_python_is_refused_by_name() -> None:
+    async with open_provider("local") as provider:
+        outer = await provider.create(SandboxSpec())
+        try:
+            plain = Plain(outer)
+            plain.python = "no-python-here"
+            with pytest.raises(BootstrapError, match=f"{outer.name} has no python3"):
+                async with guest_on(plain):
+                    raise AssertionError("a guest without Python")
+        finally:
+            await outer.terminate()
