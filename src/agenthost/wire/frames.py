@@ -22,11 +22,16 @@ def encode(header: Header) -> bytes:
     return _dumps(header).encode("ascii") + b"\n"
 
 
+def data_parts(header: Header, payload: bytes, *, binary: bool) -> tuple[bytes, ...]:
+    """Return a frame with a payload, in parts to be sent one after the other: large ones are not copied."""
+    if binary:
+        return _dumps({**header, "n": len(payload)}).encode("ascii") + b"\n", payload
+    return (_dumps({**header, "b": b64encode(payload).decode("ascii")}).encode("ascii") + b"\n",)
+
+
 def encode_data(header: Header, payload: bytes, *, binary: bool) -> bytes:
     """Return a frame with a payload: raw behind the line, or base64 in it."""
-    if binary:
-        return _dumps({**header, "n": len(payload)}).encode("ascii") + b"\n" + payload
-    return _dumps({**header, "b": b64encode(payload).decode("ascii")}).encode("ascii") + b"\n"
+    return b"".join(data_parts(header, payload, binary=binary))
 
 
 class Decoder:
@@ -35,40 +40,46 @@ class Decoder:
     def __init__(self, *, max_line: int, max_payload: int) -> None:
         self._max_line = max_line
         self._max_payload = max_payload
-        self._buffer = bytearray()
-        self._searched = 0
-        self._header: Header | None = None
-        self._wanted = 0
+        self._line = bytearray()  # of a line that is not complete
+        self._header: Header | None = None  # of a frame whose payload is not complete
+        self._parts: list[memoryview] = []
+        self._missing = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[Header, bytes]]:
-        """Yield each frame that ``data`` completes, with its payload.
+        """Yield each frame that ``data`` completes, with its payload. Each payload byte is copied once.
 
         Raises:
             ProtocolError: A line is too long, is no JSON object, or has a payload out of bounds.
         """
-        self._buffer += data
-        while True:
+        view = memoryview(data)
+        at, size = 0, len(data)
+        while at < size:
             if self._header is not None:
-                if len(self._buffer) < self._wanted:
+                piece = view[at : at + self._missing]
+                at += len(piece)
+                self._parts.append(piece)
+                self._missing -= len(piece)
+                if self._missing:
                     return
-                header, payload = self._header, bytes(memoryview(self._buffer)[: self._wanted])
-                del self._buffer[: self._wanted]
+                header, payload = self._header, b"".join(self._parts)
                 self._header = None
+                self._parts = []
                 yield header, payload
                 continue
-            end = self._buffer.find(b"\n", self._searched)
+            end = data.find(b"\n", at)
+            stop = size if end < 0 else end
+            if len(self._line) + stop - at > self._max_line:
+                raise ProtocolError(f"a frame line is longer than {self._max_line} bytes")
             if end < 0:
-                self._searched = len(self._buffer)
-                if self._searched > self._max_line:
-                    raise ProtocolError(f"a frame line is longer than {self._max_line} bytes")
+                self._line += view[at:]
                 return
-            line = bytes(memoryview(self._buffer)[:end])
-            del self._buffer[: end + 1]
-            self._searched = 0
+            line = bytes(self._line) + data[at:end]
+            self._line.clear()
+            at = end + 1
             if line:  # an empty line is padding that some carriers need
-                yield from self._line(line)
+                yield from self._on_line(line)
 
-    def _line(self, line: bytes) -> Iterator[tuple[Header, bytes]]:
+    def _on_line(self, line: bytes) -> Iterator[tuple[Header, bytes]]:
         try:
             parsed: object = json.loads(line)
         except ValueError as exc:
@@ -80,7 +91,10 @@ class Decoder:
             wanted = header["n"]
             if type(wanted) is not int or not 0 <= wanted <= self._max_payload:
                 raise ProtocolError("a payload's size is out of bounds")
-            self._header, self._wanted = header, wanted
+            if wanted:
+                self._header, self._missing = header, wanted
+            else:
+                yield header, b""
         elif "b" in header:
             try:
                 payload = b64decode(header["b"], validate=True)

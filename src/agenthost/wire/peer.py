@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from agenthost.wire.events import Ended, Event, Gap, Received, Stopped
-from agenthost.wire.frames import Decoder, Header, ProtocolError, encode, encode_data
+from agenthost.wire.frames import Decoder, Header, ProtocolError, data_parts, encode
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
 
@@ -93,9 +93,9 @@ class Peer:
             while self._due and size < budget:
                 sid = next(iter(self._due))
                 del self._due[sid]
-                for frame in self._next_frames(sid):
-                    out.append(frame)
-                    size += len(frame)
+                for part in self._next_frames(sid):
+                    out.append(part)
+                    size += len(part)
         if out:
             self.last_sent = now
         return out[0] if len(out) == 1 else b"".join(out)
@@ -143,7 +143,7 @@ class Peer:
             self.wake()
 
     def _next_frames(self, sid: str) -> Iterable[bytes]:
-        """Return the next frame of one stream, and its end when that is reached."""
+        """Return the next frame of one stream, in parts, and its end when that is reached."""
         reading = self._reading.get(sid)
         if reading is None:
             return []
@@ -160,7 +160,7 @@ class Peer:
         if allowed > 0 and reading.sent < stream.spool.end:
             data = stream.spool.read(reading.sent, allowed)
             header = self._stamped({"t": "d", "s": sid, "o": reading.sent})
-            frames.append(encode_data(header, data, binary=self.binary))
+            frames.extend(data_parts(header, data, binary=self.binary))
             reading.sent += len(data)
         if reading.sent < stream.spool.end:
             if reading.sent < reading.limit:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import anyio
 import anyio.abc
 
 _CHUNK = 512 * 1024  # bytes taken from the socket at once
+_BUFFER = 1024 * 1024  # bytes the kernel is asked to keep for each direction; it gives what it allows
 _LONGEST = 107  # bytes of a unix socket's path that the kernel takes
 
 
@@ -19,6 +21,9 @@ class SocketCarrier:
 
     def __init__(self, stream: anyio.abc.SocketStream) -> None:
         self._stream = stream
+        raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            raw.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
     async def send(self, data: bytes) -> None:
         """Send all bytes."""

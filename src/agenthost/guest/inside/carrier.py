@@ -3,83 +3,127 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import sys
 import time
-from typing import cast
 
 from agenthost.wire.frames import ProtocolError
 from agenthost.wire.guest import GuestHub
 
-_BUDGET = 512 * 1024  # bytes handed to the socket at once
+_CHUNK = 256 * 1024  # bytes taken from the socket, and handed to it, at once
+_BUFFER = 1024 * 1024  # what the kernel is asked to keep for each direction; it gives what it allows
 
 
-class CarrierProtocol(asyncio.Protocol):
-    """Feeds what arrives to the state machine, and sends what it has in one burst a round."""
+class Carriers:
+    """Takes connections and keeps those that are open."""
 
-    def __init__(self, hub: GuestHub, carriers: set[CarrierProtocol]) -> None:
+    def __init__(self, hub: GuestHub, listener: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
-        self._carriers = carriers
+        self._hub = hub
+        self._listener = listener
+        self._open: set[SocketEnd] = set()
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._accept)
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        for end in tuple(self._open):
+            end.tick(now)
+
+    def close(self) -> None:
+        """Take no more connections, close all."""
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        for end in tuple(self._open):
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            connection, _ = self._listener.accept()
+            SocketEnd(self._hub, connection, self._open)
+
+
+class SocketEnd:
+    """Feeds what arrives to the state machine, and sends what it has in one burst a round.
+
+    Works on the socket itself: asyncio's transport would copy each burst that does not fit at once.
+    """
+
+    def __init__(self, hub: GuestHub, connection: socket.socket, everyone: set[SocketEnd]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._everyone = everyone
+        self._socket = connection
+        self._closed = False
+        self._scheduled = False
+        self._unsent = memoryview(b"")
         self._state = hub.open_carrier(now=time.monotonic())
         self._state.on_close = self._wake
-        self._transport: asyncio.Transport | None = None
-        self._paused = False
-        self._scheduled = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A host has come: greet it."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_BUDGET)
-        self._carriers.add(self)
-        self._wake()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the host."""
-        known = self._state.link
-        try:
-            self._state.receive(data, time.monotonic())
-        except ProtocolError as exc:
-            sys.stderr.write(f"a carrier was closed: {exc}\n")
-            self._close()
-            return
-        link = self._state.link
-        if link is not None and known is None and link.carrier is self._state:
-            link.wake = self._wake
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """The carrier has ended; the link lives on."""
-        self._transport = None
-        self._carriers.discard(self)
-        self._state.lost()
-
-    def pause_writing(self) -> None:
-        """The socket is full."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """The socket has room."""
-        self._paused = False
+        connection.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            connection.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+        everyone.add(self)
+        self._loop.add_reader(connection, self._readable)
         self._wake()
 
     def tick(self, now: float) -> None:
         """Let time pass."""
         self._state.tick(now)
 
+    def close(self) -> None:
+        """Close the connection; the link lives on."""
+        if not self._closed:
+            self._closed = True
+            self._everyone.discard(self)
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+            self._state.lost()
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        known = self._state.link
+        try:
+            self._state.receive(data, time.monotonic())
+        except ProtocolError as exc:
+            sys.stderr.write(f"a carrier was closed: {exc}\n")
+            self.close()
+            return
+        link = self._state.link
+        if link is not None and known is None and link.carrier is self._state:
+            link.wake = self._wake
+        self._wake()
+
     def _wake(self) -> None:
-        if not self._scheduled:
+        if not self._scheduled and not self._closed and not self._unsent:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
-        while self._transport is not None and not self._paused:
-            data = self._state.take(_BUDGET, time.monotonic())
-            if not data:
-                break
-            self._transport.write(data)
+        while not self._closed:
+            if not self._unsent:
+                self._unsent = memoryview(self._state.take(_CHUNK, time.monotonic()))
+                if not self._unsent:
+                    break
+            try:
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._writable)
+                return
+            except OSError:
+                self.close()
         if self._state.closing:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._socket)
+        self._flush()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import subprocess
 from collections import deque
@@ -13,6 +15,8 @@ from agenthost.guest.inside.tree import kill_tree
 from agenthost.wire.streams import SendStream
 
 _CHUNK = 256 * 1024
+_PIPE = 1024 * 1024  # bytes a program may print before the guest has read any
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ; named there since Python 3.10, but not by every build
 # After a program ended, a child of it may hold its output open for ever: wait this long for the end, seconds.
 _DRAIN = 1.0
 _FULL_DISK_RETRY = 0.5  # seconds until the guest looks again whether a full disk has room
@@ -29,6 +33,8 @@ class Output:
         self._reading = False
         self._held = b""  # read, but the disk was full
         os.set_blocking(fd, False)
+        with contextlib.suppress(OSError):  # an unprivileged user may be at its limit: the usual 64 KiB then
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE)
         stream.on_room = self._resume
         self._resume()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agenthost.guest.inside.calls import Calls, Reply, Sinks, about
-from agenthost.guest.inside.carrier import CarrierProtocol
+from agenthost.guest.inside.carrier import Carriers
 from agenthost.guest.inside.file_calls import FileCalls
 from agenthost.guest.inside.hardening import harden
 from agenthost.guest.inside.model import ModelEndpoint
@@ -87,7 +87,7 @@ class _Guest:
         self._hub = GuestHub(os.urandom(16).hex(), config.control_digest)
         self._hub.look = self._look
         self._ended = asyncio.Event()
-        self._carriers: set[CarrierProtocol] = set()
+        self._carriers: Carriers | None = None
         sinks = self._sinks = Sinks(self._hub)
         self._model = ModelEndpoint(self._hub, config.spool_dir)
         self._calls = Calls(sinks)
@@ -111,20 +111,18 @@ class _Guest:
             loop.add_signal_handler(signum, self._ended.set)
         loop.add_signal_handler(signal.SIGCHLD, self._processes.reap)
         await self._model.listen()
-        server = await loop.create_unix_server(
-            lambda: CarrierProtocol(self._hub, self._carriers), sock=listener
-        )
+        carriers = self._carriers = Carriers(self._hub, listener)
         if self._config.lifetime is not None:
             loop.call_later(self._config.lifetime, self._ended.set)
         loop.call_later(_TICK, self._tick)
         await self._ended.wait()
-        server.close()
+        carriers.close()
         self._processes.kill_all()
 
     def _tick(self) -> None:
         now = time.monotonic()
-        for carrier in tuple(self._carriers):
-            carrier.tick(now)
+        if self._carriers is not None:
+            self._carriers.tick(now)
         self._hub.tick(now)
         self._look(None)
         asyncio.get_running_loop().call_later(_TICK, self._tick)
