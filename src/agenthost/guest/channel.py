@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -97,16 +98,14 @@ class Exchange:
 class AgentChannel:
     """Drives one agent. Input goes in whole lines; the journal comes as bytes, in order."""
 
-    def __init__(self, session: Session, agent: str, pid: int) -> None:
+    def __init__(self, session: Session, agent: str) -> None:
         self.agent = agent
-        self.pid = pid
         self.error: AgentHostError | None = None
         self._session = session
         self._exchanges: deque[Exchange] = deque()
         self._open: dict[str, Exchange] = {}
         self._news = anyio.Event()
         self._tail = b""
-        self._wait = session.begin("wait", {"agent": agent})
         self._flows: tuple[Inflow, Inflow, Outflow] | None = None
 
     def drive(self, offset: int) -> None:
@@ -146,8 +145,8 @@ class AgentChannel:
         await self._session.call("signal", {"agent": self.agent, "signum": int(signum)})
 
     async def wait(self) -> int:
-        """Return the runner's exit code (128 + N for signal N). Call once."""
-        return int(await self._session.answer(self._wait))
+        """Return the runner's exit code (128 + N for signal N)."""
+        return int(await self._session.call("wait", {"agent": self.agent}))
 
     def stderr_tail(self) -> bytes:
         """Return the last bytes of the runner's own stderr."""
@@ -176,7 +175,6 @@ class AgentChannel:
 
     def close(self) -> None:
         """Be done with all its streams."""
-        self._session.forget(self._wait)
         for exchange in tuple(self._open.values()):
             self.close_exchange(exchange)
         if self._flows is not None:
@@ -203,22 +201,21 @@ class AgentChannel:
         news.set()
 
 
-@asynccontextmanager
-async def open_channel(
-    session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool
-) -> AsyncGenerator[AgentChannel]:
-    """Start an agent and drive it; leaving the block kills its runner and all below it."""
+async def start_agent(session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool) -> None:
+    """Start an agent. It runs, and waits for a driver."""
     agent = params["id"]
-    digests = {role: tokens.digest(agent, role) for role in (DRIVER, OBSERVER)}
-    spec: dict[str, Any] = {"digests": digests}
+    spec: dict[str, Any] = {"digests": {role: tokens.digest(agent, role) for role in (DRIVER, OBSERVER)}}
     if model:
         # Random for each agent: what steals it from one cannot spend as another.
-        spec["model_key"] = "sk-ant-agenthost-" + session.unique_secret()
-    channel: AgentChannel | None = None
+        spec["model_key"] = "sk-ant-agenthost-" + secrets.token_hex(24)
+    await session.call("start", {**params, "agent": spec})
+
+
+@asynccontextmanager
+async def drive_agent(session: Session, agent: str, tokens: TokenMaker) -> AsyncGenerator[AgentChannel]:
+    """Drive an agent; leaving the block kills its runner and all below it, started or not."""
+    channel = session.channels[agent] = AgentChannel(session, agent)
     try:
-        pid = (await session.call("start", {**params, "agent": spec}))["pid"]
-        channel = AgentChannel(session, agent, pid)
-        session.channels[agent] = channel
         _, offset = await session.grant(agent, DRIVER, tokens.token(agent, DRIVER))
         channel.drive(offset)
         yield channel
@@ -228,5 +225,20 @@ async def open_channel(
         if session.failure.error is None:
             with anyio.move_on_after(_KILLING, shield=True):
                 await session.call("release", {"agent": agent})
-        if channel is not None:
-            channel.close()
+        channel.close()
+
+
+@asynccontextmanager
+async def open_channel(
+    session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool
+) -> AsyncGenerator[AgentChannel]:
+    """Start an agent and drive it."""
+    try:
+        await start_agent(session, params, tokens, model=model)
+    except BaseException:
+        if session.failure.error is None:  # cancelled, it may have been started all the same
+            with anyio.move_on_after(_KILLING, shield=True):
+                await session.call("release", {"agent": params["id"]})
+        raise
+    async with drive_agent(session, params["id"], tokens) as channel:
+        yield channel

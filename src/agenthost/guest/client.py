@@ -9,7 +9,7 @@ from typing import Any
 
 from agenthost.errors import SandboxGoneError
 from agenthost.guest.boot import GuestLayout
-from agenthost.guest.channel import AgentChannel, open_channel
+from agenthost.guest.channel import AgentChannel, drive_agent, open_channel, start_agent
 from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
@@ -140,8 +140,23 @@ class GuestSandbox:
             env: Added to the runner's environment.
             model: Whether its model traffic travels over the link (``next_exchange``).
         """
-        params = start_params(agent_id, argv or self.runner_argv(), cwd=None, env=env, user=None)
-        return open_channel(self.session, params, self.token, model=model)
+        return open_channel(self.session, self._agent_params(agent_id, argv, env), self.token, model=model)
+
+    async def start_agent(
+        self, agent_id: str, *, argv: Sequence[str] | None = None, env: Mapping[str, str], model: bool
+    ) -> None:
+        """Start an agent that waits for a driver. Arguments as of ``agent``."""
+        params = self._agent_params(agent_id, argv, env)
+        await start_agent(self.session, params, self.token, model=model)
+
+    def drive_agent(self, agent_id: str) -> AbstractAsyncContextManager[AgentChannel]:
+        """Drive an agent that was started before; leaving the block kills it."""
+        return drive_agent(self.session, agent_id, self.token)
+
+    def _agent_params(
+        self, agent_id: str, argv: Sequence[str] | None, env: Mapping[str, str]
+    ) -> dict[str, Any]:
+        return start_params(agent_id, argv or self.runner_argv(), cwd=None, env=env, user=None)
 
     def runner_argv(self) -> list[str]:
         """Return the argv of agenthost's own runner in this sandbox."""

@@ -305,10 +305,6 @@ class Session:
         self._names += 1
         return f"{self.link.link_id[:12]}-{self._names}"
 
-    def unique_secret(self) -> str:
-        """Return 192 random bits, hexadecimal."""
-        return secrets.token_hex(24)
-
     def is_large(self, params: dict[str, Any]) -> bool:
         """Return whether a call with these parameters travels as a stream."""
         return len(json.dumps(params)) > self.link.settings.inline_body
