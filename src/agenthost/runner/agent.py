@@ -202,11 +202,12 @@ class Agent:
             try:
                 async for message in self._client.receive_messages():
                     try:
-                        text = found.codec.dumps(message)
+                        text = found.dumps(message)
                     except ValueError as error:  # nested too deeply to cross
                         self._journal.emit("fault", error=describe(error))
                     else:
-                        await self._journal.message(text)
+                        if self._journal.message(text):
+                            await self._journal.wait_for_room()
                     if type(message).__name__ == "ResultMessage":
                         self._ledger.result(message)
                         self._tell_state()

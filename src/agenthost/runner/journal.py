@@ -45,7 +45,7 @@ class Journal(asyncio.BaseProtocol):
         self._transport = transport
 
     def pause_writing(self) -> None:
-        """Stall those who wait in ``message``."""
+        """Stall those who write messages."""
         self._room.clear()
 
     def resume_writing(self) -> None:
@@ -62,13 +62,16 @@ class Journal(asyncio.BaseProtocol):
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Write one event of plain data."""
-        self._add(kind, _dumps(fields)[1:])
+        self._add(kind.encode("ascii"), _dumps(fields)[1:].encode("ascii"))
 
-    async def message(self, text: str) -> None:
-        """Write a message, given as encoded JSON, and wait while too much is waiting to be read."""
-        self._add("message", f'"message":{text}}}')
-        if not self._room.is_set():
-            await self._room.wait()
+    def message(self, encoded: bytes) -> bool:
+        """Write a message, given as encoded JSON. True when its sender has to ``wait_for_room``."""
+        self._add(b"message", b'"message":%b}' % encoded)
+        return not self._room.is_set()
+
+    async def wait_for_room(self) -> None:
+        """Wait while too much is waiting to be read."""
+        await self._room.wait()
 
     def stderr_line(self, line: str) -> None:
         """Write a line of the CLI's stderr, or count it while the reader is too far behind."""
@@ -100,13 +103,11 @@ class Journal(asyncio.BaseProtocol):
 
     # ---- writing
 
-    def _add(self, kind: str, rest: str) -> None:
+    def _add(self, kind: bytes, rest: bytes) -> None:
         self._sequence += 1
-        head = f'{{"seq":{self._sequence},"ts":{time.time():.6f},"kind":"{kind}"'
-        line = f"{head},{rest}\n" if rest != "}" else head + "}\n"
-        data = line.encode("ascii")
-        self._lines.append(data)
-        self._size += len(data)
+        line = b'{"seq":%d,"ts":%.6f,"kind":"%b",%b\n' % (self._sequence, time.time(), kind, rest)
+        self._lines.append(line)
+        self._size += len(line)
         if self._size > HIGH_WATER:
             self._write()
         elif self._timer is None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from agenthost.runner.agent import Agent
 from agenthost.runner.journal import Journal
+from agenthost.runner.loop import new_loop
 from agenthost.runner.process import harden, strip_environment
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -32,9 +33,7 @@ def run(arguments: list[str]) -> NoReturn:
     os.close(nothing)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # Not asyncio.run: it would wait for the thread that imports the SDK, which nobody needs any more.
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    written = loop.run_until_complete(_serve(input_fd, journal_fd))
+    written = new_loop().run_until_complete(_serve(input_fd, journal_fd))
     sys.stderr.flush()
     os._exit(0 if written else 70)
 

@@ -39,7 +39,7 @@ _type_of: Callable[[object], Any] = type  # a checker cannot follow ``type(value
 _UNKNOWN = "_agenthost_unknown_fields"
 _INT_BOUND = 1 << 1000
 _split_character = re.compile("[\ud800-\udbff][\udc00-\udfff]").search
-_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+_encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 class CodecError(ValueError):
@@ -101,6 +101,18 @@ def _plan(cls: type) -> _Plan:
     )
 
 
+def dumps(encoded: Plain) -> str:
+    """Return encoded data as one line of ASCII JSON.
+
+    Raises:
+        CodecError: It is nested too deeply.
+    """
+    try:
+        return _encode_json(encoded)
+    except RecursionError:
+        raise CodecError("an encoded value is nested too deeply") from None
+
+
 class Codec:
     """Encodes and decodes by a table of classes. Stateless but for what it learned about classes."""
 
@@ -137,10 +149,7 @@ class Codec:
 
     def dumps(self, value: object) -> str:
         """Return one line of ASCII JSON."""
-        try:
-            return _dumps(self._encode(value))
-        except RecursionError:
-            raise CodecError(f"a {type(value).__name__} is nested too deeply") from None
+        return dumps(self.encode(value))
 
     def loads(self, text: str | bytes) -> Any:
         """Decode what ``dumps`` made."""
