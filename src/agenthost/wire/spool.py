@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+_SMALL = 4 * 1024
 _PIECE = 256 * 1024
 
 
@@ -39,7 +40,7 @@ class Spool(Protocol):
 
 
 class MemorySpool:
-    """A spool in memory, as a queue of the pieces that were written."""
+    """A spool in memory, as a queue of pieces: small writes are joined, large ones are cut."""
 
     def __init__(self, base: int = 0) -> None:
         self.base = base
@@ -51,11 +52,15 @@ class MemorySpool:
 
     def append(self, data: bytes) -> None:
         """Add bytes at the end. Large ones in pieces: trimming copies what is left of one."""
-        if len(data) <= _PIECE:
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) + len(data) <= _SMALL:
+            # A piece costs more than the few bytes in it: a million writes of one byte must not be as many.
+            pieces[-1] += data
+        elif len(data) <= _PIECE:
             if data:
-                self._pieces.append(data)
+                pieces.append(data)
         else:
-            self._pieces.extend(data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+            pieces.extend(data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
         self.end += len(data)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -81,12 +86,12 @@ class MemorySpool:
         return b"".join(parts)
 
     def trim(self, offset: int) -> None:
-        """Drop whole pieces below ``offset``, and cut the one it falls into."""
+        """Drop whole pieces below ``offset``, and cut the one it falls into when that frees half of it."""
         offset = min(offset, self.end)
         while self._pieces and self.base + len(self._pieces[0]) <= offset:
             self.base += len(self._pieces.popleft())
             self._at_index -= 1
-        if self._pieces and self.base < offset:
+        if self._pieces and 2 * (offset - self.base) >= len(self._pieces[0]):
             self._pieces[0] = self._pieces[0][offset - self.base :]
             self.base = offset
         if self._at_index <= 0:
