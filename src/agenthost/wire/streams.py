@@ -157,21 +157,27 @@ class LineInput(RecvStream):
     def receive(self, offset: int, data: bytes) -> bytes:
         """Return the lines that ``data`` completes."""
         new = super().receive(offset, data)
+        if not new:
+            return b""
         cut = new.rfind(b"\n") + 1
         if cut == 0:
             self._part.append(new)
             self._part_size += len(new)
-            if self._part_size > self._max_line:
-                raise ProtocolError(f"stream {self.sid}: a line is longer than {self._max_line} bytes")
-            # A part is held here, not by the agent: without credit for it a long line would never complete.
-            self.limit = max(self.limit, (self.offset or 0) + self.window)
-            return b""
-        lines = b"".join([*self._part, new[:cut]])
-        self._part = [new[cut:]] if cut < len(new) else []
-        self._part_size = len(new) - cut
+            lines = b""
+        else:
+            lines = b"".join([*self._part, new[:cut]])
+            self._part = [new[cut:]] if cut < len(new) else []
+            self._part_size = len(new) - cut
+        if self._part_size > self._max_line:
+            raise ProtocolError(f"stream {self.sid}: a line is longer than {self._max_line} bytes")
+        # The part is held here, and its owner can consume it only when the rest has come: without credit for
+        # it a long line would never complete. Not more than that: whole lines wait in the owner's memory.
+        self.limit = max(self.limit, self.consumed + self._part_size + self.window)
         return lines
 
     def rewind(self) -> None:
-        """Forget an incomplete line."""
+        """Forget an incomplete line, and the credit that was given for it."""
         self.offset = (self.offset or 0) - self._part_size
         self._part, self._part_size = [], 0
+        self.acked = self.offset
+        self.limit = self._told_limit = max(self.offset, self.consumed + self.window)
