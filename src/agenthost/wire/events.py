@@ -34,12 +34,14 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Granted:
-    """Host: a role was given. For a driver: its epoch, and how much of the agent's input has arrived."""
+    """Host: a role was given. For a driver: its epoch, how much of the agent's input has arrived, and whether
+    that was all of it: an earlier driver may have ended it."""
 
     agent: str
     role: str
     epoch: int
     input_offset: int
+    input_ended: bool = False
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ class Decoder:
 
     def _on_line(self, line: bytes) -> Iterator[tuple[Header, bytes]]:
         try:
-            parsed: object = json.loads(line)
-        except ValueError as exc:
-            raise ProtocolError("a frame line is not JSON") from exc
+            parsed: object = json.loads(line.decode("ascii"))
+        except (ValueError, RecursionError) as exc:  # RecursionError: nested too deeply
+            raise ProtocolError("a frame line is not ASCII JSON") from exc
         if not isinstance(parsed, dict):
             raise ProtocolError("a frame is not a JSON object")
         header = cast("Header", parsed)

@@ -1,32 +1,20 @@
-"""The guest's end: one hub, many links, one carrier each."""
+"""The guest's end: one hub, many links."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from agenthost.wire.events import Called, DriverChanged, Event, LinkForgotten, Stopped
-from agenthost.wire.frames import Decoder, Header, ProtocolError, encode
+from agenthost.wire.doors import AGENT_METHODS, Door
+from agenthost.wire.events import Called, DriverChanged, Event, LinkForgotten
+from agenthost.wire.fields import natural, record, text
+from agenthost.wire.frames import Header, ProtocolError, encode
+from agenthost.wire.incoming import GuestCarrier
 from agenthost.wire.peer import Peer
-from agenthost.wire.settings import WIRE_VERSION, WireSettings
-from agenthost.wire.streams import LineInput, RecvStream, SendStream
+from agenthost.wire.settings import WireSettings
+from agenthost.wire.streams import RecvStream, SendStream
 from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER, matches
-
-
-class Door:
-    """Who may come to one agent, and who drives it."""
-
-    def __init__(self, agent: str, digests: dict[str, str], settings: WireSettings) -> None:
-        self.agent = agent
-        self.digests = digests
-        self.epoch = 0
-        self.driver: str | None = None  # a link id
-        self.input = LineInput(f"a/{agent}/in", window=settings.window, max_line=settings.max_input_line)
-        # Streams that only the driver may send: the input, and answers to what the agent asked.
-        self.inputs: dict[str, RecvStream] = {self.input.sid: self.input}
-        # Streams that the guest opened by itself and the driver is told of.
-        self.opened: dict[str, dict[str, Any]] = {}
 
 
 class GuestHub:
@@ -40,6 +28,7 @@ class GuestHub:
         self.settings = settings or WireSettings()
         self._control_digest = control_digest
         self.links: dict[str, GuestLink] = {}
+        self._next_link = 1
         self.doors: dict[str, Door] = {}
         self._streams: dict[str, tuple[SendStream, str | None, str | None]] = {}  # stream, agent, link
         self.events: deque[Event] = deque()
@@ -53,12 +42,16 @@ class GuestHub:
         return GuestCarrier(self, now=now)
 
     def add_agent(self, agent: str, digests: dict[str, str]) -> Door:
-        """Let drivers and observers come to an agent; ``digests`` by role."""
+        """Let drivers and observers come to an agent; ``digests`` by role. ValueError for a taken name."""
+        if agent in self.doors:
+            raise ValueError(f"there is an agent {agent!r} already")
         door = self.doors[agent] = Door(agent, digests, self.settings)
         return door
 
     def remove_agent(self, agent: str) -> None:
         """Forget an agent and its streams."""
+        for link in self.links.values():
+            link.leave(agent)
         self.doors.pop(agent, None)
         for sid in [sid for sid, (_, owner, _) in self._streams.items() if owner == agent]:
             self.remove_stream(sid)
@@ -68,15 +61,18 @@ class GuestHub:
         self._streams[stream.sid] = (stream, agent, link)
 
     def remove_stream(self, sid: str) -> None:
-        """Forget a stream."""
-        self._streams.pop(sid, None)
+        """Forget a stream. Who has not read it to its end is told that there is no more of it, except that a
+        stream which has ended is still read to its end by those who are at it."""
+        if self._streams.pop(sid, None) is not None:
+            for link in self.links.values():
+                link.stream_removed(sid)
 
     def offer(self, agent: str, sid: str, meta: dict[str, Any], answer: RecvStream) -> None:
         """Tell the driver of a stream that the guest opened, and expect an answer stream for it."""
         door = self.doors[agent]
         door.opened[sid] = meta
         door.inputs[answer.sid] = answer
-        link = self.links.get(door.driver or "")
+        link = self.driver_of(door)
         if link is not None:
             link.expect(answer)
             link.tell_open(sid, agent, meta)
@@ -89,7 +85,7 @@ class GuestHub:
             return
         door.opened.pop(sid, None)
         door.inputs.pop(answer_sid, None)
-        link = self.links.get(door.driver or "")
+        link = self.driver_of(door)
         if link is not None:
             link.forget(sid, answer_sid)
 
@@ -111,6 +107,23 @@ class GuestHub:
                 self.events.append(LinkForgotten(link_id))
 
     # ---- for links
+
+    def link(self, link_id: str) -> GuestLink:
+        """Return a link, a new one if this is not known, or was forgotten."""
+        link = self.links.get(link_id)
+        if link is None:
+            link = self.links[link_id] = GuestLink(self, link_id, self._next_link)
+            self._next_link += 1
+        return link
+
+    def driver_of(self, door: Door) -> GuestLink | None:
+        """Return the link that drives an agent."""
+        return None if door.driver is None else self.links.get(door.driver)
+
+    def agent_of(self, sid: str) -> str | None:
+        """Return the agent that a stream belongs to."""
+        found = self._streams.get(sid)
+        return None if found is None else found[1]
 
     def find_stream(self, sid: str, link: GuestLink) -> SendStream | None:
         """Return a stream if this link may read it."""
@@ -137,7 +150,8 @@ class GuestHub:
 
     def allows(self, grant: dict[str, Any]) -> str | None:
         """Return None when the token is right, else the reason why not."""
-        agent, role, token = str(grant["agent"]), grant["role"], str(grant["token"])
+        agent, role, token = text(grant["agent"]), text(grant["role"]), text(grant["token"])
+        natural(grant["n"])
         if role == CONTROL:
             return None if matches(token, self._control_digest) else "token"
         if role not in (DRIVER, OBSERVER):
@@ -149,27 +163,44 @@ class GuestHub:
 
 
 class GuestLink(Peer):
-    """The guest's end of one link."""
+    """The guest's end of one link.
 
-    def __init__(self, hub: GuestHub, link_id: str) -> None:
+    Args:
+        hub: What this link is one of.
+        link_id: The host's name for it.
+        number: The guest's own: a link that was forgotten comes back with another.
+    """
+
+    early: ClassVar[frozenset[str]] = frozenset(["have", "ping", "pong"])
+
+    def __init__(self, hub: GuestHub, link_id: str, number: int) -> None:
         super().__init__(hub.settings)
         self.link_id = link_id
+        self.number = number
         self.control = False
-        self.roles: dict[str, str] = {}
+        self.roles: dict[str, str] = {}  # the stronger one of each agent
         self.carrier: GuestCarrier | None = None
         self._hub = hub
+        self._observed: set[str] = set()
         self._done = 0
         self._answers: dict[int, Header | None] = {}
+        self._read_before: set[str] = set()  # our own streams that the host read over an earlier carrier
 
     # ---- for the owner
 
     def answer(self, call: int, *, ok: bool, value: Any) -> None:
-        """Answer a call. Kept until the host is done with it, and sent again when it asks again."""
+        """Answer a call. Kept until the host is done with it, and sent again when it asks again.
+
+        Raises:
+            TypeError: ``value`` is not JSON.
+            ValueError: It is too long for a frame, which would end every carrier: send it as a stream.
+        """
         if call in self._answers:
             header: Header = {"t": "ans", "i": call, "ok": ok, "v": value}
+            if len(encode(header)) > self.settings.max_line:
+                raise ValueError("an answer is too long for one frame")
             self._answers[call] = header
-            if self.flowing:
-                self._post(header)
+            self._post(header)
 
     def expect(self, stream: RecvStream) -> None:
         """Take bytes of this stream from the host."""
@@ -182,7 +213,7 @@ class GuestLink(Peer):
 
     def refuse(self, sid: str) -> None:
         """Take no more bytes of a stream, and say so."""
-        if self._receiving.pop(sid, None) is not None and self.flowing:
+        if self._receiving.pop(sid, None) is not None:
             self._post({"t": "stop", "s": sid})
 
     def close(self) -> None:
@@ -190,89 +221,117 @@ class GuestLink(Peer):
         for sid in list(self._reading):
             self._unread(sid)
         self._receiving.clear()
-        for agent, role in self.roles.items():
-            door = self._hub.doors.get(agent)
-            if role == DRIVER and door is not None and door.driver == self.link_id:
-                door.driver = None
+        for agent in list(self.roles):
+            self._lose(agent, DRIVER)
 
     # ---- for the hub and the carrier
+    # What is posted from here on goes behind ``have``, which is queued as soon as a carrier is there.
 
     def tell_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
         """Tell the host of a stream that the guest opened."""
-        if self.flowing:
-            self._post({"t": "open", "s": sid, "agent": agent, "meta": meta})
+        self._post({"t": "open", "s": sid, "agent": agent, "meta": meta})
 
     def forget(self, sid: str, answer_sid: str) -> None:
         """Be done with such a stream and its answer."""
         self._unread(sid)
         self.refuse(answer_sid)
-        if self.flowing:
-            self._post({"t": "shut", "s": sid})
+        self._post({"t": "shut", "s": sid})
 
-    def welcome(self, carrier: GuestCarrier, grants: list[dict[str, Any]], *, new: bool, now: float) -> None:
+    def stream_removed(self, sid: str) -> None:
+        """There is no such stream any more."""
+        reading = self._reading.get(sid)
+        if reading is not None and (reading.stream.stopped or not reading.stream.ended):
+            self._unread(sid)
+            self._post({"t": "none", "s": sid})
+
+    def leave(self, agent: str) -> None:
+        """Have no role with an agent any more."""
+        self._lose(agent, OBSERVER)
+        self._lose(agent, DRIVER)
+
+    def welcome(self, carrier: GuestCarrier, grants: list[dict[str, Any]], *, now: float) -> None:
         """Go on over this carrier, which has authenticated."""
         old, self.carrier = self.carrier, carrier
         if old is not None:
             old.displace()
         self.attach(binary=carrier.binary, now=now)
-        self.control, roles = False, self.roles
-        self.roles = {}
-        report = self._admit(grants)
-        for agent, role in roles.items():
-            if role == DRIVER and self.roles.get(agent) != DRIVER:
-                self._lose(agent)
+        self._read_before.update(sid for sid in self._reading if self._hub.is_owner(sid, self))
         for sid in list(self._reading):
             self._unread(sid)  # the host says anew from where it wants each
-        self._post({"t": "have", "new": new, **report, "open": self._all_open()})
+        self.control = False
+        before = set(self.roles)
+        for agent in self._observed - {g["agent"] for g in grants if g["role"] == OBSERVER}:
+            self._lose(agent, OBSERVER)
+        for agent in before - {g["agent"] for g in grants if g["role"] == DRIVER}:
+            self._lose(agent, DRIVER)
+        report = self._admit(grants)
+        self._post({"t": "have", "link": self.number, **report, "open": self._all_open()})
 
-    def lose_driver(self, agent: str) -> None:
-        """Another link drives the agent now."""
-        self.roles.pop(agent, None)
-        self._lose(agent)
-        if self.flowing:
-            self._post({"t": "superseded", "agent": agent})
+    def lose_driver(self, agent: str, epoch: int) -> None:
+        """Another link drives the agent now, and not this one any more, which did in this epoch."""
+        self._lose(agent, DRIVER)
+        self._post({"t": "superseded", "agent": agent, "epoch": epoch})
 
-    def _lose(self, agent: str) -> None:
-        for sid in [sid for sid in self._receiving if sid.startswith(f"a/{agent}/")]:
-            del self._receiving[sid]
-        for sid in [sid for sid in self._reading if sid.startswith(f"a/{agent}/")]:
+    def _lose(self, agent: str, role: str) -> None:
+        """Give up a role. What may not be read any more is told to be none."""
+        if role == OBSERVER:
+            self._observed.discard(agent)
+            if self.roles.get(agent) != OBSERVER:
+                return
+        elif self.roles.get(agent) == DRIVER:
+            door = self._hub.doors[agent]
+            if door.driver == self.link_id:
+                door.driver = None
+            for sid in door.inputs:
+                self._receiving.pop(sid, None)
+        else:
+            return
+        del self.roles[agent]
+        if agent in self._observed:
+            self.roles[agent] = OBSERVER
+            return
+        for sid in [sid for sid in self._reading if self._hub.agent_of(sid) == agent]:
             self._unread(sid)
+            self._post({"t": "none", "s": sid})
 
     def _admit(self, grants: list[dict[str, Any]]) -> Header:
-        """Give the roles asked for; the tokens have been looked at."""
+        """Give the roles asked for."""
         granted: list[list[Any]] = []
         refused: list[list[Any]] = []
         for grant in grants:
-            agent, role = str(grant["agent"]), str(grant["role"])
+            agent, role, number = grant["agent"], grant["role"], grant["n"]
+            epoch = 0
             reason = self._hub.allows(grant)
             if reason is None and role == DRIVER:
-                reason = self._drive(self._hub.doors[agent], grant.get("epoch"))
+                door = self._hub.doors[agent]
+                reason = self._drive(door, grant.get("epoch"), number)
+                epoch = door.epoch
             if reason is not None:
-                refused.append([agent, role, reason])
+                refused.append([agent, role, reason, number])
                 continue
             if role == CONTROL:
                 self.control = True
-            elif self.roles.get(agent) != DRIVER:
-                self.roles[agent] = role
-            granted.append([agent, role, self._hub.doors[agent].epoch if role == DRIVER else 0])
+            elif role == OBSERVER:
+                self._observed.add(agent)
+                self.roles.setdefault(agent, OBSERVER)
+            granted.append([agent, role, epoch, number])
         arrived = {sid: [s.offset or 0, s.limit, s.ended] for sid, s in self._receiving.items()}
         return {"granted": granted, "refused": refused, "in": arrived}
 
-    def _drive(self, door: Door, epoch: object) -> str | None:
+    def _drive(self, door: Door, epoch: object, asked: int) -> str | None:
         """Become the driver. A reconnect shows its epoch and never raises it."""
-        if epoch is not None and epoch != door.epoch:
-            return "superseded"
-        if door.driver != self.link_id:
-            if epoch is not None and door.driver is not None:
+        if epoch is not None:
+            if epoch != door.epoch or door.driver not in (None, self.link_id):
+                self._lose(door.agent, DRIVER)
                 return "superseded"
-            if epoch is None:
-                old = self._hub.links.get(door.driver or "")
-                door.epoch += 1
-                door.input.rewind()
-                if old is not None:
-                    old.lose_driver(door.agent)
-                self._hub.events.append(DriverChanged(door.agent, door.epoch))
-            door.driver = self.link_id
+        elif door.driver != self.link_id or asked > door.asked:  # else our answer to this was lost
+            old = self._hub.driver_of(door)
+            if old is not None and old is not self:
+                old.lose_driver(door.agent, door.epoch)
+            door.epoch += 1
+            door.input.rewind()
+            self._hub.events.append(DriverChanged(door.agent, door.epoch))
+        door.driver, door.asked = self.link_id, asked
         self.roles[door.agent] = DRIVER
         self._receiving.update(door.inputs)
         return None
@@ -288,18 +347,21 @@ class GuestLink(Peer):
     # ---- frames
 
     def _frame(self, header: Header, payload: bytes) -> None:
-        self._advance(header["z"])
+        self._advance(natural(header["z"]))
         kind = header["t"]
         if kind == "call":
-            self._on_call(header)
-        elif kind in ("have", "sub"):
-            if kind == "have":
-                self.flowing = True
+            self._on_call(natural(header["i"]), text(header["m"]), record(header["p"]))
+        elif kind == "have":
+            self._on_have(header["reads"])
+        elif kind == "sub":
             for sid, offset, limit in header["subs"]:
-                self._on_subscription(sid, offset, limit)
+                self._post({"t": "subbed", "s": text(sid)})
+                self._on_subscription(sid, offset, natural(limit))
             self.wake()
         elif kind == "grant":
-            self._on_grant(header["grants"])
+            self._on_grant(list(header["grants"]))
+        elif kind == "drop":
+            self._on_drop(text(header["agent"]), header["role"])
         else:
             super()._frame(header, payload)
 
@@ -309,28 +371,55 @@ class GuestLink(Peer):
             for call in [call for call in self._answers if call < done]:
                 del self._answers[call]
 
-    def _on_call(self, header: Header) -> None:
-        call = int(header["i"])
+    def _on_have(self, reads: list[str]) -> None:
+        if self.flowing:
+            raise ProtocolError("a second handshake")
+        self.flowing = True
+        # A word that the host wants no more of a stream may have died with the carrier.
+        gone, self._read_before = self._read_before.difference(reads), set()
+        for sid in gone:
+            stream = self._hub.find_stream(sid, self)
+            if stream is not None:
+                self._stopped(stream)
+
+    def _on_call(self, call: int, method: str, params: dict[str, Any]) -> None:
         if call < self._done:
             return
-        if call in self._answers:
+        if not self._may_call(method, params):
+            value = {
+                "type": "AccessDenied",
+                "message": f"{method!r} wants a role that this link does not have",
+            }
+            self._post({"t": "ans", "i": call, "ok": False, "v": value})
+        elif call in self._answers:
             known = self._answers[call]
             if known is not None:
                 self._post(known)
-            return
-        self._answers[call] = None
-        self.events.append(Called(call, str(header["m"]), dict(header["p"])))
+        else:
+            self._answers[call] = None
+            self.events.append(Called(call, method, params))
+
+    def _may_call(self, method: str, params: dict[str, Any]) -> bool:
+        if self.control:
+            return True
+        # Parameters that come as a stream could name another agent than these.
+        agent = params.get("agent")
+        if type(agent) is not str or self.roles.get(agent) != DRIVER:
+            return False
+        return method in AGENT_METHODS and "$body" not in params
 
     def _on_subscription(self, sid: str, offset: int, limit: int) -> None:
         stream = self._hub.find_stream(sid, self)
         if stream is None:
             self._post({"t": "none", "s": sid})
-            return
-        if offset < 0:
-            offset, limit = stream.spool.base, stream.spool.base + limit
-        if offset > stream.end_offset:
-            raise ProtocolError(f"stream {sid}: {offset} asked for, {stream.end_offset} written")
-        self._read(stream, sent=offset, limit=limit)
+        elif offset == -1:
+            base = stream.spool.base
+            self._read(stream, sent=base, limit=base + limit, from_oldest=True)
+        elif natural(offset) > stream.end_offset:
+            # An error of the one who kept the cursor. To end the carrier would only bring the same again.
+            self._post({"t": "gap", "s": sid, "w": offset, "o": stream.spool.base})
+        else:
+            self._read(stream, sent=offset, limit=limit)
 
     def _on_grant(self, grants: list[dict[str, Any]]) -> None:
         report = self._admit(grants)
@@ -338,96 +427,26 @@ class GuestLink(Peer):
         for sid, (agent, meta) in self._all_open().items():
             self.tell_open(sid, agent, meta)
 
+    def _on_drop(self, agent: str, role: str) -> None:
+        if role == CONTROL:
+            self.control = False
+        else:
+            self._lose(agent, role)
+
     def _on_received(self, stream: RecvStream) -> None:
         # What has arrived here is safe: with the guest's death the sandbox's work is lost anyway.
         stream.acked = stream.offset or 0
         stream.credit_is_due()
         self._tell(stream.sid)
 
+    def _on_end_sent(self, stream: SendStream) -> None:
+        # Only acknowledgements may still come, and only some count. After a cut the host asks anew.
+        if stream.acked == stream.end_offset or not self._may_acknowledge(stream.sid):
+            self._unread(stream.sid)
+
     def _may_acknowledge(self, sid: str) -> bool:
         return self._hub.may_acknowledge(sid, self)
 
     def _stopped(self, stream: SendStream) -> None:
         if self._hub.is_owner(stream.sid, self):
-            stream.stop()
-            self.events.append(Stopped(stream.sid))
-
-
-class GuestCarrier:
-    """One incoming carrier, from ``hello`` to its end.
-
-    The owner closes the carrier when ``closing`` is true and ``take`` has nothing more.
-    """
-
-    def __init__(self, hub: GuestHub, *, now: float) -> None:
-        self.binary = False  # the host says in auth whether its carrier is byte-clean
-        self.closing = False
-        self.link: GuestLink | None = None
-        self.on_close: Callable[[], None] = lambda: None
-        self._hub = hub
-        self._opened_at = now
-        settings = hub.settings
-        self._decoder = Decoder(max_line=settings.max_line, max_payload=settings.binary_payload)
-        self._out = [encode({"t": "hello", "wire": WIRE_VERSION, "boot": hub.boot_id})]
-
-    def receive(self, data: bytes, now: float) -> None:
-        """Take bytes. Raises ProtocolError: close the carrier."""
-        for header, payload in self._decoder.feed(data):
-            if self.closing:
-                return
-            if self.link is None:
-                try:
-                    self._authenticate(header, now)
-                except (KeyError, TypeError, ValueError, AttributeError) as exc:
-                    raise ProtocolError("the first frame is not a good auth") from exc
-            else:
-                self.link.deliver(header, payload, now)
-            # Before the next frame: it may be about what this one made.
-            self._hub.look(self.link)
-
-    def take(self, budget: int, now: float) -> bytes:
-        """Return frames to send."""
-        hello = b"".join(self._out)
-        self._out.clear()
-        if self.link is not None and self.link.carrier is self:
-            return hello + self.link.take(budget, now)
-        return hello
-
-    def tick(self, now: float) -> None:
-        """Close when it has not authenticated in time, or is silent."""
-        if self.link is None:
-            if now - self._opened_at >= self._hub.settings.auth_within:
-                self.displace()
-        elif self.link.carrier is self and not self.link.tick(now):
-            self.displace()
-
-    def displace(self) -> None:
-        """Have the owner close this carrier."""
-        self.closing = True
-        self.on_close()
-
-    def lost(self) -> None:
-        """Take note that the carrier has ended."""
-        self.closing = True
-        if self.link is not None and self.link.carrier is self:
-            self.link.carrier = None
-            self.link.detach()
-
-    def _authenticate(self, header: Header, now: float) -> None:
-        if header["t"] != "auth":
-            raise ProtocolError("the first frame is not auth")
-        link_id, grants = str(header["link"]), list(header["grants"])
-        self.binary = header["raw"] is True
-        if not grants:
-            raise ProtocolError("auth without a grant")
-        for grant in grants:
-            if self._hub.allows(grant) == "token":
-                self._out.append(encode({"t": "deny", "agent": grant["agent"], "role": grant["role"]}))
-                self.displace()
-                return
-        link = self._hub.links.get(link_id)
-        new = link is None
-        if link is None:
-            link = self._hub.links[link_id] = GuestLink(self._hub, link_id)
-        self.link = link
-        link.welcome(self, grants, new=new, now=now)
+            super()._stopped(stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from agenthost.wire.events import (
     Answered,
@@ -14,14 +14,19 @@ from agenthost.wire.events import (
     Ready,
     Refused,
     Shut,
+    Stopped,
     WireVersion,
 )
-from agenthost.wire.frames import Header, ProtocolError
-from agenthost.wire.peer import Peer
+from agenthost.wire.fields import natural, record, text
+from agenthost.wire.frames import Header, ProtocolError, encode
+from agenthost.wire.peer import Peer, Reading
 from agenthost.wire.settings import WIRE_VERSION, WireSettings
 from agenthost.wire.spool import MemorySpool
 from agenthost.wire.streams import RecvStream, SendStream
 from agenthost.wire.tokens import DRIVER
+
+_STAMP = 64  # bytes that a stamp may add to a frame
+_OF_SUBSCRIPTIONS = frozenset(["d", "end", "gap", "none"])
 
 
 class HostLink(Peer):
@@ -32,42 +37,84 @@ class HostLink(Peer):
         boot_id: The guest's boot, when known from before: another one gets no token.
     """
 
+    early: ClassVar[frozenset[str]] = frozenset(["hello", "deny", "have", "ping", "pong"])
+
     def __init__(
         self, link_id: str, settings: WireSettings | None = None, *, boot_id: str | None = None
     ) -> None:
         super().__init__(settings or WireSettings())
         self.link_id = link_id
         self.boot_id = boot_id
+        self._greeted = False  # this carrier brought a hello
+        self._shown = False  # and was shown our tokens
         self._grants: dict[tuple[str, str], dict[str, Any]] = {}
-        self._asked: dict[tuple[str, str], None] = {}  # grants that the guest has not answered yet
-        self._calls: dict[int, Header] = {}
+        self._asked: set[tuple[str, str]] = set()  # grants that the guest has not answered yet
+        self._next_grant = 1
+        self._calls: dict[int, Header] = {}  # by number, so that the first is the lowest
         self._sent_calls: set[int] = set()
         self._next_call = 1
-        self._welcomed = False
-        self._opened: set[str] = set()
+        self._known_as: int | None = None  # the guest's number for this link: another one has forgotten us
+        self._opened: dict[str, str] = {}  # streams that the guest opened, and their agents
         self._arrived: dict[str, tuple[int, int, bool]] = {}  # what the guest holds of our streams
+        # Subscriptions that the guest has not seen yet: what comes for them until then is for an older one.
+        self._unseen: dict[str, int] = {}
+
+    def attach(self, *, binary: bool, now: float) -> None:
+        """A new carrier is there. It shows nothing and takes nothing before the guest's ``hello``."""
+        super().attach(binary=binary, now=now)
+        self._greeted = self._shown = False
+        self._unseen.clear()
 
     # ---- roles
 
     def grant(self, agent: str, role: str, token: str) -> None:
-        """Ask for a role. Granted or Refused follows, now or after the next handshake."""
-        self._grants[agent, role] = {"agent": agent, "role": role, "token": token}
-        self._asked[agent, role] = None
+        """Ask for a role. Granted or Refused follows, now or after the next handshake.
+
+        Asking again for an agent that this link drives makes a new driver, as another process would be.
+        """
+        self.drop(agent, role)
+        # The number tells the same question asked again, after a cut, from a new one.
+        number, self._next_grant = self._next_grant, self._next_grant + 1
+        self._grants[agent, role] = {"agent": agent, "role": role, "token": token, "n": number}
+        self._asked.add((agent, role))
         if self.flowing:
             self._post({"t": "grant", "grants": [self._grants[agent, role]]})
 
     def drop(self, agent: str, role: str) -> None:
-        """Ask for this role no more."""
-        self._grants.pop((agent, role), None)
-        self._asked.pop((agent, role), None)
+        """Give a role back. With a driver's go its streams to the agent: their writers see them stopped."""
+        if self._forget_role(agent, role) and self.flowing:
+            self._post({"t": "drop", "agent": agent, "role": role})
+
+    def _forget_role(self, agent: str, role: str) -> bool:
+        self._asked.discard((agent, role))
+        if self._grants.pop((agent, role), None) is None:
+            return False
+        if role == DRIVER:
+            for sid in [sid for sid in self._reading if sid.startswith(f"a/{agent}/")]:
+                self._give_up(sid)
+            for sid in [sid for sid, owner in self._opened.items() if owner == agent]:
+                del self._opened[sid]  # told anew to the next driver
+        return True
+
+    def _refused(self, agent: str, role: str, reason: str) -> None:
+        if self._forget_role(agent, role):
+            self.events.append(Refused(agent, role, reason))
 
     # ---- calls
 
     def call(self, method: str, params: dict[str, Any]) -> int:
-        """Have the guest do something, once. Answered (or Forgotten) follows."""
+        """Have the guest do something, once. Answered (or Forgotten) follows.
+
+        Raises:
+            TypeError: ``params`` are not JSON.
+            ValueError: They are too long for a frame, which would end every carrier: send them as a stream.
+        """
         number = self._next_call
+        header: Header = {"t": "call", "i": number, "m": method, "p": params}
+        if len(encode(header)) > self.settings.max_line - _STAMP:
+            raise ValueError(f"the parameters of {method!r} are too long for one frame")
         self._next_call += 1
-        self._calls[number] = {"t": "call", "i": number, "m": method, "p": params}
+        self._calls[number] = header
         if self.flowing:
             self._post_call(number)
         return number
@@ -86,9 +133,18 @@ class HostLink(Peer):
     def send_stream(self, sid: str, *, base: int = 0) -> SendStream:
         """Begin a stream to the guest, or go on with one at ``base``."""
         stream = SendStream(sid, bound=self.settings.window, spool=MemorySpool(base))
-        arrived, limit, _ = self._arrived.get(sid, (base, base + self.settings.initial_window, False))
+        arrived, limit, ended = self._arrived.get(sid, (base, base + self.settings.initial_window, False))
         self._read(stream, sent=max(base, arrived), limit=limit)
+        if ended:
+            self._give_up(sid)
         return stream
+
+    def _give_up(self, sid: str) -> None:
+        """The guest takes no more of a stream of ours."""
+        stream = self._unread(sid)
+        if stream is not None:
+            stream.stop()
+            self.events.append(Stopped(sid))
 
     def drop_send_stream(self, sid: str) -> None:
         """Send nothing more of a stream."""
@@ -99,8 +155,15 @@ class HostLink(Peer):
         stream = RecvStream(sid, offset=offset, window=window or self.settings.window)
         self._receiving[sid] = stream
         if self.flowing:
-            self._post({"t": "sub", "subs": [_subscription(stream)]})
+            self._post_subscriptions([stream])
         return stream
+
+    def _post_subscriptions(self, streams: list[RecvStream]) -> None:
+        if not streams:
+            return
+        for stream in streams:
+            self._unseen[stream.sid] = self._unseen.get(stream.sid, 0) + 1
+        self._post({"t": "sub", "subs": [_subscription(stream) for stream in streams]})
 
     def unsubscribe(self, sid: str) -> None:
         """Ask for no more of a stream; what is on its way is dropped."""
@@ -111,11 +174,12 @@ class HostLink(Peer):
     # ---- the handshake
 
     def _stamped(self, header: Header) -> Header:
-        done = min(self._calls) if self._calls else self._next_call
-        return {**header, "z": done}
+        return {**header, "z": next(iter(self._calls), self._next_call)}
 
     def _frame(self, header: Header, payload: bytes) -> None:
         kind = header["t"]
+        if kind in _OF_SUBSCRIPTIONS and header["s"] in self._unseen:
+            return
         if kind == "hello":
             self._on_hello(header)
         elif kind == "have":
@@ -124,96 +188,133 @@ class HostLink(Peer):
             self._on_granted(header)
         elif kind == "ans":
             self._on_answer(header)
+        elif kind == "subbed":
+            self._on_subbed(header["s"])
         elif kind == "open":
-            self._on_open(header["s"], header["agent"], header["meta"])
+            self._on_open(text(header["s"]), text(header["agent"]), record(header["meta"]))
         elif kind == "shut":
             self._on_shut(header["s"])
         elif kind == "none":
-            if self._receiving.pop(header["s"], None) is not None:
-                self.events.append(Missing(header["s"]))
+            stream = self._receiving.pop(header["s"], None)
+            if stream is not None and not stream.ended:
+                self.events.append(Missing(stream.sid))
         elif kind == "superseded":
-            self.drop(header["agent"], DRIVER)
-            self.events.append(Refused(header["agent"], DRIVER, "superseded"))
+            agent = header["agent"]
+            grant = self._grants.get((agent, DRIVER))
+            if grant is not None and grant.get("epoch") == header["epoch"]:  # else it is about an older one
+                self._refused(agent, DRIVER, "superseded")
         elif kind == "deny":
-            self.events.append(Refused(header["agent"], header["role"], "token"))
+            if not self._shown or self.flowing:
+                raise ProtocolError("a denial of nothing")
+            grant = self._grants.get((header["agent"], header["role"]))
+            if grant is not None and grant["n"] == header["n"]:
+                self._refused(header["agent"], header["role"], text(header["reason"]))
         else:
             super()._frame(header, payload)
 
     def _on_hello(self, header: Header) -> None:
+        if self._greeted:
+            raise ProtocolError("a second hello")
+        self._greeted = True
         if header["wire"] != WIRE_VERSION:
             self.events.append(WireVersion(header["wire"]))
             return
-        boot_id = str(header["boot"])
+        boot_id = text(header["boot"])
         self.events.append(Hello(boot_id))
         if self.boot_id is None:
             self.boot_id = boot_id
         if self.boot_id == boot_id:  # never show a token to another machine
+            self._shown = True
             grants = list(self._grants.values())
             self._post({"t": "auth", "link": self.link_id, "raw": self.binary, "grants": grants})
 
     def _on_have(self, header: Header) -> None:
-        if self.flowing:
-            raise ProtocolError("a second handshake")
-        if header["new"] and self._welcomed:
+        if not self._shown or self.flowing:
+            raise ProtocolError("a handshake that was not asked for")
+        known_as = natural(header["link"])
+        if self._known_as not in (None, known_as):
             lost = tuple(number for number in self._calls if number in self._sent_calls)
             for number in lost:
                 self.abandon(number)
             self.events.append(Forgotten(lost))
-        self._welcomed = True
+        self._known_as = known_as
         self.flowing = True
         self._arrived.clear()
-        self._on_granted(header)
-        for sid, reading in self._reading.items():
-            start = reading.stream.acked
-            fresh = (start, start + self.settings.initial_window, False)
-            reading.sent, reading.limit, reading.end_sent = self._arrived.get(sid, fresh)
-            reading.stream.acknowledge(reading.sent)
-            self._due[sid] = None
-        for sid in self._opened - set(header["open"]):
+        returned = self._on_granted(header)
+        for sid, reading in list(self._reading.items()):
+            self._go_on(sid, reading)
+        opened = record(header["open"])
+        for sid in self._opened.keys() - opened.keys():
             self._on_shut(sid)
-        for sid, (agent, meta) in header["open"].items():
-            self._on_open(sid, agent, meta)
-        subs = [_subscription(stream) for stream in self._receiving.values() if not stream.ended]
-        self._post({"t": "have", "subs": []})
+        for sid, (agent, meta) in opened.items():
+            self._on_open(sid, text(agent), record(meta))
+        # What has ended but is not acknowledged to its end is asked for too, so that it can be.
+        wanted = [s for s in self._receiving.values() if not s.ended or s.acked < (s.offset or 0)]
+        self._post({"t": "have", "reads": [stream.sid for stream in wanted]})
+        for agent, role in returned:
+            self._post({"t": "drop", "agent": agent, "role": role})
+        if self._asked:  # asked for after the tokens were shown
+            self._post({"t": "grant", "grants": [self._grants[key] for key in sorted(self._asked)]})
         for number in self._calls:
             self._post_call(number)
         # Behind the calls: one of them may be what makes a stream that is asked for here.
-        self._post({"t": "sub", "subs": subs})
+        self._post_subscriptions(wanted)
         self._untold.update(dict.fromkeys(self._receiving))
         self.events.append(Ready())
         self.wake()
 
-    def _on_granted(self, header: Header) -> None:
-        for sid, (offset, limit, ended) in header["in"].items():
-            self._arrived[sid] = (int(offset), int(limit), bool(ended))
-        for agent, role, epoch in header["granted"]:
+    def _go_on(self, sid: str, reading: Reading) -> None:
+        """Go on with one of our streams where the guest is."""
+        stream = reading.stream
+        start = stream.acked
+        fresh = (start, start + self.settings.initial_window, False)
+        reading.sent, reading.limit, reading.end_sent = self._arrived.get(sid, fresh)
+        stream.acknowledge(reading.sent)
+        self._due[sid] = None
+        if reading.end_sent and not (stream.ended and stream.end_offset == reading.sent):
+            self._give_up(sid)  # ended by an earlier driver: it takes no more
+
+    def _on_granted(self, header: Header) -> list[tuple[str, str]]:
+        """Take note of what was granted. Returns what is not wanted any more."""
+        returned: list[tuple[str, str]] = []
+        for sid, (offset, limit, ended) in record(header["in"]).items():
+            self._arrived[sid] = (natural(offset), natural(limit), ended is True)
+        for agent, role, epoch, number in header["granted"]:
             grant = self._grants.get((agent, role))
             if grant is None:
-                continue
+                returned.append((agent, role))
+            if grant is None or grant["n"] != number:
+                continue  # given back, or asked for anew
             if role == DRIVER:
-                grant["epoch"] = epoch
+                grant["epoch"] = natural(epoch)
             # Granted is told once for each time it was asked for, not again at each handshake.
             if (agent, role) in self._asked:
-                del self._asked[agent, role]
-                offset = self._arrived.get(f"a/{agent}/in", (0, 0, False))[0] if role == DRIVER else 0
-                self.events.append(Granted(agent, role, epoch, offset))
-        for agent, role, reason in header["refused"]:
-            self.drop(agent, role)
-            self.events.append(Refused(agent, role, reason))
+                self._asked.discard((agent, role))
+                offset, _, ended = self._arrived.get(f"a/{agent}/in" if role == DRIVER else "", (0, 0, False))
+                self.events.append(Granted(agent, role, natural(epoch), offset, ended))
+        for agent, role, reason, number in header["refused"]:
+            grant = self._grants.get((agent, role))
+            if grant is not None and grant["n"] == number:
+                self._refused(agent, role, text(reason))
+        return returned
 
     def _on_answer(self, header: Header) -> None:
         if self._calls.pop(header["i"], None) is not None:
             self._sent_calls.discard(header["i"])
             self.events.append(Answered(header["i"], bool(header["ok"]), header["v"]))
 
+    def _on_subbed(self, sid: str) -> None:
+        self._unseen[sid] -= 1
+        if self._unseen[sid] == 0:
+            del self._unseen[sid]
+
     def _on_shut(self, sid: str) -> None:
-        if sid in self._opened:
-            self._opened.discard(sid)
+        if self._opened.pop(sid, None) is not None:
             self.events.append(Shut(sid))
 
     def _on_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
         if sid not in self._opened:
-            self._opened.add(sid)
+            self._opened[sid] = agent
             self.events.append(Opened(sid, agent, meta))
 
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
+from typing import ClassVar
 
 from agenthost.wire.events import Ended, Event, Gap, Received, Stopped
+from agenthost.wire.fields import natural, text
 from agenthost.wire.frames import Decoder, Header, ProtocolError, data_parts, encode
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
 
 
-class _Reading:
+class Reading:
     """How far this link has sent one of our streams."""
 
-    __slots__ = ("end_sent", "limit", "sent", "stream")
+    __slots__ = ("end_sent", "from_oldest", "limit", "sent", "stream")
 
-    def __init__(self, stream: SendStream, sent: int, limit: int) -> None:
+    def __init__(self, stream: SendStream, sent: int, limit: int, *, from_oldest: bool = False) -> None:
         self.stream = stream
         self.sent = sent
         self.limit = limit
         self.end_sent = False
+        self.from_oldest = from_oldest  # nothing was sent yet: begin at whatever is the oldest byte then
 
 
 class Peer:
@@ -29,6 +33,8 @@ class Peer:
     The owner feeds ``receive`` with what its carrier brought and sends what ``take`` returns. ``wake`` is
     called whenever ``take`` may have something. Events wait in ``events``.
     """
+
+    early: ClassVar[frozenset[str]]  # the frames that may come before the handshake is done
 
     def __init__(self, settings: WireSettings) -> None:
         self.settings = settings
@@ -39,10 +45,11 @@ class Peer:
         self.binary = False
         self._decoder = Decoder(max_line=settings.max_line, max_payload=settings.binary_payload)
         self._control: deque[Header] = deque()
-        self._reading: dict[str, _Reading] = {}
+        self._reading: dict[str, Reading] = {}
         self._due: dict[str, None] = {}  # our streams that may have something to send, in turn
         self._receiving: dict[str, RecvStream] = {}
         self._untold: dict[str, None] = {}  # their streams whose acknowledgement or credit is not told yet
+        self._pinging = self._ponging = False  # one is queued
         self.last_sent = 0.0
         self.last_heard = 0.0
 
@@ -55,6 +62,7 @@ class Peer:
         self._control.clear()
         self._due.clear()
         self._untold.clear()
+        self._pinging = self._ponging = False
         self.last_sent = self.last_heard = now
 
     def detach(self) -> None:
@@ -68,16 +76,23 @@ class Peer:
         Raises:
             ProtocolError: The other end broke the rules; close the carrier.
         """
+        self.heard(now)
         for header, payload in self._decoder.feed(data):
             self.deliver(header, payload, now)
+
+    def heard(self, now: float) -> None:
+        """Take note that bytes came: part of a frame counts, which on a slow carrier takes its time."""
+        self.last_heard = now
 
     def deliver(self, header: Header, payload: bytes, now: float) -> None:
         """Take one frame. Raises as ``receive`` does."""
         self.last_heard = now
         try:
+            if not self.flowing and header["t"] not in self.early:
+                raise ProtocolError("a frame before the handshake is done")
             self._frame(header, payload)
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise ProtocolError(f"a frame {header.get('t')!r} is malformed") from exc
+            raise ProtocolError(f"a frame {str(header.get('t'))[:40]!r} is malformed") from exc
 
     def take(self, budget: int, now: float) -> bytes:
         """Return frames to send, about ``budget`` bytes, ``b""`` when there is nothing."""
@@ -87,6 +102,7 @@ class Peer:
         size = 0
         while self._control:
             out.append(encode(self._stamped(self._control.popleft())))
+        self._pinging = self._ponging = False
         if self.flowing:
             if self._untold:
                 out.extend(encode(self._stamped(header)) for header in self._tell_untold())
@@ -111,7 +127,8 @@ class Peer:
             return True
         if now - self.last_heard >= self.settings.silence:
             return False
-        if now - self.last_sent >= self.settings.ping_every:
+        if self._ping_is_due_at() <= now:
+            self._pinging = True
             self._post({"t": "ping"})
         return True
 
@@ -119,13 +136,17 @@ class Peer:
         """Return when ``tick`` has something to do; None without a carrier."""
         if not self.connected:
             return None
-        return min(self.last_heard + self.settings.silence, self.last_sent + self.settings.ping_every)
+        return min(self.last_heard + self.settings.silence, self._ping_is_due_at())
+
+    def _ping_is_due_at(self) -> float:
+        # Not before the handshake, where it would be a wrong frame; and one in the queue is enough.
+        return self.last_sent + self.settings.ping_every if self.flowing and not self._pinging else inf
 
     # ---- streams out
 
-    def _read(self, stream: SendStream, *, sent: int, limit: int) -> None:
+    def _read(self, stream: SendStream, *, sent: int, limit: int, from_oldest: bool = False) -> None:
         """Send ``stream`` over this link from offset ``sent`` on."""
-        self._reading[stream.sid] = _Reading(stream, sent, limit)
+        self._reading[stream.sid] = Reading(stream, sent, limit, from_oldest=from_oldest)
         stream.readers.add(self._mark)
         self._mark(stream.sid)
 
@@ -150,6 +171,10 @@ class Peer:
         stream = reading.stream
         if stream.stopped:
             return []
+        if reading.from_oldest:
+            gone = max(0, stream.spool.base - reading.sent)
+            reading.sent += gone
+            reading.limit += gone
         if reading.sent < stream.spool.base:
             oldest, wanted = stream.spool.base, reading.sent
             self._unread(sid)
@@ -162,13 +187,18 @@ class Peer:
             header = self._stamped({"t": "d", "s": sid, "o": reading.sent})
             frames.extend(data_parts(header, data, binary=self.binary))
             reading.sent += len(data)
+            reading.from_oldest = False
         if reading.sent < stream.spool.end:
             if reading.sent < reading.limit:
                 self._due[sid] = None  # at the back: every stream gets its turn
         elif stream.ended and not reading.end_sent:
             reading.end_sent = True
             frames.append(encode(self._stamped({"t": "end", "s": sid, "o": reading.sent})))
+            self._on_end_sent(stream)
         return frames
+
+    def _on_end_sent(self, stream: SendStream) -> None:
+        """Hook: this link has sent all of a stream."""
 
     # ---- streams in
 
@@ -181,9 +211,15 @@ class Peer:
                 self._tell(sid)
 
     def acknowledge(self, sid: str, offset: int) -> None:
-        """Tell that everything below ``offset`` will never be asked for again."""
+        """Tell that everything below ``offset`` will never be asked for again.
+
+        Raises:
+            ValueError: ``offset`` is beyond what has arrived.
+        """
         stream = self._receiving.get(sid)
         if stream is not None and offset > stream.acked:
+            if offset > (stream.offset or 0):
+                raise ValueError(f"stream {sid}: {offset} acknowledged, {stream.offset} arrived")
             stream.acked = offset
             self._tell(sid)
 
@@ -222,23 +258,23 @@ class Peer:
         elif kind == "end":
             self._on_end(header["s"], header["o"])
         elif kind == "ping":
-            self._post({"t": "pong"})
+            if not self._ponging:
+                self._ponging = True
+                self._post({"t": "pong"})
         elif kind == "stop":
             self._on_stop(header["s"])
         elif kind == "gap":
-            self._receiving.pop(header["s"], None)
-            self.events.append(Gap(header["s"], header["w"], header["o"]))
+            if self._receiving.pop(header["s"], None) is not None:
+                self.events.append(Gap(header["s"], natural(header["w"]), natural(header["o"])))
         elif kind != "pong":
-            raise ProtocolError(f"a frame of unknown kind {kind!r}")
+            raise ProtocolError(f"a frame of unknown kind {str(kind)[:40]!r}")
 
     def _on_data(self, sid: str, offset: int, payload: bytes) -> None:
         stream = self._receiving.get(sid)
         if stream is None:
-            self._on_unwanted(sid)
+            self._on_unwanted(text(sid))
             return
-        if not self.flowing:
-            raise ProtocolError("data before the handshake")
-        new = stream.receive(_natural(offset), payload)
+        new = stream.receive(natural(offset), payload)
         if new:
             self.events.append(Received(sid, new))
         self._on_received(stream)
@@ -249,8 +285,8 @@ class Peer:
     def _on_end(self, sid: str, offset: int) -> None:
         stream = self._receiving.get(sid)
         if stream is None:
-            self._on_unwanted(sid)
-        elif stream.finish(_natural(offset)):
+            self._on_unwanted(text(sid))
+        elif stream.finish(natural(offset)):
             self.events.append(Ended(sid))
 
     def _on_unwanted(self, sid: str) -> None:
@@ -262,8 +298,10 @@ class Peer:
         if reading is None:
             return
         if self._may_acknowledge(sid):
-            reading.stream.acknowledge(_natural(offset))
-        if _natural(limit) > reading.limit:
+            reading.stream.acknowledge(natural(offset))
+            if reading.end_sent:
+                self._on_end_sent(reading.stream)
+        if natural(limit) > reading.limit:
             reading.limit = limit
             self._mark(sid)
 
@@ -278,11 +316,7 @@ class Peer:
 
     def _stopped(self, stream: SendStream) -> None:
         """Hook: the other end wants no more of one of our streams."""
+        whole = stream.ended and stream.acked == stream.end_offset
         stream.stop()
-        self.events.append(Stopped(stream.sid))
-
-
-def _natural(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise ProtocolError("an offset is not a natural number")
-    return value
+        if not whole:  # it stops nothing that has arrived to its last byte
+            self.events.append(Stopped(stream.sid))
