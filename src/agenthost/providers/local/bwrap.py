@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 from agenthost.providers.local.interpreter import PYTHON_INSIDE, Interpreter, sites_inside
-from agenthost.providers.local.keeper.job import ARGS_FD, FIRST_DATA_FD, SECCOMP_FD, STATUS_FD
+from agenthost.providers.local.keeper.numbers import ARGS_FD, FIRST_DATA_FD, SECCOMP_FD, STATUS_FD
 from agenthost.spec import Mount
 
 USER_INSIDE = "agent"

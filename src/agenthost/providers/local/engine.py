@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -13,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from agenthost.errors import SandboxNotFoundError
+from agenthost.errors import ProviderError, SandboxNotFoundError
 from agenthost.providers.local import state
 from agenthost.providers.local.backend import Connect, LocalBackend, to_info
 from agenthost.providers.local.ending import end, remove_leftovers
@@ -24,6 +25,8 @@ from agenthost.providers.local.start import Report, start_keeper
 from agenthost.sandbox import Boot, SandboxInfo
 from agenthost.spec import SandboxSpec
 from agenthost.statedir import state_directory
+
+_log = logging.getLogger("agenthost.local")
 
 # Seconds that a guest has to end by itself before everything is killed.
 GRACE_SECONDS = 2.0
@@ -91,7 +94,7 @@ class Engine:
         found: list[SandboxInfo] = []
         for directory in state.entries(self.directory()):
             if not state.is_alive(directory):
-                await anyio.to_thread.run_sync(remove_leftovers, directory)
+                await _sweep(directory)
                 continue
             record = state.read_record(directory)
             if record is None or record.kind != "sandbox":
@@ -107,6 +110,14 @@ class Engine:
         for backend in self._backends:
             backend.close()
         self._backends.clear()
+
+
+async def _sweep(directory: str) -> None:
+    try:
+        await anyio.to_thread.run_sync(remove_leftovers, directory)
+    except ProviderError as error:
+        # What cannot be removed must not hide the sandboxes that live.
+        _log.warning("%s", error)
 
 
 def name_of(spec: SandboxSpec) -> str:
@@ -140,6 +151,7 @@ async def launch(
         "isolation": isolation,
         "resources": dict(resources),
         "cgroups": [path for path, _ in limits.groups],
+        "socket": os.fstat(entry.listen_fd).st_ino,
     }
     job: Job = {
         "directory": entry.directory,

@@ -20,6 +20,8 @@ from agenthost.sandbox import Boot
 from agenthost.spec import SandboxSpec
 
 _TMP_MIB = 1024
+# bubblewrap's outer process.
+_OUTSIDE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ async def launch_isolated(
     kind: str = "sandbox",
 ) -> LocalBackend:
     """Make a sandbox whose first program is ``program``. It finds the listening socket at LISTEN_FD."""
-    limits = plan_limits(spec.limits, name_of(spec))
+    limits = plan_limits(spec.limits, name_of(spec), outside=_OUTSIDE)
     workdir = spec.workdir or bwrap.WORKDIR_INSIDE
     tmp_mib = spec.provider_options.get("tmp_mib", _TMP_MIB)
     assert isinstance(tmp_mib, int)

@@ -11,9 +11,6 @@ from agenthost.spec import ResourceLimits
 _MIB = 1024 * 1024
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
-# bubblewrap's outer process is in the group, but not in the sandbox.
-_OWN_PROCESSES = 1
-
 Group = tuple[str, list[tuple[str, str]]]
 
 
@@ -38,12 +35,15 @@ class _Mount:
     options: frozenset[str]
 
 
-def plan_limits(limits: ResourceLimits, name: str, *, proc: str = "/proc/self") -> LimitPlan:
+def plan_limits(
+    limits: ResourceLimits, name: str, *, outside: int = 0, proc: str = "/proc/self"
+) -> LimitPlan:
     """Return how these caps are enforced on this machine. Makes nothing.
 
     Args:
         limits: What was asked for.
         name: The sandbox's name.
+        outside: Processes that must be in the group but are not in the sandbox.
         proc: Where ``mountinfo`` and ``cgroup`` of this process are.
 
     Raises:
@@ -66,7 +66,7 @@ def plan_limits(limits: ResourceLimits, name: str, *, proc: str = "/proc/self") 
     own = _own_groups(proc)
     unified = _unified_group(mounts, own, wanted)
     if unified is not None:
-        values = _unified_values(limits)
+        values = _unified_values(limits, outside)
         return LimitPlan(((f"{unified}/agenthost-{name}", values),), "cgroup2")
     groups: list[Group] = []
     for controller in sorted(wanted):
@@ -77,7 +77,7 @@ def plan_limits(limits: ResourceLimits, name: str, *, proc: str = "/proc/self") 
                 "neither a delegated cgroup v2 subtree with that controller nor a writable cgroup v1 one. "
                 "Run under 'systemd-run --user --scope -p Delegate=yes', as root, or without this cap."
             )
-        groups.append((f"{parent}/agenthost-{name}", _legacy_values(limits, controller, parent)))
+        groups.append((f"{parent}/agenthost-{name}", _legacy_values(limits, controller, parent, outside)))
     return LimitPlan(tuple(groups), "cgroup1")
 
 
@@ -98,18 +98,20 @@ def supported_limits() -> frozenset[str]:
     return frozenset(found)
 
 
-def _unified_values(limits: ResourceLimits) -> list[tuple[str, str]]:
+def _unified_values(limits: ResourceLimits, outside: int) -> list[tuple[str, str]]:
     values: list[tuple[str, str]] = []
     if limits.memory_mib is not None:
         values += [("memory.max", str(limits.memory_mib * _MIB)), ("memory.swap.max", "0")]
     if limits.cpu is not None:
         values.append(("cpu.max", f"{round(limits.cpu * _PERIOD_US)} {_PERIOD_US}"))
     if limits.pids is not None:
-        values.append(("pids.max", str(limits.pids + _OWN_PROCESSES)))
+        values.append(("pids.max", str(limits.pids + outside)))
     return values
 
 
-def _legacy_values(limits: ResourceLimits, controller: str, parent: str) -> list[tuple[str, str]]:
+def _legacy_values(
+    limits: ResourceLimits, controller: str, parent: str, outside: int
+) -> list[tuple[str, str]]:
     if controller == "memory" and limits.memory_mib is not None:
         amount = str(limits.memory_mib * _MIB)
         values = [("memory.limit_in_bytes", amount)]
@@ -123,7 +125,7 @@ def _legacy_values(limits: ResourceLimits, controller: str, parent: str) -> list
             ("cpu.cfs_period_us", str(_PERIOD_US)),
             ("cpu.cfs_quota_us", str(round(limits.cpu * _PERIOD_US))),
         ]
-    return [("pids.max", str((limits.pids or 0) + _OWN_PROCESSES))]
+    return [("pids.max", str((limits.pids or 0) + outside))]
 
 
 def _unified_group(mounts: list[_Mount], own: dict[str, str], wanted: set[str]) -> str | None:

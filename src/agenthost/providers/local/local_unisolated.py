@@ -14,7 +14,7 @@ from agenthost.guest.tokens import TokenMaker
 from agenthost.providers.local.checks import check_common, check_options
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
 from agenthost.providers.local.interpreter import find_sites, host_interpreter
-from agenthost.providers.local.keeper.job import LISTEN_FD
+from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.providers.local.limits import plan_limits, supported_limits
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec

@@ -17,7 +17,7 @@ from agenthost.providers.local.checks import check_common, check_inside_paths, c
 from agenthost.providers.local.engine import Engine
 from agenthost.providers.local.interpreter import sites_inside
 from agenthost.providers.local.isolated import Host, find_host, launch_isolated, network_of
-from agenthost.providers.local.keeper.job import LISTEN_FD
+from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.providers.local.limits import plan_limits, supported_limits
 from agenthost.providers.local.probe import ProbeResult, is_proven, probe
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo

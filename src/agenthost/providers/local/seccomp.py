@@ -32,8 +32,8 @@ _NEW_NAMESPACES = 0x7E020000
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, 16)  # 16 is AF_NETLINK
 _X32_BIT = 0x40000000
 
-# Numbers from the kernel's tables: (x86_64, aarch64). None: the machine has no such call.
-_REFUSED: dict[str, tuple[int | None, int | None]] = {
+# What answers EPERM. Numbers from the kernel's tables: (x86_64, aarch64). None: the machine has no such call.
+REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -154,7 +154,7 @@ def build_filter(machine: str | None = None) -> bytes:
     p.jump(_EQUAL, m.socketpair, then="family")
     # Its flags are behind a pointer, out of a filter's sight. ENOSYS makes libraries use clone.
     p.jump(_EQUAL, m.clone3, then="enosys")
-    for columns in _REFUSED.values():
+    for columns in REFUSED.values():
         number = columns[m.column]
         if number is not None:
             p.jump(_EQUAL, number, then="eperm")

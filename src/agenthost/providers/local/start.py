@@ -21,7 +21,7 @@ _START_SECONDS = 30.0
 _TAIL_BYTES = 4096
 
 # The packages above the keeper are made by hand, empty: importing them might load half the library.
-_PROGRAM = """
+PREPARE = """
 import sys
 path, name = sys.argv[1], "agenthost"
 for part in ("", "providers", "local"):
@@ -29,10 +29,9 @@ for part in ("", "providers", "local"):
     module = type(sys)(name)
     module.__path__ = [path]
     sys.modules[name] = module
-from agenthost.providers.local.keeper.main import main
-main()
 """
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PROGRAM = f"{PREPARE}from agenthost.providers.local.keeper.main import main\nmain()\n"
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +141,7 @@ async def _spawn(job: Job) -> None:
     stdin = memory_file(marshal.dumps(dict(job)))
     try:
         process = await anyio.open_process(
-            [host_interpreter(), "-I", "-S", "-c", _PROGRAM, _PACKAGE],
+            [host_interpreter(), "-I", "-S", "-c", _PROGRAM, PACKAGE],
             stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

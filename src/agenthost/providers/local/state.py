@@ -37,6 +37,8 @@ class Record:
     isolation: str
     resources: Mapping[str, str]
     cgroups: tuple[str, ...]
+    # Inode of the listening socket.
+    socket: int
 
 
 def provider_directory(root: str, provider: str) -> str:
@@ -128,6 +130,7 @@ def record_of(value: object) -> Record:
         workdir=_text(fields["workdir"]),
         isolation=_text(fields["isolation"]),
         resources=_texts(_mapping(fields["resources"])),
+        socket=_whole(fields["socket"]),
         cgroups=tuple(_text(item) for item in _list(fields["cgroups"])),
     )
 

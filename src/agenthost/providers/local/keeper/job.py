@@ -8,14 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-# Numbers that the sandbox's first program finds its files at. All are above what a keeper has open, so
-# that moving one never overwrites another.
-LISTEN_FD = 40
-ARGS_FD = 41
-STATUS_FD = 42
-SECCOMP_FD = 43
-FIRST_DATA_FD = 44
-
 
 class Job(TypedDict):
     """One sandbox, ready to be started."""

@@ -33,6 +33,9 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
     if child:
         return child
     try:
+        # Whoever holds the lock is taken for the keeper.
+        for fd in job["held_fds"]:
+            os.close(fd)
         os.chdir("/")
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
@@ -53,13 +56,14 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
+        os.umask(0o022)
+        os.chdir(job["cwd"])
         if job["tree"] == "subreaper":
             os.setsid()
             prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-            if os.getppid() != keeper:
-                os._exit(NOT_STARTED)
-        os.umask(0o022)
-        os.chdir(job["cwd"])
+        # bubblewrap dies with the parent that it finds; that must still be the keeper.
+        if os.getppid() != keeper:
+            os._exit(NOT_STARTED)
         os.execve(job["argv"][0], job["argv"], job["env"])
     except BaseException as error:  # noqa: BLE001 - nothing may return into the keeper's code from here
         os.write(2, f"agenthost keeper: {type(error).__name__}: {error}\n".encode(errors="replace"))

@@ -11,8 +11,8 @@ from __future__ import annotations
 import marshal
 import os
 
-from agenthost.providers.local.keeper.job import LISTEN_FD, STATUS_FD
-from agenthost.providers.local.keeper.launch import become_subreaper, launch
+from agenthost.providers.local.keeper.launch import launch
+from agenthost.providers.local.keeper.numbers import LISTEN_FD, STATUS_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ def main() -> None:
     output_read, output_write = os.pipe()
     if job["cgroups"]:
         _make_cgroups(job)
-    if job["tree"] == "subreaper":
-        become_subreaper()
     child = launch(job, listen_to=LISTEN_FD, status=(status_write, STATUS_FD), output=output_write)
     for fd in (status_write, output_write, job["listen_fd"]):
         os.close(fd)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agenthost.providers.local.keeper import cgroups, removal, tree
+from agenthost.providers.local.keeper.launch import become_subreaper
 
 if TYPE_CHECKING:
     from agenthost.providers.local.keeper.job import Job
@@ -52,6 +53,8 @@ class Watch:
         # The host may have started us from a thread that blocks signals.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._report(b"up\n")
+        # Not before: the sandbox starts meanwhile. It counts for what runs already, too.
+        become_subreaper()
 
         poll = select.poll()
         for fd in (self._child_fd, self._status, self._output, wake_read):
@@ -165,15 +168,11 @@ class Watch:
         return None
 
     def _nothing_runs(self) -> bool:
-        if self._job["tree"] == "subreaper":
-            return tree.kill_descendants(_KILL_SECONDS)
-        if self._first_fd is None:
-            return True
-        # bubblewrap ends with the guest; what else ran in its namespace dies a moment later.
-        _send(self._first_fd, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(self._first_fd, select.POLLIN)
-        return bool(poll.poll(_KILL_SECONDS * 1000))
+        if self._first_fd is not None:
+            # bubblewrap ends with the guest; what else ran in its namespace dies a moment later.
+            _send(self._first_fd, signal.SIGKILL)
+        # Also what bubblewrap had not tied to itself yet when it was killed at its very beginning.
+        return tree.kill_descendants(_KILL_SECONDS)
 
     def _drain(self) -> None:
         """Take what was printed last. Nobody writes any more, so a few turns reach the end."""
