@@ -102,9 +102,10 @@ def read_record(directory: str) -> Record | None:
         fd = os.open(directory + "/state.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None
         raw = file.read(_LARGEST_STATE + 1)
     if len(raw) > _LARGEST_STATE:
         return None
@@ -113,7 +114,8 @@ def read_record(directory: str) -> Record | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     # 1 and below are no keeper: a signal to them would reach everybody.
-    return record if record.name == os.path.basename(directory) and record.keeper > 1 else None
+    plausible = record.name == os.path.basename(directory) and 1 < record.keeper < 1 << 31
+    return record if plausible else None
 
 
 def record_of(value: object) -> Record:

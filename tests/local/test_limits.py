@@ -1,0 +1,188 @@
+"""Hard caps: exactly, or refused before anything is made."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import anyio
+import pytest
+from support.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
+
+from agenthost.errors import UnsupportedError
+from agenthost.providers.local.limits import plan_limits, supported_limits
+from agenthost.spec import ResourceLimits, SandboxSpec
+
+needs = {
+    name: pytest.mark.skipif(
+        name not in supported_limits(), reason=f"not in CI: this machine has no control group for {name}"
+    )
+    for name in ("memory_mib", "cpu", "pids")
+}
+
+
+def groups_of(sandbox: StandIn) -> list[Path]:
+    """Return the control groups of a sandbox."""
+    return [Path(path) for path in json.loads(contents(sandbox.directory / "state.json"))["cgroups"]]
+
+
+@needs["memory_mib"]
+async def test_a_program_that_takes_too_much_memory_is_killed() -> None:
+    async with stand_in(SandboxSpec(limits=ResourceLimits(memory_mib=64))) as sandbox:
+        said = await sandbox.run(
+            """
+import os
+pid = os.fork()
+if pid == 0:
+    bytearray(48 << 20)
+    print("48 MiB fit")
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+pid = os.fork()
+if pid == 0:
+    open("/proc/self/oom_score_adj", "w").write("1000")
+    block = bytearray(os.urandom(1 << 20)) * 160
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+        )
+        assert said.split() == ["0", "-9"]
+        info = await sandbox.backend.info()
+        assert info.resources["memory"] == "64 MiB"
+        assert info.resources["limits"] in ("cgroup1", "cgroup2")
+
+
+@needs["pids"]
+async def test_no_more_processes_and_threads_than_allowed() -> None:
+    async with stand_in(SandboxSpec(limits=ResourceLimits(pids=20))) as sandbox:
+        said = await sandbox.run(
+            """
+import os, signal
+children = []
+try:
+    while len(children) < 100:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+            os._exit(0)
+        children.append(pid)
+except BlockingIOError:
+    pass
+print(len(children), len([name for name in os.listdir("/proc") if name.isdigit()]))
+for pid in children:
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+"""
+        )
+        assert said.split() == ["18", "20"]
+
+
+@needs["cpu"]
+async def test_the_processor_cap_reaches_the_kernel_and_holds_every_process() -> None:
+    async with stand_in(SandboxSpec(limits=ResourceLimits(cpu=0.25))) as sandbox:
+        await sandbox.run("")
+        (group,) = groups_of(sandbox)
+        if (group / "cpu.max").exists():
+            assert contents(group / "cpu.max").split() == [b"25000", b"100000"]
+        else:
+            assert contents(group / "cpu.cfs_quota_us").strip() == b"25000"
+            assert contents(group / "cpu.cfs_period_us").strip() == b"100000"
+        inside = {int(pid) for pid in contents(group / "cgroup.procs").split()}
+        ours = {pid for pid in processes_with("stand_in.py") if _mounts(pid, sandbox)}
+        assert len(ours) == 3
+        assert inside == ours
+
+
+def _mounts(pid: int, sandbox: StandIn) -> bool:
+    return str(sandbox.directory).encode() in contents(f"/proc/{pid}/mountinfo")
+
+
+@needs["pids"]
+@needs["memory_mib"]
+async def test_the_groups_go_with_the_sandbox_also_when_the_keeper_is_killed() -> None:
+    spec = SandboxSpec(limits=ResourceLimits(memory_mib=256, pids=64))
+    async with stand_in(spec) as sandbox:
+        groups = groups_of(sandbox)
+        assert all(group.is_dir() for group in groups)
+        await sandbox.backend.terminate()
+        assert not [group for group in groups if group.exists()]
+    async with stand_in(spec) as sandbox:
+        groups = groups_of(sandbox)
+        keeper = json.loads(contents(sandbox.directory / "state.json"))["keeper"]
+        os.kill(keeper, signal.SIGKILL)
+        assert wait_gone(keeper)
+        with anyio.fail_after(30):
+            while sandbox.directory.exists():
+                assert sandbox.name not in [info.name async for info in sandbox.engine.list(None)]
+        assert not [group for group in groups if group.exists()]
+
+
+async def test_a_disk_cap_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="disk"):
+        async with stand_in(
+            SandboxSpec(limits=ResourceLimits(disk_mib=100)), state_dir=str(tmp_path / "state")
+        ):
+            pytest.fail("it was made")
+    assert not (tmp_path / "state").exists() or not list((tmp_path / "state" / "local").iterdir())
+
+
+def test_a_processor_cap_below_the_kernels_least_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"0\.01"):
+        plan_limits(ResourceLimits(cpu=0.001), "x")
+
+
+def machine(tmp_path: Path, *, cgroup: str, mounts: str) -> str:
+    """Make the two files of /proc that tell about control groups."""
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / "cgroup").write_text(cgroup)
+    (proc / "mountinfo").write_text(mounts)
+    return str(proc)
+
+
+def make_group(path: Path, controllers: str) -> None:
+    """Make what looks like a group of cgroup v2."""
+    path.mkdir(parents=True)
+    (path / "cgroup.procs").touch()
+    (path / "cgroup.subtree_control").write_text(controllers)
+
+
+def test_without_control_groups_a_cap_is_refused_and_says_how_to_get_one(tmp_path: Path) -> None:
+    proc = machine(tmp_path, cgroup="0::/\n", mounts="")
+    with pytest.raises(UnsupportedError, match="Delegate=yes"):
+        plan_limits(ResourceLimits(memory_mib=64), "x", proc=proc)
+    assert plan_limits(ResourceLimits(), "x", proc=proc).mechanism == "none"
+
+
+def test_a_delegated_subtree_of_cgroup_v2_is_used(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    make_group(root, "cpu memory pids")
+    make_group(root / "user", "memory pids")
+    make_group(root / "user" / "shell.scope", "")
+    mount = f"30 20 0:26 / {root} rw - cgroup2 cgroup2 rw\n"
+    proc = machine(tmp_path, cgroup="0::/user/shell.scope\n", mounts=mount)
+    plan = plan_limits(ResourceLimits(memory_mib=64, pids=9), "x", outside=1, proc=proc)
+    # Our own group has processes, so it can give controllers to none below; the one above can.
+    assert plan.mechanism == "cgroup2"
+    assert plan.groups == (
+        (
+            f"{root}/user/agenthost-x",
+            [("memory.max", str(64 << 20)), ("memory.swap.max", "0"), ("pids.max", "10")],
+        ),
+    )
+    plan = plan_limits(ResourceLimits(cpu=1.5), "x", proc=proc)
+    assert plan.groups == ((f"{root}/agenthost-x", [("cpu.max", "150000 100000")]),)
+
+
+def test_in_a_container_only_the_visible_part_of_the_tree_counts(tmp_path: Path) -> None:
+    root = tmp_path / "memory"
+    make_group(root / "inner", "")
+    mount = f"30 20 0:26 /docker/abc {root} rw - cgroup cgroup rw,memory\n"
+    proc = machine(tmp_path, cgroup="4:memory:/docker/abc/inner\n", mounts=mount)
+    plan = plan_limits(ResourceLimits(memory_mib=1), "x", proc=proc)
+    assert [path for path, _ in plan.groups] == [f"{root}/inner/agenthost-x"]
+    (tmp_path / "proc" / "cgroup").write_text("4:memory:/docker/other\n")
+    with pytest.raises(UnsupportedError, match="memory"):
+        plan_limits(ResourceLimits(memory_mib=1), "x", proc=proc)
