@@ -16,6 +16,7 @@ from agenthost.errors import AgentHostError
 from agenthost.guest.flows import Inflow, Outflow
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
+from agenthost.wire.frames import Data
 from agenthost.wire.tokens import DRIVER, OBSERVER
 
 _KILLING = 10.0  # seconds that killing a runner may take before its block is left without its answer
@@ -183,8 +184,8 @@ class AgentChannel:
             self._session.close_inflow(stderr)
             self._session.close_outflow(source)
 
-    def _keep_tail(self, data: bytes) -> None:
-        self._tail = (self._tail + data)[-_STDERR_TAIL:]
+    def _keep_tail(self, data: Data) -> None:
+        self._tail = (self._tail + bytes(data))[-_STDERR_TAIL:]
 
     def _driving(self) -> tuple[Inflow, Inflow, Outflow]:
         self._check()

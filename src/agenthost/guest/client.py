@@ -14,6 +14,7 @@ from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
 from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
+from agenthost.wire.frames import Data
 
 _INLINE_FILE = 16 * 1024  # bytes of a file that travel with the call that writes it
 
@@ -106,10 +107,10 @@ class GuestSandbox:
         if "data" in answer:
             return b64decode(answer["data"])
         flow = self.session.inflow(sid)
+        parts: list[Data] = []
+        flow.sink = parts.append
         try:
-            parts: list[bytes] = []
-            while data := await flow.receive():
-                parts.append(data)
+            await flow.wait_ended()
             return b"".join(parts)
         finally:
             self.session.close_inflow(flow)

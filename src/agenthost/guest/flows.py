@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
+from agenthost.wire.frames import Data
 from agenthost.wire.host import HostLink
 from agenthost.wire.streams import SendStream
 
@@ -38,13 +39,13 @@ class Inflow:
         self._link = link
         self._failure = failure
         self._auto_ack = auto_ack
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[Data] = deque()
         self._news = anyio.Event()
         self._ended = False
         self._error: Exception | None = None
         self._stream = link.subscribe(sid, offset=offset)
         # With a sink bytes go there as they arrive, and nobody reads.
-        self.sink: Callable[[bytes], None] | None = None
+        self.sink: Callable[[Data], None] | None = None
 
     async def receive(self) -> bytes:
         """Return the next bytes as soon as they are there, ``b""`` at the end."""
@@ -59,7 +60,7 @@ class Inflow:
         self._link.consume(self.sid, len(data))
         if self._auto_ack:
             self._link.acknowledge(self.sid, self._stream.consumed)
-        return data
+        return bytes(data)
 
     async def wait_ended(self) -> None:
         """Return when all bytes have gone to the sink."""
@@ -79,7 +80,7 @@ class Inflow:
 
     # ---- for the session
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: Data) -> None:
         """Bytes have arrived."""
         if self.sink is not None:
             self.sink(data)

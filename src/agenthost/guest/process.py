@@ -13,6 +13,7 @@ from agenthost.errors import ExecTimeoutError
 from agenthost.guest.flows import Inflow, Outflow
 from agenthost.guest.session import Session
 from agenthost.sandbox import ExecResult
+from agenthost.wire.frames import Data
 
 _KILLING = 10.0  # seconds that killing a program may take before its block is left without its answer
 _INLINE_INPUT = 16 * 1024  # bytes of stdin that travel with the call that starts the program
@@ -132,11 +133,11 @@ class _Collector:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._parts: list[bytes] = []
+        self._parts: list[Data] = []
         self._kept = 0
         self.truncated = False
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: Data) -> None:
         if self._kept + len(data) > self._most:
             data = data[: self._most - self._kept]
             self.truncated = True

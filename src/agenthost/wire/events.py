@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from agenthost.wire.frames import Data
+
 
 @dataclass(frozen=True)
 class Hello:
@@ -83,7 +85,7 @@ class Received:
     """New bytes of a stream, each once and in order."""
 
     sid: str
-    data: bytes
+    data: Data
 
 
 @dataclass(frozen=True)

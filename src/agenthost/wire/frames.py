@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 Header = dict[str, Any]
+# Bytes of a stream; a view where they were cut out of something larger.
+Data = bytes | memoryview
 
 
 class ProtocolError(Exception):
@@ -42,11 +44,13 @@ class Decoder:
         self._max_payload = max_payload
         self._line = bytearray()  # of a line that is not complete
         self._header: Header | None = None  # of a frame whose payload is not complete
-        self._parts: list[memoryview] = []
         self._missing = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[Header, bytes]]:
-        """Yield each frame that ``data`` completes, with its payload. Each payload byte is copied once.
+    def feed(self, data: bytes) -> Iterator[tuple[Header, Data]]:
+        """Yield each frame that ``data`` completes, with its payload.
+
+        A raw payload that came in pieces is yielded in pieces, each as a frame of its own with its offset
+        in ``"o"``: a stream takes bytes in any portion, and putting them together would copy them.
 
         Raises:
             ProtocolError: A line is too long, is no JSON object, or has a payload out of bounds.
@@ -55,16 +59,11 @@ class Decoder:
         at, size = 0, len(data)
         while at < size:
             if self._header is not None:
-                piece = view[at : at + self._missing]
+                header, piece = self._header, view[at : at + self._missing]
                 at += len(piece)
-                self._parts.append(piece)
                 self._missing -= len(piece)
-                if self._missing:
-                    return
-                header, payload = self._header, b"".join(self._parts)
-                self._header = None
-                self._parts = []
-                yield header, payload
+                self._header = {**header, "o": header["o"] + len(piece)} if self._missing else None
+                yield header, piece
                 continue
             end = data.find(b"\n", at)
             stop = size if end < 0 else end
@@ -79,7 +78,7 @@ class Decoder:
             if line:  # an empty line is padding that some carriers need
                 yield from self._on_line(line)
 
-    def _on_line(self, line: bytes) -> Iterator[tuple[Header, bytes]]:
+    def _on_line(self, line: bytes) -> Iterator[tuple[Header, Data]]:
         try:
             parsed: object = json.loads(line.decode("ascii"))
         except (ValueError, RecursionError) as exc:  # RecursionError: nested too deeply
@@ -91,6 +90,8 @@ class Decoder:
             wanted = header["n"]
             if type(wanted) is not int or not 0 <= wanted <= self._max_payload:
                 raise ProtocolError("a payload's size is out of bounds")
+            if type(header.get("o")) is not int:
+                raise ProtocolError("a payload without an offset")
             if wanted:
                 self._header, self._missing = header, wanted
             else:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from agenthost.wire.doors import AGENT_METHODS, Door
 from agenthost.wire.events import Called, DriverChanged, Event, LinkForgotten
 from agenthost.wire.fields import natural, record, text
-from agenthost.wire.frames import Header, ProtocolError, encode
+from agenthost.wire.frames import Data, Header, ProtocolError, encode
 from agenthost.wire.incoming import GuestCarrier
 from agenthost.wire.peer import Peer
 from agenthost.wire.settings import WireSettings
@@ -346,7 +346,7 @@ class GuestLink(Peer):
 
     # ---- frames
 
-    def _frame(self, header: Header, payload: bytes) -> None:
+    def _frame(self, header: Header, payload: Data) -> None:
         self._advance(natural(header["z"]))
         kind = header["t"]
         if kind == "call":

@@ -18,7 +18,7 @@ from agenthost.wire.events import (
     WireVersion,
 )
 from agenthost.wire.fields import natural, record, text
-from agenthost.wire.frames import Header, ProtocolError, encode
+from agenthost.wire.frames import Data, Header, ProtocolError, encode
 from agenthost.wire.peer import Peer, Reading
 from agenthost.wire.settings import WIRE_VERSION, WireSettings
 from agenthost.wire.spool import MemorySpool
@@ -176,7 +176,7 @@ class HostLink(Peer):
     def _stamped(self, header: Header) -> Header:
         return {**header, "z": next(iter(self._calls), self._next_call)}
 
-    def _frame(self, header: Header, payload: bytes) -> None:
+    def _frame(self, header: Header, payload: Data) -> None:
         kind = header["t"]
         if kind in _OF_SUBSCRIPTIONS and header["s"] in self._unseen:
             return

@@ -41,7 +41,8 @@ class GuestCarrier:
                 if self.link is None:
                     self._first(header, now)
                 else:
-                    self.link.deliver(header, payload, now)
+                    # Bytes of their own: a view would keep all that it was cut out of.
+                    self.link.deliver(header, bytes(payload), now)
                 # Before the next frame: it may be about what this one made.
                 self._hub.look(self.link)
                 if self.closing:

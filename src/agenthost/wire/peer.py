@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from agenthost.wire.events import Ended, Event, Gap, Received, Stopped
 from agenthost.wire.fields import natural, text
-from agenthost.wire.frames import Decoder, Header, ProtocolError, data_parts, encode
+from agenthost.wire.frames import Data, Decoder, Header, ProtocolError, data_parts, encode
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
 
@@ -84,7 +84,7 @@ class Peer:
         """Take note that bytes came: part of a frame counts, which on a slow carrier takes its time."""
         self.last_heard = now
 
-    def deliver(self, header: Header, payload: bytes, now: float) -> None:
+    def deliver(self, header: Header, payload: Data, now: float) -> None:
         """Take one frame. Raises as ``receive`` does."""
         self.last_heard = now
         try:
@@ -249,7 +249,7 @@ class Peer:
         """Add what every frame of this end carries."""
         return header
 
-    def _frame(self, header: Header, payload: bytes) -> None:
+    def _frame(self, header: Header, payload: Data) -> None:
         kind = header["t"]
         if kind == "d":
             self._on_data(header["s"], header["o"], payload)
@@ -269,7 +269,7 @@ class Peer:
         elif kind != "pong":
             raise ProtocolError(f"a frame of unknown kind {str(kind)[:40]!r}")
 
-    def _on_data(self, sid: str, offset: int, payload: bytes) -> None:
+    def _on_data(self, sid: str, offset: int, payload: Data) -> None:
         stream = self._receiving.get(sid)
         if stream is None:
             self._on_unwanted(text(sid))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agenthost.wire.frames import ProtocolError
+from agenthost.wire.frames import Data, ProtocolError
 from agenthost.wire.spool import MemorySpool, Spool
 
 
 class SendStream:
     """The sender's end: keeps bytes until they are acknowledged, for any number of readers.
 
-    Acknowledged bytes stay for replays while all fits ``bound``; unacknowledged ones are never removed.
+    Acknowledged bytes stay for replays while all fits ``keep`` (None is ``bound``); unacknowledged ones are
+    never removed.
     """
 
-    def __init__(self, sid: str, *, bound: int, spool: Spool | None = None) -> None:
+    def __init__(self, sid: str, *, bound: int, keep: int | None = None, spool: Spool | None = None) -> None:
         self.sid = sid
         self.bound = bound
+        self._keep = bound if keep is None else keep
         self.spool: Spool = spool if spool is not None else MemorySpool()
         self.acked = self.spool.base
         self.ended = False
@@ -70,7 +72,7 @@ class SendStream:
             self.on_room()
 
     def _trim(self) -> None:
-        keep_from = min(self.acked, self.spool.end - self.bound)
+        keep_from = min(self.acked, self.spool.end - self._keep)
         if keep_from > self.spool.base:
             self.spool.trim(keep_from)
 
@@ -95,7 +97,7 @@ class RecvStream:
         self.limit = self.consumed + window
         self._told_limit = self.limit
 
-    def receive(self, offset: int, data: bytes) -> bytes:
+    def receive(self, offset: int, data: Data) -> Data:
         """Return what of ``data`` is new.
 
         Raises:
@@ -154,9 +156,9 @@ class LineInput(RecvStream):
         self._part: list[bytes] = []
         self._part_size = 0
 
-    def receive(self, offset: int, data: bytes) -> bytes:
+    def receive(self, offset: int, data: Data) -> bytes:
         """Return the lines that ``data`` completes."""
-        new = super().receive(offset, data)
+        new = bytes(super().receive(offset, data))
         if not new:
             return b""
         cut = new.rfind(b"\n") + 1

@@ -76,8 +76,13 @@ class ProcessCalls:
         settings = self._hub.settings
         prefix = f"a/{name}" if agent else f"p/{name}"
         out_bound = settings.journal_bound if agent else settings.output_bound
-        out = SendStream(f"{prefix}/out", bound=out_bound, spool=DiskSpool(self._spool_dir))
-        err = SendStream(f"{prefix}/err", bound=settings.output_bound, spool=DiskSpool(self._spool_dir))
+        # Only an agent's streams have readers that may ask for acknowledged bytes again; the output of
+        # another process belongs to one link, and what that has taken need not go through the disk.
+        keep = None if agent else 0
+        out, err = (
+            SendStream(f"{prefix}/{suffix}", bound=bound, keep=keep, spool=DiskSpool(self._spool_dir))
+            for suffix, bound in (("out", out_bound), ("err", settings.output_bound))
+        )
         env = dict(self._env)
         if agent:
             source: RecvStream = self._hub.add_agent(name, dict(agent["digests"])).input

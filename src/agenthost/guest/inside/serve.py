@@ -136,8 +136,8 @@ class _Guest:
 
     def _happened(self, link: GuestLink | None, event: Event) -> None:
         if isinstance(event, Received):
-            if not self._model.received(event.sid, event.data):
-                self._sinks.received(event.sid, event.data)
+            if not self._model.received(event.sid, bytes(event.data)):
+                self._sinks.received(event.sid, bytes(event.data))
         elif isinstance(event, Ended):
             if not self._model.ended(event.sid):
                 self._sinks.ended(event.sid)
