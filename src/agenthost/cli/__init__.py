@@ -1,0 +1,13 @@
+"""The ``agenthost`` command. The only place that prints."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 asked for what makes no sense, 130 interrupted."""
+    import sys
+
+    # Imported here, so that `agenthost.cli` costs nothing until it is used.
+    from agenthost.cli.app import run_command_line
+
+    sys.exit(run_command_line(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""What ``agenthost doctor`` looks at, one function each. None of them shows the value of a secret."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from agenthost.errors import AgentHostError
+from agenthost.providers.local.provider import LocalProvider
+from agenthost.statedir import state_directory
+
+_VERSION_SECONDS = 20.0
+
+State = Literal["ok", "missing", "optional"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: What was looked at.
+        state: ``missing`` keeps agents from running here; ``optional`` is needed for some things only.
+        detail: What was found, in words.
+        remedy: What to do, empty when there is nothing to do.
+        facts: More, for ``--json``.
+    """
+
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def check_python() -> Check:
+    """Tell which Python runs this."""
+    return Check(name="Python", state="ok", detail=f"{platform.python_version()} at {sys.executable}")
+
+
+def check_sdk() -> Check:
+    """Tell the version of the Claude Agent SDK, without the second that importing it takes."""
+    try:
+        found = version("claude-agent-sdk")
+    except PackageNotFoundError:
+        return Check(
+            name="Claude Agent SDK",
+            state="missing",
+            detail="not installed",
+            remedy=f"{sys.executable} -m pip install claude-agent-sdk",
+        )
+    return Check(name="Claude Agent SDK", state="ok", detail=found)
+
+
+def check_cli() -> Check:
+    """Run the ``claude`` binary that came with the SDK, else the one on the PATH, for its version."""
+    name = "claude CLI"
+    spec = find_spec("claude_agent_sdk")
+    bundled = Path(spec.origin).parent / "_bundled" / "claude" if spec and spec.origin else None
+    path = str(bundled) if bundled and bundled.is_file() else shutil.which("claude")
+    if path is None:
+        return Check(
+            name=name,
+            state="missing",
+            detail="the SDK came without it: there is no build of it for this platform",
+            remedy="npm install -g @anthropic-ai/claude-code",
+        )
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, timeout=_VERSION_SECONDS, check=False, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check(name=name, state="missing", detail=f"{path} cannot be run: {error}", remedy=_GLIBC)
+    if done.returncode != 0:
+        said = done.stderr.strip()[:200] or f"exit code {done.returncode}"
+        return Check(name=name, state="missing", detail=f"{path} fails: {said}", remedy=_GLIBC)
+    kind = "bundled with the SDK" if path == str(bundled) else path
+    return Check(name=name, state="ok", detail=f"{done.stdout.strip()}, {kind}", facts={"path": path})
+
+
+_GLIBC = "the bundled binary needs glibc 2.26 or newer and an x86-64 or arm64 machine"
+
+
+def check_bash() -> Check:
+    """Tell whether there is a bash: a plain sh is not enough for the CLI's Bash tool."""
+    path = shutil.which("bash")
+    if path is None:
+        return Check(name="bash", state="missing", detail="not found", remedy="apt-get install -y bash")
+    return Check(name="bash", state="ok", detail=path)
+
+
+async def check_isolation() -> Check:
+    """Start a trial sandbox of the ``local`` provider and look at it from inside."""
+    name = "local isolation"
+    try:
+        async with LocalProvider() as provider:
+            result = await provider.probe()
+    except (AgentHostError, OSError) as error:
+        return Check(name=name, state="missing", detail="no isolated sandbox can be made", remedy=str(error))
+    if not result.ok:
+        return Check(name=name, state="missing", detail="; ".join(result.problems), remedy=result.remedy)
+    detail = "a trial sandbox had namespaces, a system call filter and no network"
+    return Check(name=name, state="ok", detail=detail, facts=dict(result.facts))
+
+
+def check_key() -> Check:
+    """Tell whether there is a credential, never which."""
+    name = "Anthropic key"
+    for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        if os.environ.get(variable):
+            return Check(name=name, state="ok", detail=f"{variable} is set")
+    return Check(
+        name=name,
+        state="optional",
+        detail="not set; `agenthost demo` needs none, `agenthost run` does",
+        remedy="export ANTHROPIC_API_KEY=...",
+    )
+
+
+def check_state() -> Check:
+    """Tell where sandboxes are written down, and whether that can be written."""
+    name = "state directory"
+    path = state_directory()
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        remedy = "set AGENTHOST_STATE_DIR to a directory of yours"
+        return Check(name=name, state="missing", detail=f"{path} cannot be written", remedy=remedy)
+    return Check(name=name, state="ok", detail=str(path))
+
+
+def check_tool(name: str, purpose: str) -> Check:
+    """Tell whether a program that some things need is on the PATH."""
+    path = shutil.which(name)
+    if path is None:
+        return Check(name=name, state="optional", detail=f"not found; {purpose}")
+    return Check(name=name, state="ok", detail=f"{path}; {purpose}")

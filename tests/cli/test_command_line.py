@@ -1,0 +1,78 @@
+"""The command line: help, mistakes, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.command_line import agenthost, environment
+
+import agenthost as package
+
+
+def test_help_names_every_command() -> None:
+    done = agenthost("--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("demo", "run", "doctor"))
+    for command in ("demo", "run", "doctor"):
+        assert agenthost(command, "-h").returncode == 0
+
+
+def test_without_arguments_it_prints_its_help() -> None:
+    done = agenthost()
+    assert "Usage: agenthost" in done.stdout + done.stderr
+
+
+def test_it_tells_its_version() -> None:
+    assert agenthost("--version").stdout == f"agenthost {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["run"], "Missing argument"),
+        (["run", ""], "it is empty"),
+        (["run", "-"], "it is empty"),
+        (["run", "hi", "--max-turns", "0"], "Invalid value for '--max-turns'"),
+        (["run", "hi", "--workspace", "/nonexistent/app"], "does not exist"),
+        (["run", "hi", "--provider", "lcal"], "there is no provider 'lcal'. Did you mean 'local'?"),
+    ],
+    ids=["command", "argument", "empty", "empty-stdin", "turns", "workspace", "provider"],
+)
+def test_what_makes_no_sense_is_said_in_a_sentence_and_exits_with_2(arguments: list[str], said: str) -> None:
+    done = agenthost(*arguments)
+    assert done.returncode == 2
+    assert " ".join(said.split()) in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_prompt_from_stdin_must_be_text() -> None:
+    done = agenthost("run", "-", stdin=b"\xff\xfe")
+    assert done.returncode == 2
+    assert "stdin is not UTF-8" in done.stderr
+
+
+def test_help_loads_no_sdk() -> None:
+    source = "import sys; from agenthost.cli.app import run_command_line as r; r(['--help']); "
+    source += "sys.exit('claude_agent_sdk' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0
+
+
+def test_a_reader_that_goes_away_is_not_complained_about(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m agenthost.cli doctor --json | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=environment(),
+        capture_output=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.stdout == b"{"
+    assert done.stderr == b""
+    assert done.returncode in (0, 1)  # it may have been done before the reader went

@@ -1,0 +1,59 @@
+"""``agenthost doctor`` tells what works here, and never a secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command_line import agenthost
+
+
+def checks(text: str) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in json.loads(text)["checks"]}
+
+
+def test_on_a_machine_that_can_it_says_so_and_names_the_versions() -> None:
+    done = agenthost("doctor", "--json", env={"ANTHROPIC_API_KEY": "sk-ant-secret"})
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    assert (done.returncode, json.loads(done.stdout)["works"]) == (0, True)
+    found = checks(done.stdout)
+    assert found["Anthropic key"]["state"] == "ok"
+    assert found["local isolation"]["facts"]["seccomp"] == "2"
+    assert found["Claude Agent SDK"]["detail"].startswith("0.")
+    assert "bundled" in found["claude CLI"]["detail"]
+    assert found["state directory"]["detail"] == os.environ["AGENTHOST_STATE_DIR"]
+
+
+def test_it_never_shows_a_key() -> None:
+    secrets = {"ANTHROPIC_API_KEY": "sk-ant-secret-1", "ANTHROPIC_AUTH_TOKEN": "secret-2"}
+    for arguments in (["doctor"], ["doctor", "--json"]):
+        done = agenthost(*arguments, env=secrets)
+        assert not any(value in done.stdout + done.stderr for value in secrets.values())
+        assert "ANTHROPIC_API_KEY is set" in done.stdout
+
+
+def test_what_is_missing_is_named_with_its_remedy_and_exits_with_1(tmp_path: Path) -> None:
+    done = agenthost("doctor", env={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "MISSING  local isolation" in done.stdout
+    assert "bubblewrap" in done.stdout
+    assert "MISSING  bash" in done.stdout
+    assert "Agents cannot run on this machine yet" in done.stdout
+
+
+def test_without_a_key_it_says_what_that_is_needed_for() -> None:
+    done = agenthost("doctor")
+    assert "-> export ANTHROPIC_API_KEY=..." in done.stdout
+
+
+def test_a_state_directory_that_cannot_be_made_is_found(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = agenthost("doctor", "--json", env={"AGENTHOST_STATE_DIR": str(tmp_path / "file" / "state")})
+    found = checks(done.stdout)["state directory"]
+    assert done.returncode == 1
+    assert (found["state"], found["remedy"]) == ("missing", "set AGENTHOST_STATE_DIR to a directory of yours")
