@@ -25,7 +25,7 @@ from agenthost.spec import SandboxSpec, generate_name
 # Leaves its process group, session and parent, as a daemon does.
 _DAEMON = """
 import subprocess, sys
-subprocess.run(["sh", "-c", "setsid sh -c 'sleep 3600 # MARKER' & exec true"])
+subprocess.run(["sh", "-c", "setsid sh -c 'sleep 3600; : MARKER' & exec true"])
 print(open("/proc/self/status").read().split("NSpid:")[1].split()[0])
 """
 
@@ -42,7 +42,7 @@ async def start_daemon(sandbox: StandIn) -> int:
     await sandbox.run(_DAEMON.replace("MARKER", marker))
     with anyio.fail_after(10):
         while True:
-            for pid in processes_with(f"sleep 3600 # {marker}"):
+            for pid in processes_with(f"sleep 3600; : {marker}"):
                 if contents(f"/proc/{pid}/cmdline").startswith(b"sh\0"):
                     return pid
             await anyio.lowlevel.checkpoint()

@@ -139,6 +139,8 @@ class Watch:
 
     def _end(self) -> None:
         """Ask the guest to end, then kill. It is asked itself: bubblewrap passes no signal on."""
+        # Who the guest is may be told in what has not been read yet.
+        self._drain()
         guest = self._guest()
         if guest is not None:
             _send(guest, signal.SIGTERM)
@@ -175,7 +177,7 @@ class Watch:
         return tree.kill_descendants(_KILL_SECONDS)
 
     def _drain(self) -> None:
-        """Take what was printed last. Nobody writes any more, so a few turns reach the end."""
+        """Take what is there. A few turns do, since a pipe holds little; a flood has no end."""
         for _ in range(64):
             ready = [fd for fd, _ in self._poll.poll(0)]
             if self._status not in ready and self._output not in ready:

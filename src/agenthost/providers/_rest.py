@@ -1,0 +1,106 @@
+"""HTTP for everybody: the only importer of httpx. No type of it leaves this module.
+
+Importing this module costs a few hundred milliseconds; import it where the first request is near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+Headers = Sequence[tuple[str, str]]
+
+
+class TransportError(OSError):
+    """No answer, or not all of one. The message names the kind of failure and the host, nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """An answer whose body is still to come.
+
+    Attributes:
+        status: HTTP status.
+        headers: As they were sent, in order; names in lower case.
+        chunks: The body as it was sent, still encoded as ``content-encoding`` says.
+    """
+
+    status: int
+    headers: Headers
+    chunks: AsyncIterator[bytes]
+
+
+class HttpClient:
+    """Connections that are kept while the block is open. Follows no redirect and keeps no cookie."""
+
+    def __init__(self, *, connect_timeout: float = 15.0, read_timeout: float = 600.0) -> None:
+        """Make a client; it connects to nothing yet.
+
+        Args:
+            connect_timeout: Seconds for a connection, TLS included.
+            read_timeout: Seconds between two pieces of an answer.
+        """
+        timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
+        self._client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+        # What httpx would say for us: the one who asks says it, or nobody.
+        self._client.headers.clear()
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection."""
+        await self._client.__aexit__(exc_type, exc, trace)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, headers: Headers, body: bytes
+    ) -> AsyncGenerator[StreamedAnswer]:
+        """Send a request and yield its answer when its head is there.
+
+        Raises:
+            TransportError: Nothing, or not all of it, came.
+        """
+        with _mapped(url):
+            request = self._client.build_request(method, url, headers=list(headers), content=body)
+            response = await self._client.send(request, stream=True)
+        try:
+            self._client.cookies.clear()
+            pairs = [(name.lower(), value) for name, value in response.headers.multi_items()]
+            yield StreamedAnswer(response.status_code, pairs, _chunks(response, url))
+        finally:
+            await response.aclose()
+
+
+async def _chunks(response: httpx.Response, url: str) -> AsyncIterator[bytes]:
+    with _mapped(url):
+        async for chunk in response.aiter_raw():
+            yield chunk
+
+
+class _mapped:  # noqa: N801 - reads as a word in ``with``
+    """Turns httpx's errors into ours, without what they might quote."""
+
+    def __init__(self, url: str) -> None:
+        self._host = httpx.URL(url).host
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise ours in place of httpx's."""
+        if isinstance(exc, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
+            # Not ``from exc``: its request holds the headers, and with them the key.
+            raise TransportError(f"{type(exc).__name__} at {self._host}") from None

@@ -1,0 +1,224 @@
+"""The ``local`` provider with the real guest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
+from agenthost.guest.client import GuestSandbox
+from agenthost.providers.local.provider import LocalProvider
+from agenthost.spec import HeaderInjection, Mount, NetworkPolicy, ResourceLimits, SandboxSpec
+
+_SOURCE = Path(__file__).parents[2] / "src"
+
+
+@asynccontextmanager
+async def sandbox(spec: SandboxSpec | None = None) -> AsyncGenerator[tuple[LocalProvider, GuestSandbox]]:
+    """Make a sandbox and end it with the block."""
+    async with LocalProvider() as provider:
+        box = await provider.create(spec or SandboxSpec())
+        try:
+            yield provider, box
+        finally:
+            with anyio.CancelScope(shield=True):
+                await box.terminate()
+
+
+async def test_the_tools_of_an_agent_are_there() -> None:
+    async with sandbox() as (_, box):
+        result = await box.exec(
+            ["bash", "-c", "pwd; id -un; python3 -c 'print(6 * 7)'; sh -c 'echo $HOME $LANG'"]
+        )
+        assert result.stdout.decode().splitlines() == ["/workspace", "agent", "42", "/home/agent C.UTF-8"]
+        assert result.exit_code == 0
+
+
+async def test_the_sdk_and_its_cli_run_inside() -> None:
+    async with sandbox() as (_, box):
+        program = "import sys; sys.path[:0] = sys.argv[1:]; import claude_agent_sdk as s; print(s.__file__)"
+        result = await box.exec([box.layout.python, "-I", "-c", program, *box.layout.site_dirs])
+        assert result.stdout.decode().strip() == "/opt/agenthost/site/claude_agent_sdk/__init__.py", (
+            result.stderr
+        )
+        result = await box.exec(["/opt/agenthost/site/claude_agent_sdk/_bundled/claude", "--version"])
+        assert b"Claude Code" in result.stdout, result.stderr
+
+
+async def test_it_tells_what_it_really_got() -> None:
+    async with sandbox(SandboxSpec(labels={"team": "a"}, max_lifetime=60)) as (provider, box):
+        info = await box.info()
+        assert (info.state, info.isolation, info.labels["team"]) == ("running", "namespaces", "a")
+        assert info.created_at is not None
+        assert info.expires_at == info.created_at + 60
+        assert info.resources["seccomp"] == "on"
+        assert info.resources["network"] == "none"
+        assert info.resources["limits"] == "none"
+        assert int(info.resources["uid"]) != 0
+        listed = [found.name async for found in provider.list({"team": "a"})]
+        assert listed == [box.name]
+
+
+async def test_another_host_gets_it_by_its_id_with_the_directory_it_was_made_with() -> None:
+    async with sandbox(SandboxSpec(workdir="/project/sub")) as (_, box):
+        await box.write_file("note", b"kept")
+        async with LocalProvider() as other:
+            again = await other.get(box.id)
+            assert again.workdir == "/project/sub"
+            assert await again.read_file("note") == b"kept"
+            await again.terminate()
+            with pytest.raises(SandboxNotFoundError):
+                await other.get(box.id)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "word"),
+    [
+        (SandboxSpec(network=NetworkPolicy.allow(["example.org"])), UnsupportedError, "network"),
+        (SandboxSpec(image="debian"), UnsupportedError, "image"),
+        (SandboxSpec(region="moon"), UnsupportedError, "region"),
+        (SandboxSpec(lease=60), UnsupportedError, "lease"),
+        (
+            SandboxSpec(inject=(HeaderInjection(host="h", header="x", secret="s"),)),
+            UnsupportedError,
+            "inject",
+        ),
+        (SandboxSpec(limits=ResourceLimits(disk_mib=1)), UnsupportedError, "disk"),
+        (SandboxSpec(cpu=100_000), UnsupportedError, "cores"),
+        (SandboxSpec(memory_mib=1 << 40), UnsupportedError, "memory_mib"),
+        (SandboxSpec(disk_mib=1 << 40), UnsupportedError, "disk_mib"),
+        (SandboxSpec(provider_options={"tmp": 1}), ConfigError, "tmp_mib"),
+        (SandboxSpec(provider_options={"tmp_mib": 0}), ConfigError, "tmp_mib"),
+        (SandboxSpec(provider_options={"tmp_mib": True}), ConfigError, "tmp_mib"),
+        (SandboxSpec(workdir="/usr/x"), ConfigError, "/usr"),
+        (SandboxSpec(workdir="/"), ConfigError, "taken"),
+        (SandboxSpec(workdir="/opt"), ConfigError, "agenthost"),
+        (SandboxSpec(workdir="/a/../etc"), ConfigError, "plain"),
+        (SandboxSpec(mounts=(Mount(source="/usr", target="/workspace"),)), ConfigError, "/workspace"),
+        (SandboxSpec(mounts=(Mount(source="/no/such", target="/x"),)), ConfigError, "/no/such"),
+        (SandboxSpec(mounts=(Mount(source="usr", target="/x"),)), ConfigError, "usr"),
+        (SandboxSpec(mounts=(Mount(source="/usr", target="/proc/sys"),)), ConfigError, "/proc"),
+    ],
+)
+async def test_what_it_cannot_do_is_refused_before_anything_is_made(
+    spec: SandboxSpec, error: type[Exception], word: str, tmp_path: Path
+) -> None:
+    async with LocalProvider(state_dir=str(tmp_path)) as provider:
+        with pytest.raises(error, match=word):
+            await provider.create(spec)
+    assert [name for _, folders, _ in os.walk(tmp_path / "local") for name in folders] == []
+
+
+async def test_several_are_made_at_once() -> None:
+    async with LocalProvider() as provider:
+        boxes: list[GuestSandbox] = []
+
+        async def make() -> None:
+            boxes.append(await provider.create(SandboxSpec()))
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(4):
+                    tasks.start_soon(make)
+            names = {(await box.exec(["cat", "/proc/sys/kernel/hostname"])).stdout for box in boxes}
+            assert names == {b"sandbox\n"}
+            assert len({box.name for box in boxes}) == 4
+        finally:
+            with anyio.CancelScope(shield=True):
+                for box in boxes:
+                    await box.terminate()
+
+
+# ---- a host that is not root
+
+_PROGRAM = """
+import json, os, sys
+import anyio
+from agenthost.providers.local.provider import LocalProvider
+from agenthost.spec import SandboxSpec
+
+async def main():
+    async with LocalProvider() as provider:
+        box = await provider.create(SandboxSpec())
+        try:
+            look = "import os; print(os.getuid(), open('/proc/sys/kernel/core_pattern').read() != '')"
+            result = await box.exec(["python3", "-c", look])
+            info = await box.info()
+            listed = [found.name async for found in provider.list()]
+            assert listed == [box.name], listed
+            print(json.dumps([result.stdout.decode(), result.stderr.decode(), info.resources]))
+        finally:
+            await box.terminate()
+        assert [found async for found in provider.list()] == []
+        assert os.listdir(os.environ["AGENTHOST_STATE_DIR"] + "/local") == []
+
+anyio.run(main, backend=sys.argv[1])
+"""
+_USER = 60321
+
+
+def _other_python() -> str | None:
+    """Return an interpreter that another user can run with our packages, or None."""
+    found = [sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"]
+    paths = [str(_SOURCE), sysconfig.get_path("purelib")]
+    for python in found:
+        # env is started instead of the interpreter: it reports what it may not run, and raises nothing.
+        check = subprocess.run(
+            ["/usr/bin/env", python, "-c", "import agenthost, anyio, pydantic_core"],
+            user=_USER,
+            group=_USER,
+            extra_groups=[],
+            env={"PYTHONPATH": os.pathsep.join(paths), "HOME": "/"},
+            cwd="/",
+            capture_output=True,
+            check=False,
+        )
+        if check.returncode == 0:
+            return python
+    return None
+
+
+@pytest.fixture
+def own_directory() -> Iterator[str]:
+    """A directory of the other user."""
+    directory = tempfile.mkdtemp()
+    os.chown(directory, _USER, _USER)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not in CI: the whole suite runs as an ordinary user already")
+def test_a_host_that_is_not_root_has_the_same(own_directory: str, anyio_backend: str) -> None:
+    python = _other_python()
+    if python is None:
+        pytest.skip("not in CI: no interpreter and sources here that another user could read")
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(_SOURCE), sysconfig.get_path("purelib")]),
+        "HOME": own_directory,
+        "PATH": "/usr/bin:/bin",
+        "AGENTHOST_STATE_DIR": f"{own_directory}/state",
+    }
+    answer = subprocess.run(
+        [python, "-c", _PROGRAM, anyio_backend],
+        user=_USER,
+        group=_USER,
+        extra_groups=[],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert answer.returncode == 0, answer.stderr.decode()
+    assert b'"1000 True\\n"' in answer.stdout
+    assert f'"uid": "{_USER}"'.encode() in answer.stdout
