@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import anyio
 
 COMMAND = str(Path(sys.executable).with_name("agenthost"))
 _SECONDS = 180
@@ -33,4 +36,25 @@ def agenthost(
     )
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+async def run_agenthost(
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path | None = None
+) -> Done:
+    """Run the command to its end, while a model or a server of the test answers it."""
+    done = await anyio.run_process(
+        [COMMAND, *arguments], input=stdin, env=environment(env), cwd=cwd, check=False
+    )
+    return Done(
+        done.returncode, done.stdout.decode(errors="replace"), (done.stderr or b"").decode(errors="replace")
     )

@@ -68,7 +68,7 @@ async def _play(
         max_turns=10,
     )
     async with HostedAgent(
-        options=options, provider="local", workspace=project, on_progress=transcript.step
+        options=options, provider="local", workspace=project, on_progress=transcript.progress
     ) as agent:
         sandbox = agent.sandbox
         model.add(*demo_script(sandbox.workdir))

@@ -86,7 +86,7 @@ async def _run(request: _Request) -> bool:
             permission_mode=_permission_mode(provider.capabilities.isolation, transcript),
         )
         agent = HostedAgent(
-            options=options, provider=provider, workspace=request.workspace, on_progress=transcript.step
+            options=options, provider=provider, workspace=request.workspace, on_progress=transcript.progress
         )
         show = _json_writer(transcript) if request.as_json else transcript.show
         async with agent:

@@ -13,6 +13,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from claude_agent_sdk import Message, ResultMessage
 
+    from agenthost.agent.progress import Progress
+
 _LABEL_WIDTH = 9
 _RESULT_LINES = 8
 _SHORT = 300
@@ -41,6 +43,10 @@ class Transcript:
     def step(self, text: str) -> None:
         """Print a step of the host's own work with the seconds since the start."""
         self._entry(f"{time.monotonic() - self._began:6.1f} s", text, "dim")
+
+    def progress(self, progress: Progress) -> None:
+        """Print what a HostedAgent is doing before and after the turn; for its ``on_progress``."""
+        self.step(progress.message)
 
     def prompt(self, text: str) -> None:
         """Print what is asked."""
