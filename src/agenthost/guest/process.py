@@ -79,7 +79,7 @@ class RemoteProcess:
 
 
 def start_params(
-    name: str,
+    unique: str,
     argv: Sequence[str],
     *,
     cwd: str | None,
@@ -89,10 +89,12 @@ def start_params(
     """Return the parameters of the call that starts a program."""
     if isinstance(argv, str) or not argv:
         raise ValueError("argv is a list of at least one string, never a shell command")
-    for text in (*argv, *(env or {}).values()):
-        if "\0" in text:
-            raise ValueError("an argument or environment variable holds a NUL byte")
-    params: dict[str, Any] = {"id": name, "argv": list(argv)}
+    for name, value in (env or {}).items():
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(f"{name!r} cannot be set in an environment: a wrong name, or a NUL byte")
+    if any("\0" in text for text in (*argv, cwd or "", user or "")):
+        raise ValueError("an argument, the working directory or the user holds a NUL byte")
+    params: dict[str, Any] = {"id": unique, "argv": list(argv)}
     if cwd is not None:
         params["cwd"] = cwd
     if env:
