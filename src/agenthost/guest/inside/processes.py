@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
-from agenthost.guest.inside.tree import kill_tree
+from agenthost.guest.inside.tree import kill_group, kill_tree
 from agenthost.wire.streams import SendStream
 
 _CHUNK = 256 * 1024
@@ -19,6 +19,8 @@ _PIPE = 1024 * 1024  # bytes a program may print before the guest has read any
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ; named there since Python 3.10, but not by every build
 # After a program ended, a child of it may hold its output open for ever: wait this long for the end, seconds.
 _DRAIN = 1.0
+# What was started by the guest has it in its environment: so an orphan is found whose parents are all gone.
+_MARK = "AGENTHOST_PROCESS"
 _FULL_DISK_RETRY = 0.5  # seconds until the guest looks again whether a full disk has room
 
 
@@ -178,6 +180,8 @@ class GuestProcess:
         on_broken: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        token = os.urandom(12).hex()
+        self._mark = f"{_MARK}={token}".encode()
         self._popen = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
@@ -185,7 +189,7 @@ class GuestProcess:
             stderr=subprocess.PIPE,
             bufsize=0,
             cwd=cwd,
-            env=env,
+            env={**env, _MARK: token},
             start_new_session=True,
             user=user,
         )
@@ -230,8 +234,18 @@ class GuestProcess:
                 os.kill(self.pid, signum)  # a member of the group has changed its user
 
     def kill(self) -> None:
-        """Kill the process, its group and all below it. A group outlives its leader."""
-        kill_tree(self.pid)
+        """Kill the process and all that came of it.
+
+        What a program left behind when it ended by itself stays, but for its group: it may be a server that
+        was meant to stay. Of an agent nothing stays.
+        """
+        root = self.pid
+        if self.exit_code is not None and os.path.exists(f"/proc/{root}"):
+            root = -1  # it was collected, so another process has the number now, and no group has it
+        if self.exit_code is None or self.is_agent:
+            kill_tree(root, self._mark)
+        elif root > 0:
+            kill_group(root)
 
     def drop(self) -> None:
         """Want no more of its output."""
