@@ -1,0 +1,47 @@
+"""Looking at what runs inside a sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from agenthost.sandbox import Sandbox
+
+T = TypeVar("T")
+
+_LIST = """
+import os, sys
+for name in os.listdir("/proc"):
+    if not name.isdigit() or int(name) == os.getpid():
+        continue
+    try:
+        cmdline = open(f"/proc/{name}/cmdline", "rb").read().split(b"\\0")
+        state = open(f"/proc/{name}/stat", "rb").read().rpartition(b")")[2].split()[0]
+    except OSError:
+        continue
+    if state not in b"ZX" and sys.argv[1].encode() in cmdline:
+        print(name)
+"""
+
+
+async def living(sandbox: Sandbox, argument: str) -> list[int]:
+    """Return the processes inside that have ``argument`` among their arguments, zombies left out."""
+    result = await sandbox.exec(["python3", "-I", "-S", "-c", _LIST, argument])
+    assert result.exit_code == 0, result.stderr
+    return [int(line) for line in result.stdout.split()]
+
+
+async def end(sandbox: Sandbox, argument: str) -> None:
+    """Kill the processes inside that have ``argument`` among their arguments."""
+    for pid in await living(sandbox, argument):
+        await sandbox.exec(["kill", "-9", str(pid)])
+    assert await living(sandbox, argument) == []
+
+
+async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
+    """Ask until the answer is good. The caller bounds it by ``fail_after``; a question takes its time."""
+    while not good(answer := await ask()):
+        await anyio.lowlevel.checkpoint()
+    return answer
