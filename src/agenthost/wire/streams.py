@@ -94,6 +94,7 @@ class RecvStream:
         self.consumed = offset or 0
         self.acked = offset or 0
         self.ended = False
+        self.held = 0  # bytes that the owner cannot consume yet, because it was not handed them
         self.limit = self.consumed + window
         self._told_limit = self.limit
 
@@ -134,7 +135,10 @@ class RecvStream:
     def consume(self, count: int) -> None:
         """Take note that the owner is done with ``count`` bytes, which makes credit for as many."""
         self.consumed += count
-        self.limit = max(self.limit, self.consumed + self.window)
+        self._extend()
+
+    def _extend(self) -> None:
+        self.limit = max(self.limit, self.consumed + self.held + self.window)
 
     def credit_is_due(self) -> bool:
         """Return True once for each half window of new credit: telling less is not worth a frame."""
@@ -154,7 +158,6 @@ class LineInput(RecvStream):
         super().__init__(sid, offset=0, window=window)
         self._max_line = max_line
         self._part: list[bytes] = []
-        self._part_size = 0
 
     def receive(self, offset: int, data: Data) -> bytes:
         """Return the lines that ``data`` completes."""
@@ -164,22 +167,22 @@ class LineInput(RecvStream):
         cut = new.rfind(b"\n") + 1
         if cut == 0:
             self._part.append(new)
-            self._part_size += len(new)
+            self.held += len(new)
             lines = b""
         else:
             lines = b"".join([*self._part, new[:cut]])
             self._part = [new[cut:]] if cut < len(new) else []
-            self._part_size = len(new) - cut
-        if self._part_size > self._max_line:
+            self.held = len(new) - cut
+        if self.held > self._max_line:
             raise ProtocolError(f"stream {self.sid}: a line is longer than {self._max_line} bytes")
         # The part is held here, and its owner can consume it only when the rest has come: without credit for
         # it a long line would never complete. Not more than that: whole lines wait in the owner's memory.
-        self.limit = max(self.limit, self.consumed + self._part_size + self.window)
+        self._extend()
         return lines
 
     def rewind(self) -> None:
         """Forget an incomplete line, and the credit that was given for it."""
-        self.offset = (self.offset or 0) - self._part_size
-        self._part, self._part_size = [], 0
+        self.offset = (self.offset or 0) - self.held
+        self._part, self.held = [], 0
         self.acked = self.offset
         self.limit = self._told_limit = max(self.offset, self.consumed + self.window)
