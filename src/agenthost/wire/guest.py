@@ -184,7 +184,7 @@ class GuestLink(Peer):
         self._observed: set[str] = set()
         self._done = 0
         self._answers: dict[int, Header | None] = {}
-        self._read_before: set[str] = set()  # our own streams that the host read over an earlier carrier
+        self._agent_calls: set[int] = set()  # those of them that an agent's driver was allowed, not control
 
     # ---- for the owner
 
@@ -255,7 +255,6 @@ class GuestLink(Peer):
         if old is not None:
             old.displace()
         self.attach(binary=carrier.binary, now=now)
-        self._read_before.update(sid for sid in self._reading if self._hub.is_owner(sid, self))
         for sid in list(self._reading):
             self._unread(sid)  # the host says anew from where it wants each
         self.control = False
@@ -352,7 +351,10 @@ class GuestLink(Peer):
         if kind == "call":
             self._on_call(natural(header["i"]), text(header["m"]), record(header["p"]))
         elif kind == "have":
-            self._on_have(header["reads"])
+            if self.flowing:
+                raise ProtocolError("a second handshake")
+            self.flowing = True
+            self.wake()
         elif kind == "sub":
             for sid, offset, limit in header["subs"]:
                 self._post({"t": "subbed", "s": text(sid)})
@@ -370,26 +372,19 @@ class GuestLink(Peer):
             self._done = done
             for call in [call for call in self._answers if call < done]:
                 del self._answers[call]
-
-    def _on_have(self, reads: list[str]) -> None:
-        if self.flowing:
-            raise ProtocolError("a second handshake")
-        self.flowing = True
-        # A word that the host wants no more of a stream may have died with the carrier.
-        gone, self._read_before = self._read_before.difference(reads), set()
-        for sid in gone:
-            stream = self._hub.find_stream(sid, self)
-            if stream is not None:
-                self._stopped(stream)
+                self._agent_calls.discard(call)
 
     def _on_call(self, call: int, method: str, params: dict[str, Any]) -> None:
         if call < self._done:
             return
-        if not self._may_call(method, params):
-            value = {
-                "type": "AccessDenied",
-                "message": f"{method!r} wants a role that this link does not have",
-            }
+        if call in self._answers:
+            # What the driver of an agent was allowed is answered also when it drives no more: it was done.
+            allowed = self.control or call in self._agent_calls
+        else:
+            allowed = self.control or self._may_call(method, params)
+        if not allowed:
+            message = f"{method!r} wants a role that this link does not have"
+            value = {"type": "AccessDenied", "message": message}
             self._post({"t": "ans", "i": call, "ok": False, "v": value})
         elif call in self._answers:
             known = self._answers[call]
@@ -397,11 +392,12 @@ class GuestLink(Peer):
                 self._post(known)
         else:
             self._answers[call] = None
+            if not self.control:
+                self._agent_calls.add(call)
             self.events.append(Called(call, method, params))
 
     def _may_call(self, method: str, params: dict[str, Any]) -> bool:
-        if self.control:
-            return True
+        """Return whether a driver may do this to its agent."""
         # Parameters that come as a stream could name another agent than these.
         agent = params.get("agent")
         if type(agent) is not str or self.roles.get(agent) != DRIVER:
@@ -447,6 +443,10 @@ class GuestLink(Peer):
     def _may_acknowledge(self, sid: str) -> bool:
         return self._hub.may_acknowledge(sid, self)
 
-    def _stopped(self, stream: SendStream) -> None:
-        if self._hub.is_owner(stream.sid, self):
-            super()._stopped(stream)
+    def _on_stop(self, sid: str) -> None:
+        # Also when it was not read over this carrier: the word may have been lost with an earlier one.
+        self._unread(sid)
+        stream = self._hub.find_stream(sid, self)
+        if stream is not None and self._hub.is_owner(sid, self):
+            self._stopped(stream)
+        self._post({"t": "stopped", "s": text(sid)})

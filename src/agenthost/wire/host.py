@@ -58,6 +58,9 @@ class HostLink(Peer):
         self._arrived: dict[str, tuple[int, int, bool]] = {}  # what the guest holds of our streams
         # Subscriptions that the guest has not seen yet: what comes for them until then is for an older one.
         self._unseen: dict[str, int] = {}
+        # Subscriptions that were given up, until the guest says that it knows: nobody else would tell it to
+        # let go of what it keeps for them.
+        self._stopping: dict[str, None] = {}
 
     def attach(self, *, binary: bool, now: float) -> None:
         """A new carrier is there. It shows nothing and takes nothing before the guest's ``hello``."""
@@ -154,6 +157,7 @@ class HostLink(Peer):
         """Ask for a stream from ``offset`` on; None asks for the oldest byte kept."""
         stream = RecvStream(sid, offset=offset, window=window or self.settings.window)
         self._receiving[sid] = stream
+        self._stopping.pop(sid, None)
         if self.flowing:
             self._post_subscriptions([stream])
         return stream
@@ -168,8 +172,10 @@ class HostLink(Peer):
     def unsubscribe(self, sid: str) -> None:
         """Ask for no more of a stream; what is on its way is dropped."""
         stream = self._receiving.pop(sid, None)
-        if stream is not None and not stream.ended and self.flowing:
-            self._post({"t": "stop", "s": sid})
+        if stream is not None and not stream.ended:
+            self._stopping[sid] = None
+            if self.flowing:
+                self._post({"t": "stop", "s": sid})
 
     # ---- the handshake
 
@@ -190,6 +196,8 @@ class HostLink(Peer):
             self._on_answer(header)
         elif kind == "subbed":
             self._on_subbed(header["s"])
+        elif kind == "stopped":
+            self._stopping.pop(header["s"], None)
         elif kind == "open":
             self._on_open(text(header["s"]), text(header["agent"]), record(header["meta"]))
         elif kind == "shut":
@@ -250,15 +258,17 @@ class HostLink(Peer):
             self._on_open(sid, text(agent), record(meta))
         # What has ended but is not acknowledged to its end is asked for too, so that it can be.
         wanted = [s for s in self._receiving.values() if not s.ended or s.acked < (s.offset or 0)]
-        self._post({"t": "have", "reads": [stream.sid for stream in wanted]})
+        self._post({"t": "have"})
         for agent, role in returned:
             self._post({"t": "drop", "agent": agent, "role": role})
         if self._asked:  # asked for after the tokens were shown
             self._post({"t": "grant", "grants": [self._grants[key] for key in sorted(self._asked)]})
         for number in self._calls:
             self._post_call(number)
-        # Behind the calls: one of them may be what makes a stream that is asked for here.
+        # Behind the calls: one of them may be what makes a stream that is asked for, or given up, here.
         self._post_subscriptions(wanted)
+        for sid in self._stopping:
+            self._post({"t": "stop", "s": sid})
         self._untold.update(dict.fromkeys(self._receiving))
         self.events.append(Ready())
         self.wake()
@@ -313,7 +323,8 @@ class HostLink(Peer):
             self.events.append(Shut(sid))
 
     def _on_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
-        if sid not in self._opened:
+        # On its way when the role was given back: told anew to whom the role is given next.
+        if sid not in self._opened and "epoch" in self._grants.get((agent, DRIVER), ()):
             self._opened[sid] = agent
             self.events.append(Opened(sid, agent, meta))
 

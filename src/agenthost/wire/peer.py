@@ -315,8 +315,10 @@ class Peer:
             self._stopped(stream)
 
     def _stopped(self, stream: SendStream) -> None:
-        """Hook: the other end wants no more of one of our streams."""
+        """The other end wants no more of one of our streams."""
         whole = stream.ended and stream.acked == stream.end_offset
+        if stream.stopped:
+            return
         stream.stop()
         if not whole:  # it stops nothing that has arrived to its last byte
             self.events.append(Stopped(stream.sid))
