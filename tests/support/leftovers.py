@@ -33,6 +33,7 @@ class Run:
     temporary: Path
     state: Path
     sockets: set[str]
+    groups: set[str]
     # Which test something was first seen after. Kept while it is there.
     first_seen: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -83,7 +84,7 @@ def pytest_configure() -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None  # read TMPDIR anew
-    _runs.append(Run(f"AGENTHOST_TEST_RUN={run}", temporary, state, _open_sockets()))
+    _runs.append(Run(f"AGENTHOST_TEST_RUN={run}", temporary, state, _open_sockets(), _control_groups()))
 
 
 def pytest_unconfigure() -> None:
@@ -107,6 +108,8 @@ def leaves_nothing_behind() -> Iterator[Run]:
     for process in processes_of(run.marker, (str(run.state), str(run.temporary))):
         os.kill(process.pid, signal.SIGKILL)
     left += [run.describe(f"{name}") for name in run.files()]
+    # One with a process in it may be another run's.
+    left += [f"control group {path}" for path in sorted(_control_groups() - run.groups) if not _members(path)]
     gc.collect()
     left += [f"open {name}" for name in sorted(_open_sockets() - run.sockets)]
     if left:
@@ -118,6 +121,23 @@ def notes_what_is_there(request: pytest.FixtureRequest, leaves_nothing_behind: R
     """Remember after which test a file was first seen, so that a leak has a name."""
     yield
     leaves_nothing_behind.note(request.node.nodeid)
+
+
+def _control_groups() -> set[str]:
+    """Return the control groups that sandboxes made."""
+    return {
+        os.path.join(directory, name)
+        for directory, names, _ in os.walk("/sys/fs/cgroup")
+        for name in names
+        if name.startswith("agenthost-")
+    }
+
+
+def _members(group: str) -> str:
+    try:
+        return Path(group, "cgroup.procs").read_text()
+    except OSError:
+        return "it is gone"
 
 
 def _open_sockets() -> set[str]:
