@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import IO
@@ -34,6 +36,7 @@ class Output:
         self._on_end = on_end
         self._reading = False
         self._held = b""  # read, but the disk was full
+        self._owed: int | None = None  # bytes that the program left in the pipe when it ended
         os.set_blocking(fd, False)
         with contextlib.suppress(OSError):  # an unprivileged user may be at its limit: the usual 64 KiB then
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIPE)
@@ -46,11 +49,20 @@ class Output:
         return self._fd >= 0
 
     def finish(self) -> None:
-        """End the stream now. What a child of the program still prints is read and dropped."""
+        """End the stream behind what lies in the pipe now, as soon as there is room for that.
+
+        What a child of the program prints later is read and dropped.
+        """
+        if self._fd >= 0 and not self.stream.ended:
+            self._owed = int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+            if not self._owed and not self._held:
+                self._end()
+        self._resume()
+
+    def _end(self) -> None:
         if not self.stream.ended:
             self.stream.end()
             self._on_end()
-        self._resume()
 
     def _resume(self) -> None:
         wanted = self.stream.room > 0 or self.stream.stopped or self.stream.ended
@@ -65,17 +77,17 @@ class Output:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._fd, _CHUNK)
+            data = os.read(self._fd, min(_CHUNK, self._owed or _CHUNK))
         except BlockingIOError:
             return
         if not data:
             self._pause()
             os.close(self._fd)
             self._fd = -1
-            if not self.stream.ended:
-                self.stream.end()
-                self._on_end()
+            self._end()
             return
+        if self._owed:
+            self._owed -= len(data)
         if not self.stream.ended:
             self._keep(data)
 
@@ -87,7 +99,9 @@ class Output:
             self._pause()
             self._loop.call_later(_FULL_DISK_RETRY, self._retry)
             return
-        if self.stream.room <= 0 and not self.stream.stopped:
+        if self._owed == 0:
+            self._end()
+        elif self.stream.room <= 0 and not self.stream.stopped:
             self._pause()
 
     def _retry(self) -> None:
@@ -126,10 +140,11 @@ class Input:
             self._close()
 
     def close(self) -> None:
-        """Close now; what was not written is dropped."""
+        """Close now, drop what was not written, and say that no more is wanted."""
         self._pieces.clear()
         if self._fd >= 0:
             self._close()
+            self._on_broken()
 
     def _flush(self) -> None:
         while self._pieces:
@@ -143,7 +158,6 @@ class Input:
                 return
             except OSError:  # EPIPE: the program closed its stdin
                 self.close()
-                self._on_broken()
                 return
             self._on_written(count)
             if count == len(piece):
