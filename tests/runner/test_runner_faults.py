@@ -13,7 +13,7 @@ from support.runner_process import FAKE_CLI, RunnerProcess, is_alive, run_runner
 LIMIT = 60
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The runner is a process of its own: who talks to it makes no difference."""
     return "asyncio"

@@ -15,7 +15,7 @@ LIMIT = 60
 SECRET = "hunter2-ünï \U0001f511"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The runner is a process of its own: who talks to it makes no difference."""
     return "asyncio"

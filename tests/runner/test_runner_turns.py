@@ -19,13 +19,13 @@ from support.runner_process import (
     wait_for_file,
 )
 
-from agenthost.testing import Hold, ScriptedModel, Text, ToolUse, Turn
+from agenthost.testing import ApiError, Hold, ScriptedModel, Text, ToolUse, Turn
 
 LIMIT = 90
 OPTIONS: dict[str, Any] = {"setting_sources": [], "permission_mode": "acceptEdits", "allowed_tools": ["Bash"]}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """The runner is a process of its own: who talks to it makes no difference."""
     return "asyncio"
@@ -208,3 +208,36 @@ async def test_results_of_a_cli_that_names_no_prompts_close_them_in_order(tmp_pa
             await finish(runner)
 
     assert len(runner.messages("ResultMessage")) == 3
+
+
+async def test_after_the_last_prompt_was_announced_the_cli_ends_by_itself(tmp_path: Path) -> None:
+    with anyio.fail_after(LIMIT):
+        async with (
+            ScriptedModel([Text("One."), Text("Two.")]) as model,
+            run_runner(tmp_path, ANTHROPIC_BASE_URL=model.url) as runner,
+        ):
+            await runner.connect(**OPTIONS)
+            await runner.query("one", uuid="p1")
+            await runner.query("two", uuid="p2")
+            await runner.send("finish")
+            end = await runner.rest()
+
+    assert end["error"] is None
+    assert [name for r in runner.messages("ResultMessage") for name in r.user_message_uuids] == ["p1", "p2"]
+
+
+async def test_an_error_result_after_the_last_prompt_is_a_result_error(tmp_path: Path) -> None:
+    with anyio.fail_after(LIMIT):
+        async with (
+            ScriptedModel(lambda _: ApiError(400, "no such thing")) as model,
+            run_runner(tmp_path, ANTHROPIC_BASE_URL=model.url) as runner,
+        ):
+            await runner.connect(**OPTIONS)
+            await runner.query("one")
+            await runner.send("finish")
+            end = await runner.rest()
+
+    (result,) = runner.messages("ResultMessage")
+    assert result.is_error
+    assert end["error"]["type"] == "ResultError"
+    assert "no such thing" in end["error"]["message"]

@@ -12,6 +12,7 @@ Lines of JSON come in on stdin and events go out on stdout:
 In:   {"op":"connect","options":{...},"sdk_version":"0.2.187"}
       {"op":"query","uuid":U,"prompt":"text" or [message, ...],"session_id":"default"}
       {"op":"call","id":N,"method":"interrupt","params":{...}}
+      {"op":"finish"}                                   no more prompts: ends when all are answered
       {"op":"end"}                                      the end of stdin means the same
 Out:  {"seq":1,"ts":seconds,"kind":K,...}
       message  {"message":encoded}

@@ -52,7 +52,7 @@ class Agent:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._ledger = PromptLedger()
-        self._prompts: asyncio.Queue[tuple[str, list[dict[str, Any]], str]] = asyncio.Queue()
+        self._prompts: asyncio.Queue[list[dict[str, Any]] | None] = asyncio.Queue()
         self._given = 0
         self._written = 0
         self._progress = asyncio.Condition()
@@ -128,6 +128,8 @@ class Agent:
             self._take_prompt(operation)
         elif name == "call":
             self._start(self._call(operation, after=self._given))
+        elif name == "finish":
+            self._prompts.put_nowait(None)
         elif name == "end":
             return True
         else:
@@ -139,7 +141,7 @@ class Agent:
         messages = as_messages(operation["prompt"], prompt_id, session_id)
         if self._ledger.add(prompt_id, messages):
             self._given += 1
-            self._prompts.put_nowait((prompt_id, messages, session_id))
+            self._prompts.put_nowait([{"session_id": session_id, **message} for message in messages])
             self._tell_state()
 
     def _tell_state(self) -> None:
@@ -167,7 +169,9 @@ class Agent:
             )
             self._client = found.module.ClaudeSDKClient(options)
             cli = self._start(self._watch_cli())
-            await self._client.connect()
+            # The prompts are one stream: its end is the only public way to end the CLI's input and still
+            # read what comes of it.
+            await self._client.connect(self._stream_prompts())
         except Refusal as refusal:
             self.stop(describe(refusal))
             return
@@ -178,7 +182,6 @@ class Agent:
             "state", state="connected", sdk_version=found.version, same_version=host_version == found.version
         )
         self._connected.set()
-        self._start(self._write_prompts())
         await self._pump(found)
         cli.cancel()
 
@@ -241,17 +244,11 @@ class Agent:
             count = self._journal.stderr.count
             await asyncio.sleep(STDERR_QUIET_SECONDS)
 
-    async def _write_prompts(self) -> None:
-        while True:
-            prompt_id, messages, session_id = await self._prompts.get()
-            try:
-                await self._client.query(_each(messages), session_id)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the host raises it
-                # Most often the CLI has ended, and the stream is about to say why, and better.
-                await asyncio.wait({self._stopping}, timeout=1.0)
-                self._journal.emit("fault", error=describe(error), uuid=prompt_id)
-                self._ledger.remove(prompt_id)
-                self._tell_state()
+    async def _stream_prompts(self) -> AsyncIterator[dict[str, Any]]:
+        while (messages := await self._prompts.get()) is not None:
+            for message in messages:
+                yield message
+            # Asked for the next one: those before have been written.
             async with self._progress:
                 self._written += 1
                 self._progress.notify_all()
@@ -298,11 +295,6 @@ class Agent:
         await asyncio.wait({leaving}, timeout=DISCONNECT_SECONDS)
         await end_descendants(grace=KILL_GRACE_SECONDS)
         await _bounded(leaving, 1.0)
-
-
-async def _each(messages: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    for message in messages:
-        yield message
 
 
 async def _bounded(work: Any, seconds: float) -> None:

@@ -34,10 +34,6 @@ class PromptLedger:
             self._open[prompt_id] = wanted
         return True
 
-    def remove(self, prompt_id: str) -> None:
-        """Close a prompt that never reached the CLI."""
-        self._open.pop(prompt_id, None)
-
     def result(self, message: Any) -> None:
         """Close what a ResultMessage answers."""
         answered: set[str] = set(getattr(message, "user_message_uuids", None) or ())
