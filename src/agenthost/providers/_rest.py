@@ -71,7 +71,7 @@ class HttpClient:
         Raises:
             TransportError: Nothing, or not all of it, came.
         """
-        with _mapped(url):
+        with _Mapped(url):
             request = self._client.build_request(method, url, headers=list(headers), content=body)
             response = await self._client.send(request, stream=True)
         try:
@@ -83,12 +83,12 @@ class HttpClient:
 
 
 async def _chunks(response: httpx.Response, url: str) -> AsyncIterator[bytes]:
-    with _mapped(url):
+    with _Mapped(url):
         async for chunk in response.aiter_raw():
             yield chunk
 
 
-class _mapped:  # noqa: N801 - reads as a word in ``with``
+class _Mapped:
     """Turns httpx's errors into ours, without what they might quote."""
 
     def __init__(self, url: str) -> None:

@@ -201,6 +201,7 @@ class Agent:
 
     async def _pump(self, found: Sdk) -> None:
         """Move messages to the journal, at the pace of its reader, until the stream ends."""
+        message: Any = None
         while True:
             try:
                 async for message in self._client.receive_messages():
@@ -221,7 +222,8 @@ class Agent:
                     self._journal.emit("fault", error=describe(error, found.codec))
                     continue
                 await self._settle_stderr()
-                self.stop(describe_stream_end(error, found.codec, found.module, self._journal.stderr.text()))
+                stderr = self._journal.stderr.text()
+                self.stop(describe_stream_end(error, found.codec, found.module, stderr, message))
                 return
         await self._settle_stderr()
         self.stop(self._incomplete())

@@ -59,12 +59,19 @@ def describe(error: BaseException, codec: Codec | None = None) -> Fault:
     return fault
 
 
-def describe_stream_end(error: Exception, codec: Codec, sdk: Any, stderr: str) -> Fault:
+def describe_stream_end(
+    error: Exception, codec: Codec, sdk: Any, stderr: str, last_message: object = None
+) -> Fault:
     """Return why the message stream broke, with what the CLI printed to stderr."""
     if type(error).__name__ == "ProcessError":
-        # The SDK's text only says that stderr should be checked. Here it is.
         code = getattr(error, "exit_code", None)
-        error = sdk.ProcessError("The claude CLI ended", exit_code=code, stderr=stderr or None)
+        if hasattr(sdk, "ResultError") and getattr(last_message, "is_error", False):
+            # An error result, and the exit that always follows it. The SDK says so by this class, unless a
+            # message that it does not show came between the two.
+            error = _result_error(sdk, last_message, code)
+        else:
+            # The SDK's text only says that stderr should be checked. Here it is.
+            error = sdk.ProcessError("The claude CLI ended", exit_code=code, stderr=stderr or None)
     elif isinstance(error, (UnicodeDecodeError, RecursionError)) or type(error) is ValueError:
         # The CLI's stdout held what the SDK's reader does not survive: bytes that are no UTF-8, JSON
         # nested too deeply, a number of too many digits. Its class for bad output says so.
@@ -72,6 +79,16 @@ def describe_stream_end(error: Exception, codec: Codec, sdk: Any, stderr: str) -
     fault = describe(error, codec)
     fault["stderr"] = stderr
     return fault
+
+
+def _result_error(sdk: Any, result: Any, code: int | None) -> Exception:
+    reasons = [*(result.errors or ()), result.result, result.subtype]
+    reason = next((text for text in reasons if isinstance(text, str) and text.strip()), "unknown error")
+    data: dict[str, Any] = {**vars(result)}
+    error: Exception = sdk.ResultError(
+        f"Claude Code returned an error result: {reason.strip()}", data=data, exit_code=code
+    )
+    return error
 
 
 def _excerpt(error: Exception) -> str:

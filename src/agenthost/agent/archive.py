@@ -1,0 +1,208 @@
+"""Directories as tar archives: packed without secrets, unpacked without leaving their directory."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from agenthost.errors import ConfigError
+
+IGNORE_FILE = ".agenthostignore"
+
+# What commonly holds a secret, and what means nothing on another machine.
+DEFAULT_IGNORE = (
+    ".env",
+    ".env.*",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    ".ssh/",
+    ".aws/",
+    ".azure/",
+    ".gcloud/",
+    ".gnupg/",
+    ".kube/",
+    ".docker/",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".git-credentials",
+    ".credentials.json",
+    "__pycache__/",
+    ".venv/",
+)
+# Looks like a secret and is meant to be shared.
+_NOT_SECRET = (".env.example", ".env.sample", ".env.template")
+
+
+class Ignore:
+    """Patterns like those of a .gitignore, in short: ``name``, ``*.ext``, ``dir/``, ``a/b``, ``!keep``."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = [p.strip() for p in patterns if p.strip() and not p.strip().startswith("#")]
+
+    def matches(self, path: PurePosixPath, *, is_directory: bool) -> bool:
+        """Return whether a path, relative to the directory, is left out. The last pattern that fits wins."""
+        ignored = path.name not in _NOT_SECRET and _any(DEFAULT_IGNORE, path, is_directory)
+        for pattern in self._patterns:
+            keep = pattern.startswith("!")
+            if _fits(pattern.removeprefix("!"), path, is_directory):
+                ignored = not keep
+        return ignored
+
+
+def _any(patterns: Sequence[str], path: PurePosixPath, is_directory: bool) -> bool:
+    return any(_fits(pattern, path, is_directory) for pattern in patterns)
+
+
+def _fits(pattern: str, path: PurePosixPath, is_directory: bool) -> bool:
+    if pattern.endswith("/") and not is_directory:
+        return False
+    pattern = pattern.rstrip("/")
+    if "/" in pattern:
+        return fnmatch.fnmatchcase(str(path), pattern.lstrip("/"))
+    return fnmatch.fnmatchcase(path.name, pattern)
+
+
+@dataclass(slots=True)
+class Packed:
+    """What went into an archive, and what was left out."""
+
+    files: int = 0
+    size: int = 0
+    ignored: list[str] = field(default_factory=list[str])
+
+
+def pack(directory: Path, target: IO[bytes]) -> Packed:
+    """Write a directory as a tar archive. Symlinks are kept as such, and left out where they lead outside.
+
+    Raises:
+        ConfigError: It is no directory.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"workspace {str(directory)!r} is not a directory of this machine")
+    root = directory.resolve()
+    patterns: list[str] = []
+    if (root / IGNORE_FILE).is_file():
+        patterns = (root / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
+    packed = Packed()
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for path in _walk(root, Ignore(patterns), packed):
+            info = archive.gettarinfo(str(path), arcname=str(path.relative_to(root)))
+            if info.islnk():  # the second name of a file: a file, too
+                info.type, info.linkname, info.size = tarfile.REGTYPE, "", path.stat().st_size
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            if info.isreg():
+                with path.open("rb") as file:
+                    archive.addfile(info, file)
+                packed.files += 1
+                packed.size += info.size
+            else:
+                archive.addfile(info)
+    return packed
+
+
+def _walk(root: Path, ignore: Ignore, packed: Packed) -> Iterator[Path]:
+    waiting = [root]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                path = Path(entry.path)
+                relative = PurePosixPath(path.relative_to(root))
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if ignore.matches(relative, is_directory=is_directory) or not _can_travel(path, root):
+                    packed.ignored.append(str(relative))
+                    continue
+                yield path
+                if is_directory:
+                    waiting.append(path)
+
+
+def _can_travel(path: Path, root: Path) -> bool:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        target = path.readlink()
+        return not target.is_absolute() and _is_inside(path.parent / target, root)
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    return os.path.normpath(path) == str(root) or os.path.normpath(path).startswith(f"{root}{os.sep}")
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What came out of an archive, and what was refused."""
+
+    files: int = 0
+    size: int = 0
+    refused: list[str] = field(default_factory=list[str])
+
+
+def unpack(source: IO[bytes], directory: Path) -> Unpacked:
+    """Unpack what a sandbox has packed; nothing in it is trusted.
+
+    Only files, directories and symlinks that stay below ``directory`` are made. Nothing is written through a
+    symlink, of the archive or of the directory. Files that are there are replaced.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    root = directory.resolve()
+    done = Unpacked()
+    with tarfile.open(fileobj=source, mode="r|*") as archive:
+        for member in archive:
+            if not _unpack_one(archive, member, root, done):
+                done.refused.append(member.name)
+    return done
+
+
+def _unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, done: Unpacked) -> bool:
+    parts = PurePosixPath(member.name).parts
+    if not parts or member.name.startswith("/") or ".." in parts:
+        return member.isdir() and not parts  # "." itself is there already
+    path = root.joinpath(*parts)
+    parent = root
+    for part in parts[:-1]:
+        parent = parent / part
+        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+            return False
+    parent.mkdir(parents=True, exist_ok=True)
+    if member.isdir():
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            return False
+        path.mkdir(exist_ok=True)
+        return True
+    if path.is_dir() and not path.is_symlink():
+        return False
+    if member.issym():
+        target = PurePosixPath(member.linkname)
+        if target.is_absolute() or not _is_inside(path.parent / target, root):
+            return False
+        path.unlink(missing_ok=True)
+        path.symlink_to(member.linkname)
+        done.files += 1
+        return True
+    content = archive.extractfile(member) if member.isreg() else None
+    if content is None:
+        return False
+    path.unlink(missing_ok=True)  # never through a symlink or into a hard link
+    mode = 0o755 if member.mode & 0o100 else 0o644
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+    os.utime(path, (member.mtime, member.mtime))
+    done.files += 1
+    done.size += member.size
+    return True

@@ -1,0 +1,102 @@
+"""Which key is used, where it comes from, and that it is never shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
+
+Credentials = Literal["host", "env", "provider", "gateway"]
+
+_DEFAULT_URL = "https://api.anthropic.com"
+_KEY, _TOKEN, _URL = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"
+_HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
+# Ways to a model for which the host has no stand-in.
+_FOREIGN = (
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+)
+
+
+class ModelAccess:
+    """Where model requests go, and with what headers. Shows neither in its repr."""
+
+    __slots__ = ("_headers", "base_url")
+
+    def __init__(self, base_url: str, headers: tuple[tuple[str, str], ...]) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._headers = headers
+
+    def __repr__(self) -> str:
+        return f"<ModelAccess {self.base_url}>"
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Return the credential and whatever headers belong to it."""
+        return self._headers
+
+
+def take_model_access(env: dict[str, str]) -> ModelAccess:
+    """Take the credential out of ``env``, the agent's environment, else find it in the host's.
+
+    Raises:
+        MissingCredentialError: There is none.
+        ConfigError: The options name another way to a model, which would need its secret inside.
+    """
+    foreign = [name for name in _FOREIGN if env.get(name)]
+    if foreign:
+        raise ConfigError(
+            f"{', '.join(foreign)} in options.env: with credentials='host' the secret stays on the host, "
+            "which can add only an Anthropic API key or token; use credentials='env'"
+        )
+    own = {name: env.pop(name) for name in (_KEY, _TOKEN, _URL, _HEADERS) if name in env}
+    # What the options say comes before what the host's environment says, as on a laptop.
+    source: Mapping[str, str] = own if own.get(_KEY) or own.get(_TOKEN) else os.environ
+    headers: list[tuple[str, str]] = []
+    if key := source.get(_KEY):
+        headers.append(("x-api-key", key))
+    elif token := source.get(_TOKEN):
+        headers.append(("authorization", f"Bearer {token}"))
+    else:
+        raise MissingCredentialError(
+            f"no key for the model: set {_KEY} (or {_TOKEN}) in the environment of this process, or in "
+            "ClaudeAgentOptions.env, from where it is taken and does not enter the sandbox"
+        )
+    headers.extend(_custom_headers(own.get(_HEADERS, os.environ.get(_HEADERS, ""))))
+    return ModelAccess(own.get(_URL) or os.environ.get(_URL) or _DEFAULT_URL, tuple(headers))
+
+
+def put_key_inside(env: dict[str, str]) -> None:
+    """Complete ``env`` for credentials="env": the agent can read the key.
+
+    Raises:
+        MissingCredentialError: There is none.
+    """
+    for name in (_KEY, _TOKEN, _URL, _HEADERS):
+        if name not in env and os.environ.get(name):
+            env[name] = os.environ[name]
+    if not any(env.get(name) for name in (_KEY, _TOKEN, *_FOREIGN)):
+        raise MissingCredentialError(
+            f"no key for the model: set {_KEY} in the environment of this process or in "
+            "ClaudeAgentOptions.env; with credentials='env' it is put into the sandbox"
+        )
+
+
+def check_credentials(credentials: str) -> None:
+    """Refuse ways that are not there."""
+    if credentials in ("provider", "gateway"):
+        raise UnsupportedError(f"credentials={credentials!r} is not there yet; use 'host' or 'env'")
+    if credentials not in ("host", "env"):
+        raise ConfigError(f"credentials={credentials!r}: known are 'host' and 'env'")
+
+
+def _custom_headers(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip():
+            found.append((name.strip().lower(), value.strip()))
+    return found

@@ -1,0 +1,382 @@
+"""HostedAgent: ClaudeSDKClient's methods, for an agent in a sandbox."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import anyio.lowlevel
+
+from agenthost.agent.archive import Unpacked
+from agenthost.agent.credentials import Credentials
+from agenthost.agent.defaults import SafeDefaults
+from agenthost.agent.errors import rebuild
+from agenthost.agent.journal import Journal
+from agenthost.agent.life import AgentLife
+from agenthost.agent.plan import make_plan
+from agenthost.agent.progress import Progress
+from agenthost.agent.sdk import load_json, loaded_sdk
+from agenthost.agent.usage import Usage
+from agenthost.agent.workspace import download
+from agenthost.errors import AgentError, ConfigError
+from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.spec import Limits, SandboxSpec
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import (
+        ClaudeAgentOptions,
+        ContextUsageResponse,
+        McpStatusResponse,
+        Message,
+        PermissionMode,
+    )
+
+_log = logging.getLogger("agenthost.agent")
+
+_CHECKPOINT_EVERY = 32
+
+
+class HostedAgent:
+    """An agent in a sandbox, with the methods, messages and exceptions of ClaudeSDKClient.
+
+    Use it as ``async with``, or call ``connect`` and ``disconnect``. Its methods may be called from any
+    task. Leaving the block interrupts a running turn, ends the agent and, unless ``sandbox=`` was given,
+    the sandbox; that is not cut short by cancellation and takes a bounded time.
+    """
+
+    def __init__(
+        self,
+        options: ClaudeAgentOptions | dict[str, Any] | None = None,
+        *,
+        provider: str | SandboxProvider | None = None,
+        sandbox: Sandbox | None = None,
+        spec: SandboxSpec | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        credentials: Credentials = "host",
+        limits: Limits | None = None,
+        defaults: SafeDefaults | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Say what is wanted. Nothing is checked or made before ``connect``.
+
+        Args:
+            options: As for ClaudeSDKClient, or its fields in a dict, which needs no import of the SDK.
+                Paths in it name places in the sandbox. Callbacks other than ``stderr`` are refused by name.
+            provider: Who makes the sandbox, by name or as an open provider. None is ``local``.
+            sandbox: A sandbox that exists. It is not ended with the agent.
+            spec: What sandbox to make.
+            workspace: A directory of this machine, uploaded into the sandbox's working directory before the
+                agent starts. What looks like a secret is left out; ``.agenthostignore`` says more.
+            credentials: ``host``: the key stays on this machine. ``env``: it is put into the sandbox, where
+                the agent can read it.
+            limits: Bounds in seconds and bytes.
+            defaults: What the agent does otherwise than the SDK's defaults.
+            on_progress: Called with each step of the start and the end.
+        """
+        self._options = options
+        self._provider = provider
+        self._sandbox = sandbox
+        self._spec = spec
+        self._workspace = workspace
+        self._credentials: Credentials = credentials
+        self._limits = limits
+        self._defaults = defaults or SafeDefaults()
+        self._on_progress = on_progress
+        self._life: AgentLife | None = None
+        self._last: tuple[Usage, str | None] = (Usage(), None)
+
+    def __repr__(self) -> str:
+        sandbox = self._life.sandbox if self._life else None
+        return f"<HostedAgent {'not connected' if sandbox is None else f'in {sandbox!r}'}>"
+
+    # ---- life
+
+    async def connect(self, prompt: str | AsyncIterable[dict[str, Any]] | None = None) -> None:
+        """Start the sandbox and the agent in it; with ``prompt``, send it.
+
+        Raises:
+            ConfigError: What was asked for makes no sense.
+            UnsupportedError: A callback, or an option that the sandbox's SDK lacks, by name.
+            SandboxStartError: It was not ready within ``limits.start``.
+            BootstrapError: The sandbox cannot run the SDK; the message says what is missing.
+            claude_agent_sdk.CLIConnectionError, ProcessError ...: As from ClaudeSDKClient.
+        """
+        if self._life is not None:
+            raise ConfigError("this HostedAgent is connected already")
+        plan = make_plan(
+            options=self._options,
+            provider=self._provider,
+            sandbox=self._sandbox,
+            spec=self._spec,
+            workspace=self._workspace,
+            credentials=self._credentials,
+            limits=self._limits,
+            defaults=self._defaults,
+            on_progress=self._on_progress,
+        )
+        life = self._life = AgentLife(plan)
+        try:
+            await life.start()
+            if isinstance(prompt, str):
+                await self.query(prompt)
+            elif prompt is not None:
+                life.feed(prompt, "default")
+        except BaseException:
+            await self._close(life)
+            raise
+
+    async def disconnect(self) -> None:
+        """Interrupt, end the agent and what was made for it. Idempotent; bounded; any task may call it."""
+        life = self._life
+        if life is not None:
+            await self._close(life)
+            if life.error is not None:
+                raise life.error
+
+    async def _close(self, life: AgentLife) -> None:
+        try:
+            await life.finish()
+        finally:
+            if life.journal is not None:
+                self._last = (life.journal.usage, life.journal.session_id)
+            if self._life is life:
+                self._life = None
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        life = self._life
+        if exc is None or life is None:
+            await self.disconnect()
+            return
+        await self._close(life)
+        if life.error is not None:
+            _log.error("the agent was not closed as it should: %s", life.error)
+
+    # ---- conversation
+
+    async def query(self, prompt: str | AsyncIterable[dict[str, Any]], session_id: str = "default") -> None:
+        """Send a prompt; returns when it is on its way. Prompts are answered in order.
+
+        Args:
+            prompt: Text, or message dicts as for ClaudeSDKClient, each sent as it comes.
+            session_id: Set on messages that have none.
+        """
+        life = self._living()
+        if isinstance(prompt, str):
+            await self._send(life, life.send_prompt(prompt, session_id))
+            return
+        async for message in prompt:
+            await self._send(life, life.send_prompt([{"session_id": session_id, **message}], session_id))
+
+    async def finish_input(self) -> None:
+        """Announce that no prompt will follow. The agent ends by itself when all are answered.
+
+        The last messages are then followed by the end of ``receive_messages``; where the last result is an
+        error, by ResultError, as from ``claude_agent_sdk.query``.
+        """
+        life = self._living()
+        await self._send(life, life.finish_input())
+
+    def receive_messages(self) -> AsyncIterator[Message]:
+        """Iterate over messages as they come, until the agent ends.
+
+        A message is given to one reader. Asking for the next one says that the one before was dealt with.
+        Not reading stalls the agent in the end, not the host's memory.
+
+        Raises:
+            claude_agent_sdk.ProcessError: The CLI died; with its exit code and the end of its stderr.
+            IncompleteTurnError: The CLI ended without a ResultMessage for a prompt.
+            LinkLostError, GuestLostError, SandboxGoneError: The sandbox cannot be reached, or is gone.
+        """
+        return _Messages(self, self._living(), until_result=False)
+
+    def receive_response(self) -> AsyncIterator[Message]:
+        """Iterate over messages up to and including the next ResultMessage. Raises as receive_messages."""
+        return _Messages(self, self._living(), until_result=True)
+
+    # ---- control
+
+    async def interrupt(self) -> None:
+        """Interrupt the running turn; its ResultMessage follows."""
+        await self._call("interrupt")
+
+    async def set_permission_mode(self, mode: PermissionMode) -> None:
+        """Change the permission mode."""
+        if mode == "bypassPermissions" and self._defaults.refuse_unisolated_bypass:
+            sandbox = self.sandbox
+            if sandbox.capabilities.isolation == "none":
+                raise ConfigError(
+                    f"bypassPermissions on provider {sandbox.provider!r}, which isolates nothing; see "
+                    "SafeDefaults.refuse_unisolated_bypass"
+                )
+        await self._call("set_permission_mode", mode=mode)
+
+    async def set_model(self, model: str | None = None) -> None:
+        """Change the model; None is the CLI's default."""
+        await self._call("set_model", model=model)
+
+    async def rewind_files(self, user_message_id: str) -> None:
+        """Bring files back to where they were at a user message; needs ``enable_file_checkpointing``."""
+        await self._call("rewind_files", user_message_id=user_message_id)
+
+    async def reconnect_mcp_server(self, server_name: str) -> None:
+        """Connect an MCP server anew."""
+        await self._call("reconnect_mcp_server", server_name=server_name)
+
+    async def toggle_mcp_server(self, server_name: str, enabled: bool) -> None:
+        """Switch an MCP server on or off."""
+        await self._call("toggle_mcp_server", server_name=server_name, enabled=enabled)
+
+    async def stop_task(self, task_id: str) -> None:
+        """Stop a running task."""
+        await self._call("stop_task", task_id=task_id)
+
+    async def get_mcp_status(self) -> McpStatusResponse:
+        """Return the state of each MCP server."""
+        return cast("McpStatusResponse", await self._call("get_mcp_status"))
+
+    async def get_context_usage(self) -> ContextUsageResponse:
+        """Return what fills the context window."""
+        return cast("ContextUsageResponse", await self._call("get_context_usage"))
+
+    async def get_server_info(self) -> dict[str, Any] | None:
+        """Return what the CLI told of itself at the start: commands, models, output styles."""
+        return cast("dict[str, Any] | None", await self._call("get_server_info"))
+
+    async def _call(self, method: str, **params: Any) -> Any:
+        life = self._living()
+        journal = _journal(life)
+        number = journal.open_call()
+        try:
+            encoded = life.codec.encode(params)
+            await self._send(life, life.send_call(number, method, encoded))
+            reply = await journal.reply(number)
+        finally:
+            journal.close_call(number)
+        if reply is None:
+            raise _ended(life)
+        if not reply["ok"]:
+            raise rebuild(reply["error"], life.sdk, life.codec)
+        return life.codec.decode(reply["result"])
+
+    async def _send(self, life: AgentLife, sending: Coroutine[Any, Any, None]) -> None:
+        journal = _journal(life)
+        if journal.ended:
+            sending.close()
+            raise _ended(life)
+        try:
+            await sending
+        except BrokenPipeError:
+            await journal.until(lambda: journal.ended)
+            raise _ended(life) from None
+
+    # ---- what there is
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox, to run programs in it and read its files."""
+        life = self._living()
+        if life.sandbox is None:
+            raise AgentError("the sandbox is not there yet")
+        return life.sandbox
+
+    @property
+    def session_id(self) -> str | None:
+        """The session's id, once the agent has said it: with its first message."""
+        journal = self._life.journal if self._life else None
+        return journal.session_id if journal else self._last[1]
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far; kept after the end."""
+        journal = self._life.journal if self._life else None
+        return journal.usage if journal else self._last[0]
+
+    async def download(self, target: str | os.PathLike[str], source: str | None = None) -> Unpacked:
+        """Copy a directory of the sandbox to this machine.
+
+        Args:
+            target: A directory, made if needed. Files in it that have the same names are replaced.
+            source: A directory of the sandbox; None is its working directory.
+
+        Returns:
+            How much was written, and the names of what was refused: nothing outside of ``target`` is
+            written, whatever the sandbox has packed.
+        """
+        life = self._living()
+        sandbox = life.sandbox
+        if sandbox is None:
+            raise AgentError("the sandbox is not there yet")
+        return await download(sandbox, sandbox.layout.python, source or sandbox.workdir, Path(target))
+
+    def _living(self) -> AgentLife:
+        if self._life is None:
+            raise loaded_sdk().CLIConnectionError("Not connected. Call connect() first.")
+        return self._life
+
+
+class _Messages:
+    """Iterates over an agent's messages. Not a generator: nothing is left open when it is dropped."""
+
+    def __init__(self, agent: HostedAgent, life: AgentLife, *, until_result: bool) -> None:
+        self._agent = agent
+        self._life = life
+        self._until_result = until_result
+        self._over = False
+        self._count = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._over:
+            raise StopAsyncIteration
+        self._count += 1
+        if self._count % _CHECKPOINT_EVERY == 0:
+            await anyio.lowlevel.checkpoint()
+        life = self._life
+        item = await _journal(life).next()
+        if item is None:
+            self._over = True
+            error = life.end_error()
+            if error is not None:
+                raise error
+            raise StopAsyncIteration
+        if not isinstance(item, bytes):
+            raise rebuild(item, life.sdk, life.codec)
+        message = decode_message(item, life)
+        if self._until_result and type(message).__name__ == "ResultMessage":
+            self._over = True
+        return message
+
+    async def aclose(self) -> None:
+        """End the iteration. The messages that were not read stay for another reader."""
+        self._over = True
+
+
+def decode_message(line: bytes, life: AgentLife) -> Message:
+    """Return the message of a journal line."""
+    return cast("Message", life.codec.decode(load_json(line)["message"]))
+
+
+def _journal(life: AgentLife) -> Journal:
+    if life.journal is None:
+        raise AgentError("the agent is not ready yet")
+    return life.journal
+
+
+def _ended(life: AgentLife) -> Exception:
+    """Return what a call on an agent that has ended raises."""
+    error = life.end_error()
+    if error is not None:
+        return error
+    return cast("Exception", loaded_sdk().CLIConnectionError("The agent has ended."))

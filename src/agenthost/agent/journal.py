@@ -1,0 +1,247 @@
+"""The agent's journal as the host reads it: messages kept raw until they are asked for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import anyio
+
+from agenthost.agent.usage import Usage
+from agenthost.errors import AgentError, AgentHostError
+
+_log = logging.getLogger("agenthost.agent")
+
+# Unread messages beyond this stall the reader here, then the link, the guest's spool and the agent.
+_HIGH_WATER = 8 * 1024 * 1024
+_ACK_EVERY = 256 * 1024
+_EXIT_CODE_SECONDS = 5.0
+
+_MESSAGE = b'"kind":"message"'
+_RESULT = b'"message":{"$type":"ResultMessage"'
+_INIT = b'"message":{"$type":"SystemMessage","subtype":"init"'
+_HEAD = 200  # bytes: the runner writes what is looked for at the beginning of a line
+
+Fault = Mapping[str, Any]
+
+
+class Source(Protocol):
+    """Where the journal comes from: an AgentChannel."""
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, ``b""`` when the runner has ended."""
+        ...
+
+    def ack(self, offset: int) -> None:
+        """Say that everything below ``offset`` is wanted no more."""
+        ...
+
+    async def wait(self) -> int:
+        """Return the runner's exit code."""
+        ...
+
+    def stderr_tail(self) -> bytes:
+        """Return the end of the runner's own stderr."""
+        ...
+
+
+class _Waiter:
+    """Somebody who waits for a reply."""
+
+    __slots__ = ("event", "reply")
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.reply: Mapping[str, Any] | None = None
+
+
+class Journal:
+    """Takes events from the channel and sorts them."""
+
+    def __init__(self, source: Source, *, stderr: Callable[[str], None] | None) -> None:
+        self.usage = Usage()
+        self.session_id: str | None = None
+        self.ready: Mapping[str, Any] | None = None
+        self.connected = False
+        self.busy = False
+        self.ended = False
+        self.fault: Fault | None = None
+        self.failure: Exception | None = None
+        self._source = source
+        self._stderr = stderr
+        self._rest = b""
+        self._offset = 0
+        self._unread: deque[tuple[bytes | Fault, int]] = deque()
+        self._size = 0
+        self._consumed = 0
+        self._acked = 0
+        self._has_end = False
+        self._drain = False
+        self._numbers = itertools.count(1)
+        self._waiters: dict[int, _Waiter] = {}
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+
+    # ---- reading
+
+    async def run(self) -> None:
+        """Read to the end of the journal. Never raises: what went wrong is in ``failure``."""
+        try:
+            while data := await self._source.receive():
+                self._take(data)
+                while self._is_full():
+                    self._room = anyio.Event()
+                    await self._room.wait()
+            if not self._has_end:
+                self.failure = await self._why()
+        except AgentHostError as error:
+            self.failure = error
+        except Exception as error:  # noqa: BLE001 - a defect; told, because silence would be a hang
+            _log.exception("the journal cannot be read")
+            self.failure = AgentError(f"the agent's journal cannot be read: {error}")
+        finally:
+            self.ended = True
+            self._wake()
+            for waiter in self._waiters.values():
+                waiter.event.set()
+
+    def _is_full(self) -> bool:
+        # Whoever waits for a reply gets it, even if it lies behind more messages than are kept otherwise.
+        return self._size > _HIGH_WATER and not self._waiters and not self._drain
+
+    async def _why(self) -> Exception:
+        code: int | None = None
+        with anyio.move_on_after(_EXIT_CODE_SECONDS):
+            code = await self._source.wait()
+        tail = self._source.stderr_tail().decode("utf-8", "replace").strip()
+        told = f":\n{tail}" if tail else ""
+        return AgentError(f"the runner ended with exit code {code} before it could tell why{told}")
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
+        for line in lines:
+            self._offset += len(line) + 1
+            if _MESSAGE in line[:_HEAD]:
+                if line.find(_RESULT, 0, _HEAD) >= 0 or line.find(_INIT, 0, _HEAD) >= 0:
+                    self._look_at(json.loads(line)["message"])
+                self._keep(line, len(line))
+            else:
+                self._sort(json.loads(line))
+        self._wake()
+
+    def _keep(self, item: bytes | Fault, size: int) -> None:
+        if not self._drain:
+            self._unread.append((item, self._offset))
+            self._size += size
+
+    def _look_at(self, message: Mapping[str, Any]) -> None:
+        if message["$type"] == "ResultMessage":
+            self.usage = self.usage.plus(message)
+            self.session_id = message.get("session_id") or self.session_id
+        else:
+            self.session_id = message["data"].get("session_id") or self.session_id
+
+    def _sort(self, event: dict[str, Any]) -> None:
+        match event["kind"]:
+            case "stderr":
+                self._tell_stderr(event)
+            case "reply":
+                waiter = self._waiters.get(event["id"])
+                if waiter is not None:
+                    waiter.reply = event
+                    waiter.event.set()
+            case "state":
+                self._change(event)
+            case "fault":
+                self._keep(event["error"], 1024)
+            case "end":
+                self._has_end = True
+                self.fault = event["error"]
+            case kind:
+                _log.debug("an event of kind %r is not known here", kind)
+
+    def _change(self, event: dict[str, Any]) -> None:
+        match event["state"]:
+            case "ready":
+                self.ready = event
+            case "connected":
+                self.connected = True
+            case "busy" | "idle":
+                self.busy = event["state"] == "busy"
+            case _:
+                pass  # a newer runner says more
+
+    def _tell_stderr(self, event: dict[str, Any]) -> None:
+        if event.get("dropped"):
+            _log.warning("%d lines of the agent's stderr were dropped", event["dropped"])
+        if self._stderr is None:
+            _log.debug("stderr: %s", event["line"])
+            return
+        try:
+            self._stderr(event["line"])
+        except Exception:  # noqa: BLE001 - as in the SDK: a callback that raises ends no agent
+            _log.exception("options.stderr raised")
+
+    def _wake(self) -> None:
+        news, self._news = self._news, anyio.Event()
+        news.set()
+
+    # ---- for those who wait
+
+    async def until(self, condition: Callable[[], bool]) -> bool:
+        """Wait until something is so; False when the journal ended before."""
+        while not condition():
+            if self.ended:
+                return False
+            await self._news.wait()
+        return True
+
+    async def next(self) -> bytes | Fault | None:
+        """Return the next message's line, or a fault to be raised in its place; None at the end.
+
+        Asking for the next one says that the one before will never be asked for again.
+        """
+        while not self._unread:
+            self._acknowledge(self._offset)
+            if self.ended:
+                return None
+            await self._news.wait()
+        if self._consumed - self._acked >= _ACK_EVERY:
+            self._acknowledge(self._consumed)
+        item, self._consumed = self._unread.popleft()
+        self._size -= len(item) if isinstance(item, bytes) else 1024
+        if self._size <= _HIGH_WATER // 2:
+            self._room.set()
+        return item
+
+    def _acknowledge(self, offset: int) -> None:
+        if offset > self._acked and not self.ended:
+            self._acked = offset
+            self._source.ack(offset)
+
+    def open_call(self) -> int:
+        """Return the number of a new call; its reply is kept for ``reply``."""
+        number = next(self._numbers)
+        self._waiters[number] = _Waiter()
+        self._room.set()
+        return number
+
+    async def reply(self, number: int) -> Mapping[str, Any] | None:
+        """Return a call's reply, None when the journal ended without it."""
+        waiter = self._waiters[number]
+        if not self.ended:
+            await waiter.event.wait()
+        return waiter.reply
+
+    def close_call(self, number: int) -> None:
+        """Forget a call."""
+        self._waiters.pop(number, None)
+
+    def drain(self) -> None:
+        """Want no more messages: read on to the end without them."""
+        self._drain = True
+        self._room.set()

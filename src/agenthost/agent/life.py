@@ -1,0 +1,332 @@
+"""An agent's life: everything that must be opened for it, in order, and closed again."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import secrets
+import sys
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+
+from agenthost.agent.archive import Packed
+from agenthost.agent.detached import start_detached
+from agenthost.agent.errors import rebuild
+from agenthost.agent.journal import Journal
+from agenthost.agent.model_proxy import ModelProxy, load_http_client
+from agenthost.agent.options import apply_defaults
+from agenthost.agent.plan import Plan, check_isolation, check_paths
+from agenthost.agent.progress import Reporter
+from agenthost.agent.sdk import import_sdk, sdk_codec
+from agenthost.agent.sender import LineSender
+from agenthost.agent.workspace import missing_paths, upload
+from agenthost.errors import AgentHostError, BootstrapError, ConfigError, SandboxStartError
+from agenthost.registry import open_provider
+from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.wire.codec import Codec
+
+if TYPE_CHECKING:
+    from agenthost.guest.channel import AgentChannel
+    from agenthost.guest.client import GuestSandbox
+
+_log = logging.getLogger("agenthost.agent")
+
+_TERMINATE_SECONDS = 30.0
+_SEND_END_SECONDS = 2.0
+
+
+class AgentLife:
+    """Opens, holds and closes. Runs in a task of its own; ``start`` and ``finish`` may be called in any."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.sandbox: GuestSandbox | None = None
+        self.journal: Journal | None = None
+        self.sender: LineSender | None = None
+        self.sdk: Any = None
+        self.codec: Codec = Codec({})
+        self.error: Exception | None = None
+        self._plan = plan
+        self._report = Reporter(plan.on_progress)
+        self._scope = anyio.CancelScope()
+        self._is_ready = False
+        self._leaving = False
+        self._ready = anyio.Event()
+        self._leave = anyio.Event()
+        self._done = anyio.Event()
+        self._imported = anyio.Event()
+        self._import_error: Exception | None = None
+        self._late = False
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    # ---- for the owner
+
+    async def start(self) -> None:
+        """Return when the agent is connected. When it raises or is cancelled, nothing is left."""
+        start_detached(self._run)
+        try:
+            await self._ready.wait()
+        except BaseException:
+            await self.finish()
+            raise
+        if self.error is not None:
+            raise self.error
+
+    async def finish(self) -> None:
+        """End the agent and return when nothing is left. Not cut short by cancellation; bounded in time."""
+        self._leaving = True
+        if self._is_ready:
+            self._leave.set()
+        else:
+            self._scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._done.wait()
+
+    # ---- the task
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    try:
+                        await self._live(tasks)
+                    except Exception as error:  # noqa: BLE001 - raised again by ``start`` or its owner
+                        self.error = error
+                    tasks.cancel_scope.cancel()
+        except Exception as error:  # noqa: BLE001 - a defect beside; nothing may leave this task
+            _log.exception("an agent's task failed")
+            self.error = self.error or error
+        finally:
+            if not self._is_ready and self.error is None:
+                self.error = (
+                    SandboxStartError(f"the agent was not ready within {self._plan.limits.start:g} s")
+                    if self._late
+                    else AgentHostError("the agent was closed before it was ready")
+                )
+            self._done.set()
+            self._ready.set()
+
+    async def _live(self, tasks: anyio.abc.TaskGroup) -> None:
+        self._tasks = tasks
+        tasks.start_soon(self._limit_start)
+        tasks.start_soon(self._import)
+        async with self._sandbox_of(self._plan) as sandbox, self._guest_on(sandbox) as guest:
+            self.sandbox = guest
+            plan = self._plan
+            check_isolation(plan, guest.capabilities.isolation, f"provider {guest.provider!r}")
+            self._report.tell("agent", "starting the runner")
+            # Random, so that several hosts may start agents in one sandbox.
+            agent_id = "agent-" + secrets.token_hex(6)
+            async with guest.agent(agent_id, env={}, model=plan.access is not None) as channel:
+                await self._with_channel(tasks, guest, channel)
+            self._report.tell("end", "the agent has ended")
+
+    async def _with_channel(
+        self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, channel: AgentChannel
+    ) -> None:
+        plan = self._plan
+        self.journal = Journal(channel, stderr=plan.options.stderr)
+        self.sender = LineSender(channel)
+        tasks.start_soon(self.journal.run)
+        tasks.start_soon(self.sender.run)
+        if plan.access is not None:
+            tasks.start_soon(self._serve_model, channel)
+        try:
+            await self._prepare(guest)
+            await self._connect()
+            self._is_ready = True
+            self._report.tell("ready", "the agent is ready")
+            self._ready.set()
+            await self._leave.wait()
+        finally:
+            with anyio.move_on_after(plan.limits.close, shield=True):
+                await self._end()
+
+    async def _limit_start(self) -> None:
+        await anyio.sleep(self._plan.limits.start)
+        if not self._is_ready:
+            self._late = True
+            self._scope.cancel()
+
+    async def _import(self) -> None:
+        try:
+            self.sdk = await import_sdk()
+            self.codec = sdk_codec(self.sdk)
+        except ImportError as error:
+            self._import_error = ConfigError(f"claude-agent-sdk cannot be imported here: {error}")
+        finally:
+            self._imported.set()
+
+    async def sdk_ready(self) -> None:
+        """Return when the SDK has been imported on the host."""
+        await self._imported.wait()
+        if self._import_error is not None:
+            raise self._import_error
+
+    # ---- the sandbox
+
+    @asynccontextmanager
+    async def _sandbox_of(self, plan: Plan) -> AsyncGenerator[Sandbox]:
+        if plan.sandbox is not None:
+            yield plan.sandbox
+        elif isinstance(plan.provider, str):
+            options: dict[str, object] = {"limits": plan.limits} if plan.limits_given else {}
+            async with open_provider(plan.provider, **options) as provider, self._make(provider) as sandbox:
+                yield sandbox
+        else:
+            assert plan.provider is not None
+            async with self._make(plan.provider) as sandbox:
+                yield sandbox
+
+    @asynccontextmanager
+    async def _make(self, provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
+        check_isolation(self._plan, provider.capabilities.isolation, f"provider {provider.name!r}")
+        self._report.tell("sandbox", f"starting a sandbox ({provider.name})")
+        sandbox = await provider.create(self._plan.spec)
+        try:
+            self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
+            yield sandbox
+        finally:
+            with anyio.move_on_after(_TERMINATE_SECONDS, shield=True) as scope:
+                await sandbox.terminate()
+            if scope.cancelled_caught:
+                _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
+
+    @asynccontextmanager
+    async def _guest_on(self, sandbox: Sandbox) -> AsyncGenerator[GuestSandbox]:
+        from agenthost.guest.on_sandbox import guest_on
+
+        async with guest_on(sandbox) as guest:
+            yield guest
+
+    # ---- the way to a connected agent
+
+    async def _prepare(self, guest: GuestSandbox) -> None:
+        """Bring in the files, and check what the options name, while the runner imports the SDK."""
+        plan = self._plan
+        if plan.workspace is not None:
+            self._report.tell("workspace", f"uploading {plan.workspace}")
+            packed = await upload(guest, guest.layout.python, plan.workspace, guest.workdir)
+            self._report.tell("workspace", _describe(packed))
+        paths = plan.options.paths()
+        check_paths(paths, await missing_paths(guest, list(paths.values())))
+        apply_defaults(
+            plan.options, plan.defaults, config_dir=f"{guest.layout.home.rstrip('/')}/.agenthost/claude"
+        )
+        env = plan.options.env
+        if plan.access is not None:
+            # A request is held while this host is away: the CLI must not give it up before.
+            env.setdefault("API_TIMEOUT_MS", str(int(plan.limits.host_away * 1000)))
+        if guest.layout.user_is_root and guest.capabilities.isolation != "none":
+            env.setdefault("IS_SANDBOX", "1")  # without it the CLI refuses to bypass permissions as root
+
+    async def _connect(self) -> None:
+        assert self.journal is not None
+        assert self.sender is not None
+        journal, version = self.journal, _sdk_version()
+        self._report.tell("agent", "connecting")
+        encoded = self._plan.options.encode(self.codec)
+        await self.sender.send({"op": "connect", "options": encoded, "sdk_version": version})
+        connected = await journal.until(lambda: journal.connected)
+        await self.sdk_ready()
+        if not connected:
+            raise self.end_error() or BootstrapError("the agent ended before it was connected")
+        inside = (journal.ready or {}).get("sdk_version")
+        if inside != version:
+            _log.warning("the sandbox has claude-agent-sdk %s, this host %s", inside, version)
+
+    def end_error(self) -> Exception | None:
+        """Return why the agent has ended, None when there is nothing to blame."""
+        assert self.journal is not None
+        if self.journal.failure is not None:
+            return self.journal.failure
+        if self.journal.fault is not None:
+            return rebuild(self.journal.fault, self.sdk, self.codec)
+        return None
+
+    def feed(self, prompt: AsyncIterable[dict[str, Any]], session_id: str) -> None:
+        """Send a stream of prompts beside everything else, and announce its end."""
+        assert self._tasks is not None
+        self._tasks.start_soon(self._feed, prompt, session_id)
+
+    async def _feed(self, prompt: AsyncIterable[dict[str, Any]], session_id: str) -> None:
+        try:
+            async for message in prompt:
+                await self.send_prompt([{"session_id": session_id, **message}], session_id)
+        except (AgentHostError, OSError) as error:
+            _log.debug("a prompt could not be sent: %s", error)
+            return  # the journal tells why
+        except Exception:  # noqa: BLE001 - as in the SDK: the stream ends where the iterable broke
+            _log.exception("the stream of prompts raised; it ends here")
+        with contextlib.suppress(AgentHostError, OSError):
+            await self.finish_input()
+
+    async def send_prompt(self, prompt: str | list[dict[str, Any]], session_id: str) -> None:
+        """Send one prompt."""
+        assert self.sender is not None
+        encoded = self.codec.encode(prompt)
+        name = str(uuid.uuid4())
+        await self.sender.send({"op": "query", "uuid": name, "prompt": encoded, "session_id": session_id})
+
+    async def send_call(self, number: int, method: str, params: Any) -> None:
+        """Have a method of the client called."""
+        assert self.sender is not None
+        await self.sender.send({"op": "call", "id": number, "method": method, "params": params})
+
+    async def finish_input(self) -> None:
+        """Announce that no prompt will follow: the agent ends when all are answered."""
+        assert self.sender is not None
+        await self.sender.send({"op": "finish"})
+
+    async def _serve_model(self, channel: AgentChannel) -> None:
+        assert self._plan.access is not None
+        proxy = ModelProxy(self._plan.access, request_bytes=self._plan.limits.request_bytes)
+        client_class = await load_http_client()
+        async with client_class() as client, anyio.create_task_group() as exchanges:
+            while True:
+                try:
+                    exchange = await channel.next_exchange()
+                except AgentHostError:
+                    return  # the journal tells the same, to those who wait
+
+                async def serve(one: Any = exchange) -> None:
+                    try:
+                        await proxy.serve(client, one)
+                    except Exception:  # noqa: BLE001 - the CLI asks again; the agent goes on
+                        _log.exception("a model request failed")
+                    finally:
+                        channel.close_exchange(one)
+
+                exchanges.start_soon(serve)
+
+    # ---- the end
+
+    async def _end(self) -> None:
+        assert self.journal is not None
+        assert self.sender is not None
+        journal = self.journal
+        journal.drain()
+        if journal.ended:
+            return
+        with anyio.move_on_after(_SEND_END_SECONDS), contextlib.suppress(AgentHostError, OSError):
+            await self.sender.send({"op": "end"})
+        await journal.until(lambda: journal.ended)
+
+
+def _describe(packed: Packed) -> str:
+    text = f"uploaded {packed.files} files, {packed.size / 1e6:.1f} MB"
+    if packed.ignored:
+        shown = ", ".join(packed.ignored[:5]) + (", ..." if len(packed.ignored) > 5 else "")
+        text += f"; left out: {shown}"
+    return text
+
+
+def _sdk_version() -> str:
+    module = sys.modules.get("claude_agent_sdk")
+    version = getattr(module, "__version__", None)
+    return str(version) if version else importlib.metadata.version("claude-agent-sdk")

@@ -1,0 +1,172 @@
+"""The host's end of the agent's model traffic: adds the key that the sandbox does not have."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import anyio.to_thread
+
+from agenthost.agent.credentials import ModelAccess
+from agenthost.errors import AgentHostError
+
+if TYPE_CHECKING:
+    from agenthost.providers._rest import HttpClient
+
+_log = logging.getLogger("agenthost.agent.model")
+
+Headers = Sequence[tuple[str, str]]
+
+# What the CLI asks for. The rest of the API (files, batches, keys, billing) is out of an agent's reach.
+_ALLOWED = {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("HEAD", "/api/hello")}
+_QUERY = re.compile(r"[A-Za-z0-9_.~=&-]*\Z")
+_CONCURRENT = 32
+
+# They belong to one connection and not to the message.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+# The sandbox has none that are meant to count.
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "cookie", "forwarded"})
+
+
+class Head(Protocol):
+    """The head of a model request."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class ModelExchange(Protocol):
+    """One model request of the agent, and the answer to it: an Exchange of the guest's channel."""
+
+    async def head(self) -> Head: ...
+    async def receive(self) -> bytes: ...
+    async def send_head(self, status: int, headers: Headers) -> None: ...
+    async def send(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+    async def cut(self) -> None: ...
+    async def wait_gone(self) -> None: ...
+
+
+class ModelProxy:
+    """Sends the agent's model requests to the model, and the answers back as they come."""
+
+    def __init__(self, access: ModelAccess, *, request_bytes: int) -> None:
+        """Make a proxy.
+
+        Args:
+            access: Where to, with which credential.
+            request_bytes: Largest request, in bytes; a larger one gets 413.
+        """
+        self._access = access
+        self._request_bytes = request_bytes
+        self._slots = anyio.Semaphore(_CONCURRENT)
+
+    async def serve(self, client: HttpClient, exchange: ModelExchange) -> None:
+        """Serve one exchange to its end. Raises nothing but cancellation."""
+        async with anyio.create_task_group() as tasks:
+
+            async def until_gone() -> None:
+                await exchange.wait_gone()
+                tasks.cancel_scope.cancel()  # the agent hung up: nobody pays for the rest of the answer
+
+            tasks.start_soon(until_gone)
+            try:
+                async with self._slots:
+                    await self._forward(client, exchange)
+                # ``wait_gone`` returns when the agent has all of it.
+            except (AgentHostError, OSError) as error:
+                _log.info("a model request could not be served: %s", error)
+                tasks.cancel_scope.cancel()
+
+    async def _forward(self, client: HttpClient, exchange: ModelExchange) -> None:
+        from agenthost.providers._rest import TransportError
+
+        head = await exchange.head()
+        path, _, query = head.path.partition("?")
+        if (head.method, path) not in _ALLOWED or not _QUERY.match(query):
+            _log.warning("the agent asked for %s %s, which is none of the model's", head.method, path)
+            await _refuse(exchange, 403, "permission_error", f"{head.method} {path} is not open to an agent")
+            return
+        body = await self._read(exchange)
+        if body is None:
+            message = f"the request is larger than {self._request_bytes} bytes"
+            await _refuse(exchange, 413, "request_too_large", message)
+            return
+        url = self._access.base_url + head.path
+        begun = False
+        try:
+            async with client.stream(head.method, url, self._headers(head.headers), body) as answer:
+                await exchange.send_head(answer.status, _end_to_end(answer.headers))
+                begun = True
+                async for chunk in answer.chunks:
+                    await exchange.send(chunk)
+                exchange.end()
+        except TransportError as error:
+            _log.warning("the model could not be reached: %s", error)
+            if begun:
+                await exchange.cut()
+            else:
+                await _refuse(exchange, 502, "api_error", f"the model could not be reached: {error}")
+
+    async def _read(self, exchange: ModelExchange) -> bytes | None:
+        parts: list[bytes] = []
+        size = 0
+        while data := await exchange.receive():
+            size += len(data)
+            if size > self._request_bytes:
+                return None
+            parts.append(data)
+        return b"".join(parts)
+
+    def _headers(self, headers: Headers) -> Headers:
+        own = self._access.headers()
+        names = {name for name, _ in own}
+        dropped = _HOP_BY_HOP | _CREDENTIALS | names
+        kept = [(name.lower(), value) for name, value in headers if name.lower() not in dropped]
+        return [*kept, *own]
+
+
+def _end_to_end(headers: Headers) -> Headers:
+    dropped = _HOP_BY_HOP | {"set-cookie"}
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+async def _refuse(exchange: ModelExchange, status: int, kind: str, message: str) -> None:
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": f"agenthost: {message}"}})
+    await exchange.send_head(status, [("content-type", "application/json")])
+    await exchange.send(body.encode())
+    exchange.end()
+
+
+async def load_http_client() -> type[HttpClient]:
+    """Import the HTTP client in a thread; it takes a few hundred milliseconds."""
+
+    def load() -> type[HttpClient]:
+        from agenthost.providers._rest import HttpClient
+
+        return HttpClient
+
+    return await anyio.to_thread.run_sync(load)

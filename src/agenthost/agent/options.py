@@ -1,0 +1,163 @@
+"""ClaudeAgentOptions as plain data that can cross, or a refusal by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, cast
+
+from agenthost.agent.defaults import SafeDefaults
+from agenthost.errors import ConfigError, UnsupportedError
+from agenthost.wire.codec import Codec, CodecError
+
+# They hold functions or live objects and cannot cross as data.
+_CALLBACKS = ("can_use_tool", "hooks", "session_store")
+# The SDK reads it no more; its default is the process's own stderr, which differs from process to process.
+_DEAD = "debug_stderr"
+
+
+@dataclass(slots=True)
+class PlainOptions:
+    """Options on their way into a sandbox.
+
+    Attributes:
+        fields: The fields that are not their default, live values except where ``encode`` was called.
+        env: ``options.env``, apart because credentials are taken out of it.
+        stderr: Called on the host with each line that the CLI prints to stderr.
+    """
+
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    env: dict[str, str] = field(default_factory=dict[str, str])
+    stderr: Callable[[str], None] | None = None
+
+    @property
+    def bypasses_permissions(self) -> bool:
+        """Whether tools run without any question."""
+        return self.fields.get("permission_mode") == "bypassPermissions"
+
+    def paths(self) -> dict[str, str]:
+        """Return what names a place in the machine that the CLI runs on, by the option's name."""
+        found: dict[str, str] = {}
+        for name in ("cwd", "cli_path", "mcp_servers", "settings"):
+            value = self.fields.get(name)
+            if isinstance(value, str | PurePath) and not str(value).strip().startswith("{"):
+                found[name] = str(value)
+        for number, path in enumerate(self.fields.get("add_dirs") or ()):
+            found[f"add_dirs[{number}]"] = str(path)
+        prompt = self.fields.get("system_prompt")
+        if isinstance(prompt, dict):
+            form = cast("dict[str, Any]", prompt)
+            if form.get("type") == "file":
+                found["system_prompt"] = str(form.get("path"))
+        for number, plugin in enumerate(self.fields.get("plugins") or ()):
+            found[f"plugins[{number}]"] = str(plugin.get("path"))
+        return found
+
+    def encode(self, codec: Codec) -> dict[str, Any]:
+        """Return what the connect line holds.
+
+        Raises:
+            ConfigError: A value is no data, by the option's name.
+        """
+        encoded: dict[str, Any] = {}
+        for name, value in {**self.fields, "env": self.env}.items():
+            if name == "env" and not value:
+                continue
+            try:
+                encoded[name] = codec.encode(_without_paths(value))
+            except CodecError as error:
+                raise ConfigError(f"options.{name}: {error}") from error
+        return encoded
+
+
+def plain_options(options: object) -> PlainOptions:
+    """Return the options that differ from the SDK's defaults.
+
+    Args:
+        options: ClaudeAgentOptions, a mapping of its fields, or None.
+
+    Raises:
+        UnsupportedError: A callback or live object, by name.
+        ConfigError: It is neither, or a value has the wrong shape.
+    """
+    given = _fields(options)
+    callbacks = [name for name in _CALLBACKS if given.get(name) is not None]
+    if callbacks:
+        raise UnsupportedError(
+            f"options.{', options.'.join(callbacks)}: functions of the host are not called from a sandbox yet"
+        )
+    servers = given.get("mcp_servers")
+    if isinstance(servers, dict):
+        configs = cast("dict[str, Any]", servers)
+        live = [name for name, config in configs.items() if _is_live(config)]
+        if live:
+            raise UnsupportedError(
+                f"options.mcp_servers[{', '.join(map(repr, live))}]: in-process MCP servers are not called "
+                "from a sandbox yet"
+            )
+    env: Any = given.pop("env", None) or {}
+    if not isinstance(env, Mapping):
+        raise ConfigError("options.env must map names to values")
+    plain = PlainOptions(stderr=given.pop("stderr", None))
+    plain.env = {str(name): str(value) for name, value in _items(env)}
+    plain.fields = {name: value for name, value in given.items() if name != _DEAD and name not in _CALLBACKS}
+    return plain
+
+
+def apply_defaults(plain: PlainOptions, defaults: SafeDefaults, *, config_dir: str) -> None:
+    """Fill in what was not set. ``config_dir`` is what ``own`` means in this sandbox."""
+    fields, env = plain.fields, plain.env
+    if defaults.setting_sources is not None and fields.get("skills") is None:
+        fields.setdefault("setting_sources", list(defaults.setting_sources))
+    for name in ("strict_mcp_config", "max_buffer_size", "max_turns"):
+        value = getattr(defaults, name)
+        if value is not None:
+            fields.setdefault(name, value)
+    if defaults.config_dir is not None:
+        own = config_dir if defaults.config_dir == "own" else defaults.config_dir
+        env.setdefault("CLAUDE_CONFIG_DIR", own)
+    if defaults.disable_nonessential_traffic:
+        env.setdefault("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+    if defaults.disable_auto_memory:
+        env.setdefault("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1")
+
+
+def _fields(options: object) -> dict[str, Any]:
+    if options is None:
+        return {}
+    if isinstance(options, Mapping):
+        return {str(name): value for name, value in _items(options) if value is not None}
+    if not dataclasses.is_dataclass(options) or isinstance(options, type):
+        raise ConfigError(
+            f"options is a {type(options).__name__}; it must be ClaudeAgentOptions or a mapping of its fields"
+        )
+    found: dict[str, Any] = {}
+    for one in dataclasses.fields(options):
+        value = getattr(options, one.name)
+        made = one.default_factory
+        default = one.default if made is dataclasses.MISSING else made()
+        if value is not default and value != default:
+            found[one.name] = value
+    return found
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    found: Iterable[tuple[Any, Any]] = value.items()
+    return found
+
+
+def _is_live(config: Any) -> bool:
+    return isinstance(config, dict) and cast("dict[str, Any]", config).get("type") == "sdk"
+
+
+def _without_paths(value: Any) -> Any:
+    """Replace paths by their text: the SDK inside takes either, and its JSON takes only text."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _without_paths(item) for key, item in _items(value)}
+    if isinstance(value, list | tuple):
+        return [_without_paths(item) for item in cast("list[Any]", value)]
+    return value

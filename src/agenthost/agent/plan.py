@@ -1,0 +1,128 @@
+"""What was asked for, checked before anything is made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agenthost.agent.credentials import (
+    Credentials,
+    ModelAccess,
+    check_credentials,
+    put_key_inside,
+    take_model_access,
+)
+from agenthost.agent.defaults import SafeDefaults
+from agenthost.agent.options import PlainOptions, plain_options
+from agenthost.agent.progress import Progress
+from agenthost.errors import ConfigError, UnsupportedError
+from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.spec import Limits, SandboxSpec
+from agenthost.wire.codec import Codec
+
+DEFAULT_PROVIDER = "local"
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """One agent to be.
+
+    Attributes:
+        access: Where model requests go; None when they do not travel over the link.
+    """
+
+    options: PlainOptions
+    provider: str | SandboxProvider | None
+    sandbox: Sandbox | None
+    spec: SandboxSpec
+    workspace: Path | None
+    access: ModelAccess | None
+    limits: Limits
+    limits_given: bool
+    defaults: SafeDefaults
+    on_progress: Callable[[Progress], None] | None
+
+
+def make_plan(
+    *,
+    options: object,
+    provider: str | SandboxProvider | None,
+    sandbox: Sandbox | None,
+    spec: SandboxSpec | None,
+    workspace: str | os.PathLike[str] | None,
+    credentials: Credentials,
+    limits: Limits | None,
+    defaults: SafeDefaults,
+    on_progress: Callable[[Progress], None] | None,
+) -> Plan:
+    """Check what can be checked without a sandbox.
+
+    Raises:
+        ConfigError: It makes no sense; the message names the argument.
+        UnsupportedError: A callback, by name, or another thing that is not there yet.
+        MissingCredentialError: There is no key for the model.
+    """
+    if sandbox is not None and (provider is not None or spec is not None):
+        raise ConfigError("sandbox= is a sandbox that exists: provider= and spec= make one; give only one")
+    check_credentials(credentials)
+    plain = plain_options(options)
+    access = None
+    if credentials == "host":
+        access = take_model_access(plain.env)
+    else:
+        put_key_inside(plain.env)
+        if spec is not None and spec.network is not None and spec.network.mode == "none":
+            raise ConfigError(
+                "credentials='env' needs a network in the sandbox, and spec.network is none; "
+                "use credentials='host', which needs none"
+            )
+    plain.encode(Codec({}))  # refuses what is no data while nothing has been made
+    directory = Path(workspace) if workspace is not None else None
+    if directory is not None and not directory.is_dir():
+        raise ConfigError(f"workspace {str(directory)!r} is not a directory of this machine")
+    limits_given = limits is not None
+    return Plan(
+        options=plain,
+        provider=provider if provider is not None or sandbox is not None else DEFAULT_PROVIDER,
+        sandbox=sandbox,
+        spec=spec or SandboxSpec(),
+        workspace=directory,
+        access=access,
+        limits=limits or Limits(),
+        limits_given=limits_given,
+        defaults=defaults,
+        on_progress=on_progress,
+    )
+
+
+def check_isolation(plan: Plan, isolation: str, name: str) -> None:
+    """Refuse an agent without questions where nothing isolates it."""
+    if isolation == "none" and plan.options.bypasses_permissions and plan.defaults.refuse_unisolated_bypass:
+        raise UnsupportedError(
+            f"permission_mode='bypassPermissions' on {name}, which isolates nothing: the agent could do "
+            "anything to this machine without asking. Use an isolated provider, or "
+            "SafeDefaults(refuse_unisolated_bypass=None)"
+        )
+
+
+def check_paths(paths: dict[str, str], missing: set[str]) -> None:
+    """Refuse options that name a place which the sandbox does not have.
+
+    Raises:
+        ConfigError: By the option's name; it says when the place is on the host instead.
+    """
+    for name, path in paths.items():
+        if path not in missing:
+            continue
+        if os.path.exists(path):
+            raise ConfigError(
+                f"options.{name} is {path!r}: it exists on this machine, but not in the sandbox. "
+                + (
+                    f"Give workspace={path!r} to have it uploaded, and leave cwd out"
+                    if name == "cwd"
+                    else "Give a directory that holds it as workspace=, and name the path inside"
+                )
+            )
+        raise ConfigError(f"options.{name} is {path!r}: there is no such place in the sandbox")
