@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentEndedError, AgentHostError, ConfigError, SupersededError
 from agenthost.guest.flows import Inflow, Outflow
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
@@ -59,7 +60,11 @@ class Exchange:
         return ExchangeHead(str(head["method"]), str(head["path"]), headers)
 
     async def receive(self) -> bytes:
-        """Return the next bytes of the request's body, ``b""`` at the end."""
+        """Return the next bytes of the request's body, ``b""`` at the end.
+
+        Raises:
+            ConnectionResetError: The agent hung up before the end.
+        """
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
@@ -71,7 +76,7 @@ class Exchange:
         await self._answer.send(json.dumps(head).encode() + b"\n")
 
     async def send(self, data: bytes) -> None:
-        """Send bytes of the answer; waits while the agent does not read. BrokenPipeError: it hung up."""
+        """Send bytes of the answer; waits while the agent does not read. ConnectionError: it hung up."""
         await self._answer.send(data)
 
     def end(self) -> None:
@@ -86,14 +91,18 @@ class Exchange:
         """Return when the agent is done with the exchange, or has hung up."""
         await self._gone.wait()
 
-    def gone(self) -> None:
-        """For the channel: the guest is done with it."""
+    def gone(self, error: Exception | None = None) -> None:
+        """For the channel: the guest is done with it, or this host with the agent."""
         self._gone.set()
+        error = error or ConnectionResetError(errno.ECONNRESET, "the agent has hung up")
+        self._request.fail(error)
+        self._answer.fail(error)
 
     def close(self) -> None:
         """Be done with both streams."""
         self._session.close_inflow(self._request)
         self._session.close_outflow(self._answer)
+        self._gone.set()
 
 
 class AgentChannel:
@@ -101,7 +110,7 @@ class AgentChannel:
 
     def __init__(self, session: Session, agent: str) -> None:
         self.agent = agent
-        self.error: AgentHostError | None = None
+        self.error: Exception | None = None
         self._session = session
         self._exchanges: deque[Exchange] = deque()
         self._open: dict[str, Exchange] = {}
@@ -132,7 +141,6 @@ class AgentChannel:
         """Return the next model request. The caller closes it."""
         while not self._exchanges:
             self._check()
-            self._session.failure.check()
             await self._news.wait()
         return self._exchanges.popleft()
 
@@ -147,7 +155,8 @@ class AgentChannel:
 
     async def wait(self) -> int:
         """Return the runner's exit code (128 + N for signal N)."""
-        return int(await self._session.call("wait", {"agent": self.agent}))
+        number = self._session.begin("wait", {"agent": self.agent}, lasting=True)
+        return int(await self._session.answer(number))
 
     def stderr_tail(self) -> bytes:
         """Return the last bytes of the runner's own stderr."""
@@ -167,15 +176,19 @@ class AgentChannel:
         if exchange is not None:
             exchange.gone()
 
-    def fail(self, error: AgentHostError) -> None:
+    def fail(self, error: Exception) -> None:
         """This host drives the agent no more."""
-        self.error = error
-        if self._flows is not None:
-            self._flows[0].fail(error)
+        if self.error is None:
+            self.error = error
+        for flow in self._flows or ():
+            flow.fail(error)
+        for exchange in self._open.values():
+            exchange.gone(error)
         self._wake()
 
     def close(self) -> None:
-        """Be done with all its streams."""
+        """Be done with all its streams. Who still waits gets AgentEndedError."""
+        self.fail(AgentEndedError(f"agent {self.agent} was released"))
         for exchange in tuple(self._open.values()):
             self.close_exchange(exchange)
         if self._flows is not None:
@@ -215,18 +228,23 @@ async def start_agent(session: Session, params: dict[str, Any], tokens: TokenMak
 @asynccontextmanager
 async def drive_agent(session: Session, agent: str, tokens: TokenMaker) -> AsyncGenerator[AgentChannel]:
     """Drive an agent; leaving the block kills its runner and all below it, started or not."""
-    channel = session.channels[agent] = AgentChannel(session, agent)
+    channel = AgentChannel(session, agent)
+    before = session.channels.get(agent)
+    session.channels[agent] = channel
+    if before is not None:
+        before.fail(SupersededError(f"this process drives agent {agent} anew"))
     try:
         _, offset = await session.grant(agent, DRIVER, tokens.token(agent, DRIVER))
         channel.drive(offset)
         yield channel
     finally:
-        session.channels.pop(agent, None)
-        session.link.drop(agent, DRIVER)
-        if session.failure.error is None:
-            with anyio.move_on_after(_KILLING, shield=True):
-                await session.call("release", {"agent": agent})
+        ours = not isinstance(channel.error, SupersededError)  # else it is another's to end
         channel.close()
+        if session.channels.get(agent) is channel:
+            del session.channels[agent]
+            session.link.drop(agent, DRIVER)
+        if ours:
+            await session.see_to("release", {"agent": agent}, within=_KILLING)
 
 
 @asynccontextmanager
@@ -236,10 +254,11 @@ async def open_channel(
     """Start an agent and drive it."""
     try:
         await start_agent(session, params, tokens, model=model)
+    except (OSError, ConfigError):
+        raise  # it was not started, and another one of this name is none of ours
     except BaseException:
-        if session.failure.error is None:  # cancelled, it may have been started all the same
-            with anyio.move_on_after(_KILLING, shield=True):
-                await session.call("release", {"agent": params["id"]})
+        # Cancelled, it may have been started all the same.
+        await session.see_to("release", {"agent": params["id"]}, within=_KILLING)
         raise
     async with drive_agent(session, params["id"], tokens) as channel:
         yield channel

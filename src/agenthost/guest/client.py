@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +11,7 @@ from typing import Any
 from agenthost.errors import SandboxGoneError
 from agenthost.guest.boot import GuestLayout
 from agenthost.guest.channel import AgentChannel, drive_agent, open_channel, start_agent
+from agenthost.guest.flows import Inflow
 from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
@@ -102,21 +104,32 @@ class GuestSandbox:
 
     async def read_file(self, path: str) -> bytes:
         """Return a file's bytes. See Sandbox.read_file."""
+        _refuse_nul(path)
         sid = f"f/{self.session.unique()}"
-        answer = await self.session.call("read", {"path": path, "stream": sid})
-        if "data" in answer:
-            return b64decode(answer["data"])
-        flow = self.session.inflow(sid)
-        parts: list[Data] = []
-        flow.sink = parts.append
+        flow: Inflow | None = None
+        opened = True
         try:
+            answer = await self.session.call("read", {"path": path, "stream": sid})
+            if "data" in answer:
+                opened = False
+                return b64decode(answer["data"])
+            flow = self.session.inflow(sid)
+            parts: list[Data] = []
+            flow.sink = parts.append
             await flow.wait_ended()
-            return b"".join(parts)
+            data = b"".join(parts)
         finally:
-            self.session.close_inflow(flow)
+            if flow is not None:
+                self.session.close_inflow(flow)
+            if opened:  # perhaps: the call may have been cancelled
+                self.session.post("close", {"stream": sid})
+        if len(data) != answer["size"]:
+            raise OSError(errno.EIO, "the file became shorter while it was read", path)
+        return data
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""
+        _refuse_nul(path)
         params: dict[str, Any] = {"path": path, "mode": mode}
         if len(data) <= _INLINE_FILE:
             await self.session.call("write", {**params, "data": b64encode(data).decode("ascii")})
@@ -127,6 +140,9 @@ class GuestSandbox:
             flow.write_now(data)
             flow.end()
             await self.session.answer(call)
+        except BaseException:
+            self.session.post("close", {"stream": flow.sid})  # what is there of it goes
+            raise
         finally:
             self.session.close_outflow(flow)
 
@@ -178,3 +194,8 @@ class GuestSandbox:
             self._ended = True
             self.session.close(SandboxGoneError(f"sandbox {self._name} was terminated"))
         await self.backend.terminate()
+
+
+def _refuse_nul(path: str) -> None:
+    if "\0" in path:
+        raise ValueError("a path holds a NUL byte")

@@ -75,8 +75,11 @@ class Inflow:
         self._link.acknowledge(self.sid, offset)
 
     def close(self) -> None:
-        """Want no more of it."""
+        """Want no more of it. Who still waits for it gets ClosedResourceError."""
         self._link.unsubscribe(self.sid)
+        if not self._ended:
+            self._pieces.clear()
+            self.fail(anyio.ClosedResourceError())
 
     # ---- for the session
 
@@ -97,7 +100,8 @@ class Inflow:
 
     def fail(self, error: Exception) -> None:
         """It cannot go on."""
-        self._error = error
+        if self._error is None:
+            self._error = error
         self.wake()
 
     def wake(self) -> None:
@@ -114,6 +118,7 @@ class Outflow:
         self._link = link
         self._failure = failure
         self._room = anyio.Event()
+        self._error: Exception | None = None
         self._stream: SendStream = link.send_stream(sid, base=base)
         self._stream.on_room = self.wake
 
@@ -125,9 +130,9 @@ class Outflow:
         """
         for start in range(0, len(data), _PIECE):
             while self._stream.room <= 0 and not self._stream.stopped:
-                self._failure.check()
+                self._check()
                 await self._room.wait()
-            self._failure.check()
+            self._check()
             if self._stream.stopped:
                 raise BrokenPipeError(32, f"the reader of {self.sid} has closed it")
             self._stream.write(data[start : start + _PIECE])
@@ -139,7 +144,7 @@ class Outflow:
     async def flushed(self) -> None:
         """Return when the guest has every byte, or wants no more."""
         while self._stream.acked < self._stream.end_offset and not self._stream.stopped:
-            self._failure.check()
+            self._check()
             await self._room.wait()
 
     def end(self) -> None:
@@ -147,8 +152,20 @@ class Outflow:
         self._stream.end()
 
     def close(self) -> None:
-        """Send nothing more, not even what was not sent yet."""
+        """Send nothing more, not even what was not sent yet. Who still writes gets ClosedResourceError."""
         self._link.drop_send_stream(self.sid)
+        self.fail(anyio.ClosedResourceError())
+
+    def fail(self, error: Exception) -> None:
+        """It cannot go on."""
+        if self._error is None:
+            self._error = error
+        self.wake()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._failure.check()
 
     def wake(self) -> None:
         """Have the writer look again."""

@@ -31,7 +31,7 @@ class RemoteProcess:
         self._out = out
         self._err = err
         self._stdin = stdin
-        self._wait = session.begin("wait", {"id": name})
+        self._wait = session.begin("wait", {"id": name}, lasting=True)
         self._exit_code: int | None = None
         self._waiting = anyio.Lock()
 
@@ -60,21 +60,17 @@ class RemoteProcess:
         """Signal the process group."""
         await self._session.call("signal", {"id": self._name, "signum": int(signum)})
 
-    def close(self) -> None:
-        """For ``spawn``: nobody waits any more."""
+    def close(self, exit_code: int | None) -> None:
+        """For ``spawn``: it has ended."""
+        if self._exit_code is None:
+            self._exit_code = exit_code
         self._session.forget(self._wait)
 
     async def wait(self) -> int:
-        """Return the exit code. May be called again, also after it was cancelled."""
+        """Return the exit code. May be called again, also after it was cancelled, and behind the block."""
         async with self._waiting:
             if self._exit_code is None:
-                try:
-                    self._exit_code = int(await self._session.answer(self._wait))
-                except anyio.get_cancelled_exc_class():
-                    # The answer is not lost with the one who waited for it: ask anew.
-                    if self._session.failure.error is None:
-                        self._wait = self._session.begin("wait", {"id": self._name})
-                    raise
+                self._exit_code = int(await self._session.answer(self._wait, keep=True))
             return self._exit_code
 
 
@@ -118,16 +114,14 @@ async def spawn(session: Session, params: dict[str, Any]) -> AsyncGenerator[Remo
         process = RemoteProcess(session, name, pid, out, err, stdin)
         yield process
     finally:
-        if process is not None:
-            process.close()
-        if session.failure.error is None:
-            with anyio.move_on_after(_KILLING, shield=True):
-                await session.call("release", {"id": name})
         for inflow in (out, err):
             if inflow is not None:
                 session.close_inflow(inflow)
         if stdin is not None:
             session.close_outflow(stdin)
+        exit_code = await session.see_to("release", {"id": name}, within=_KILLING)
+        if process is not None:
+            process.close(exit_code)
 
 
 class _Collector:
@@ -174,7 +168,7 @@ async def execute(
                 flow = session.inflow(f"p/{name}/{suffix}")
                 flow.sink = collector.add
                 flows.append(flow)
-            wait = session.begin("wait", {"id": name})
+            wait = session.begin("wait", {"id": name}, lasting=True)
             if not started:
                 await session.answer(start)
             if len(stdin) > _INLINE_INPUT:
@@ -186,18 +180,15 @@ async def execute(
                 await flow.wait_ended()
         finished = True
     except TimeoutError as exc:
+        if timeout is None:  # the kernel's own: starting it took too long
+            raise
         raise ExecTimeoutError(
             f"{params['argv'][0]!r} ran longer than {timeout:g} s and was killed",
             stdout=collectors[0].value(),
             stderr=collectors[1].value(),
-            timeout=timeout or 0.0,
+            timeout=timeout,
         ) from exc
     finally:
-        if finished:
-            session.post("release", {"id": name})
-        elif session.failure.error is None:
-            with anyio.move_on_after(_KILLING, shield=True):
-                await session.call("release", {"id": name})
         for number in (start, wait):
             if number is not None:
                 session.forget(number)
@@ -205,6 +196,10 @@ async def execute(
             session.close_inflow(flow)
         if source is not None:
             session.close_outflow(source)
+        if finished:
+            session.post("release", {"id": name})
+        else:  # behind ``forget``: a start that was not whole yet will not come after it
+            await session.see_to("release", {"id": name}, within=_KILLING)
     return ExecResult(
         exit_code=exit_code,
         stdout=collectors[0].value(),

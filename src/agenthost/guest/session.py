@@ -12,10 +12,12 @@ import anyio
 from agenthost.errors import (
     AccessDeniedError,
     AgentHostError,
+    ConfigError,
     GuestLostError,
     LinkError,
     LinkLostError,
     OutcomeUnknownError,
+    ProviderError,
     ReplayGapError,
     SandboxGoneError,
     SandboxNotFoundError,
@@ -35,6 +37,7 @@ _BUDGET = 512 * 1024  # bytes handed to a carrier at once
 _FIRST_DELAY = 0.05  # seconds between the first two dials, doubled each time
 _LAST_DELAY = 2.0  # and the longest
 _CLOSING = 5.0  # seconds that closing a carrier may take
+_RENEW_AFTER = 64  # calls; the guest keeps the answers of all that come behind a call without an answer
 _CARRIER_ERRORS = (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
@@ -49,16 +52,18 @@ class Channel(Protocol):
         """The guest is done with a stream, of this agent or of another."""
         ...
 
-    def fail(self, error: AgentHostError) -> None:
+    def fail(self, error: Exception) -> None:
         """This host drives the agent no more."""
         ...
 
 
 class _Waiter:
-    def __init__(self) -> None:
+    def __init__(self, call: int = 0, body: Outflow | None = None) -> None:
         self.event = anyio.Event()
         self.ok = False
         self.value: Any = None
+        self.call = call  # its number on the link, which changes when it is renewed
+        self.body = body
 
 
 class Session:
@@ -78,24 +83,30 @@ class Session:
         self._budget = budget
         self._wake = anyio.Event()
         self._ready = anyio.Event()
-        self._waiters: dict[int, _Waiter] = {}
+        self._waiters: dict[int, _Waiter] = {}  # by the call's first number
+        self._lasting: dict[int, tuple[int, str, dict[str, Any]]] = {}  # by the call's number of now
         self._granting: dict[tuple[str, str], _Waiter] = {}
         self._inflows: dict[str, Inflow] = {}
         self._outflows: dict[str, Outflow] = {}
         self._names = 0
-        self._scope = anyio.CancelScope()
+        # Who is cancelled from outside still has to kill what it started, over this link: ``close`` ends it.
+        self._scope = anyio.CancelScope(shield=True)
         self.link.wake = self._wake_writer
 
     # ---- life
 
     async def run(self) -> None:
-        """Keep the link up until it is closed or cannot be kept up. Never raises."""
+        """Keep the link up until it cannot be kept up. Never raises; only ``close`` cancels it."""
         with self._scope:
             error: Exception
             try:
                 error = await self._keep_up()
             except AgentHostError as exc:
                 error = exc
+            except Exception as exc:  # noqa: BLE001 - raised, it would cancel all else in the provider's block
+                _log.exception("sandbox %s: the link broke", self.name)
+                error = LinkError(f"the link to sandbox {self.name} broke: {exc!r}")
+                error.__cause__ = exc
             self._fail(error)
 
     def close(self, error: Exception | None = None) -> None:
@@ -117,7 +128,7 @@ class Session:
             error: Exception | None = None
             try:
                 carrier = await self._backend.dial()
-            except OSError as exc:
+            except (OSError, ProviderError) as exc:
                 error = exc
             else:
                 served = await self._serve(carrier)
@@ -141,6 +152,9 @@ class Session:
             info = await self._backend.info()
         except SandboxNotFoundError as exc:
             raise SandboxGoneError(f"sandbox {self.name} has ended") from exc
+        except (OSError, ProviderError) as exc:
+            _log.debug("sandbox %s: the provider does not say how it is: %r", self.name, exc)
+            return
         if info.state == "ended":
             raise SandboxGoneError(f"sandbox {self.name} has ended")
 
@@ -214,6 +228,8 @@ class Session:
             inflow.wake()
         for outflow in self._outflows.values():
             outflow.wake()
+        for channel in tuple(self.channels.values()):
+            channel.fail(self.failure.error)
 
     # ---- what happened
 
@@ -231,7 +247,8 @@ class Session:
                 if sid in self._inflows:
                     self._inflows[sid].end()
             case events.Answered(call, ok, value):
-                waiter = self._waiters.get(call)
+                first = self._lasting.pop(call, (call,))[0]
+                waiter = self._waiters.get(first)
                 if waiter is not None:
                     waiter.ok, waiter.value = ok, value
                     waiter.event.set()
@@ -292,7 +309,9 @@ class Session:
     def _forgotten(self, calls: tuple[int, ...]) -> None:
         for call in calls:
             waiter = self._waiters.get(call)
-            if waiter is not None:
+            if call in self._lasting:
+                self._renew(call)
+            elif waiter is not None:
                 waiter.value = OutcomeUnknownError(
                     f"sandbox {self.name} was away for too long: whether a call was done is not known"
                 )
@@ -323,8 +342,25 @@ class Session:
         """
         return await self.answer(self.begin(method, params))
 
-    def begin(self, method: str, params: dict[str, Any]) -> int:
-        """Send a call; ``answer`` waits for it."""
+    async def see_to(self, method: str, params: dict[str, Any], *, within: float) -> Any:
+        """Have a call done although whoever asks is cancelled; return its answer, None if none came in time.
+
+        It is done also when the link is down now and comes back later. When it does not come back, what was
+        to be ended has ended with the sandbox, or the next call tells.
+        """
+        if self.failure.error is not None:
+            return None
+        number = self.begin(method, params)
+        with anyio.move_on_after(within, shield=True):
+            try:
+                return await self.answer(number, keep=True)
+            except AgentHostError as exc:
+                _log.info("sandbox %s: %s was not answered: %s", self.name, method, exc)
+        self._waiters.pop(number, None)
+        return None
+
+    def begin(self, method: str, params: dict[str, Any], *, lasting: bool = False) -> int:
+        """Send a call; ``answer`` waits for it. A ``lasting`` one may take hours, and is harmless twice."""
         self.failure.check()
         flow: Outflow | None = None
         text = json.dumps(params)
@@ -332,19 +368,37 @@ class Session:
             flow = self.outflow(f"c/{self.unique()}")
             params = {"$body": flow.sid}
         number = self.link.call(method, params)
-        self._waiters[number] = _Waiter()
+        self._waiters[number] = _Waiter(number, flow)
         if flow is not None:
             flow.write_now(text.encode())
             flow.end()
+        if lasting:
+            self._lasting[number] = (number, method, params)
+        oldest = next(iter(self._lasting), number)
+        if number - oldest >= _RENEW_AFTER:
+            self._renew(oldest)
         return number
 
-    async def answer(self, number: int) -> Any:
-        """Wait for an answer. Cancelled, it is not waited for any more; the call may still be done."""
-        waiter = self._waiters[number]
+    def _renew(self, call: int) -> None:
+        first, method, params = self._lasting.pop(call)
+        self.link.abandon(call)
+        number = self._waiters[first].call = self.link.call(method, params)
+        self._lasting[number] = (first, method, params)
+
+    async def answer(self, number: int, *, keep: bool = False) -> Any:
+        """Wait for an answer. Cancelled, it is not waited for any more; the call may still be done.
+
+        With ``keep`` it may be waited for again after a cancellation.
+        """
+        waiter = self._waiters.get(number)
+        if waiter is None:
+            self.failure.check()
+            raise anyio.ClosedResourceError
         try:
             await waiter.event.wait()
         finally:
-            self.forget(number)
+            if waiter.event.is_set() or not keep:
+                self.forget(number)
         if waiter.ok:
             return waiter.value
         if isinstance(waiter.value, Exception):
@@ -353,9 +407,19 @@ class Session:
         raise _call_error(dict(waiter.value or {}))
 
     def forget(self, number: int) -> None:
-        """Care no more for a call's answer."""
-        self._waiters.pop(number, None)
-        self.link.abandon(number)
+        """Care no more for a call's answer. One that the guest does not have whole will never be done."""
+        waiter = self._waiters.pop(number, None)
+        if waiter is None:
+            return
+        self._lasting.pop(waiter.call, None)
+        self.link.abandon(waiter.call)
+        if waiter.body is not None:
+            self.close_outflow(waiter.body)
+            if not waiter.ok:
+                self.post("close", {"stream": waiter.body.sid})
+        if not waiter.event.is_set():
+            waiter.value = anyio.ClosedResourceError()
+            waiter.event.set()
 
     async def grant(self, agent: str, role: str, token: str) -> tuple[int, int]:
         """Take a role; returns the epoch and how much of the agent's input has arrived."""
@@ -388,12 +452,14 @@ class Session:
 
     def close_inflow(self, flow: Inflow) -> None:
         """Want no more of a stream."""
-        if self._inflows.pop(flow.sid, None) is not None:
+        if self._inflows.get(flow.sid) is flow:
+            del self._inflows[flow.sid]
             flow.close()
 
     def close_outflow(self, flow: Outflow) -> None:
         """Send no more on a stream."""
-        if self._outflows.pop(flow.sid, None) is not None:
+        if self._outflows.get(flow.sid) is flow:
+            del self._outflows[flow.sid]
             flow.close()
 
 
@@ -404,6 +470,8 @@ def _call_error(value: dict[str, Any]) -> Exception:
         return OSError(value["errno"], message, path) if path else OSError(value["errno"], message)
     if kind == "Unsupported":
         return UnsupportedError(message)
+    if kind == "Taken":
+        return ConfigError(message)
     if kind == "AccessDenied":
         return AccessDeniedError(message)
     if kind == "NoProcess":

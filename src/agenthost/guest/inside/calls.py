@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from agenthost.wire.guest import GuestHub, GuestLink
@@ -51,21 +52,41 @@ class Reply:
 Handler = Callable[[Reply, dict[str, Any]], None]
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Sink:
+    receive: Callable[[bytes], None]
+    end: Callable[[], None]
+    give_up: Callable[[], None] = _nothing
+    link: str | None = None
+
+
 class Sinks:
     """Where the bytes of streams from the host go, by stream id."""
 
     def __init__(self, hub: GuestHub) -> None:
         self._hub = hub
-        self._sinks: dict[str, tuple[Callable[[bytes], None], Callable[[], None]]] = {}
+        self._sinks: dict[str, _Sink] = {}
 
     def add(self, sid: str, receive: Callable[[bytes], None], end: Callable[[], None]) -> None:
         """Send what arrives on ``sid`` to ``receive``, and its end to ``end``."""
-        self._sinks[sid] = (receive, end)
+        self._sinks[sid] = _Sink(receive, end)
 
     def take_in(
-        self, link: GuestLink, sid: str, receive: Callable[[bytes], None], end: Callable[[], None]
+        self,
+        link: GuestLink,
+        sid: str,
+        receive: Callable[[bytes], None],
+        end: Callable[[], None],
+        give_up: Callable[[], None] = _nothing,
     ) -> None:
-        """Expect a new stream from this link, and consume it as it comes."""
+        """Expect a new stream from this link, and consume it as it comes.
+
+        ``give_up`` instead of ``end`` is called when the rest of it will never come.
+        """
         stream = RecvStream(sid, offset=0, window=self._hub.settings.window)
 
         def received(data: bytes) -> None:
@@ -76,8 +97,20 @@ class Sinks:
             self.remove(sid)
             end()
 
-        self.add(sid, received, ended)
+        self._sinks[sid] = _Sink(received, ended, give_up, link.link_id)
         link.expect(stream)
+
+    def give_up(self, sid: str) -> None:
+        """The rest of a stream that was taken in will never come."""
+        sink = self._sinks.get(sid)
+        if sink is not None and sink.link is not None:
+            self.remove(sid)
+            sink.give_up()
+
+    def link_forgotten(self, link_id: str) -> None:
+        """Give up what this link was sending."""
+        for sid in [sid for sid, sink in self._sinks.items() if sink.link == link_id]:
+            self.give_up(sid)
 
     def remove(self, sid: str) -> None:
         """Drop what still arrives, and tell the host to send no more of it."""
@@ -88,12 +121,12 @@ class Sinks:
     def received(self, sid: str, data: bytes) -> None:
         """Hand bytes over."""
         if sid in self._sinks:
-            self._sinks[sid][0](data)
+            self._sinks[sid].receive(data)
 
     def ended(self, sid: str) -> None:
         """Hand an end over."""
         if sid in self._sinks:
-            self._sinks[sid][1]()
+            self._sinks[sid].end()
 
 
 class Calls:
@@ -125,7 +158,7 @@ class Calls:
             if handler is None:
                 raise CallError("Unsupported", f"this guest knows no call {method!r}")
             handler(reply, params)
-        except (OSError, CallError, KeyError, TypeError, ValueError) as exc:
+        except Exception as exc:  # noqa: BLE001 - told to the host: a call without an answer would hang it
             reply.fail(exc)
 
 

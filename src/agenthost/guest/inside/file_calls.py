@@ -21,11 +21,18 @@ class FileCalls:
         self._hub = hub
         self._sinks = sinks
         self._workdir = workdir
+        self._reading: dict[str, tuple[str, Spool]] = {}  # files on their way to a host, and its link
 
     def register(self, calls: Calls) -> None:
         """Add the methods."""
         calls.add("read", self._read)
         calls.add("write", self._write)
+        calls.add("close", self._close)
+
+    def link_forgotten(self, link_id: str) -> None:
+        """Close what nobody will read to its end."""
+        for sid in [sid for sid, (link, _) in self._reading.items() if link == link_id]:
+            self._stop_reading(sid)
 
     def _read(self, reply: Reply, params: dict[str, Any]) -> None:
         """Answer with the bytes when they are few, else send them on the stream that the host named."""
@@ -45,18 +52,24 @@ class FileCalls:
             self._send(reply, str(params["stream"]), spool)
 
     def _send(self, reply: Reply, sid: str, spool: Spool) -> None:
-        size = spool.end
-        stream = SendStream(sid, bound=size, spool=spool)
+        stream = SendStream(sid, bound=spool.end, spool=spool)
         stream.end()
-
-        def look() -> None:
-            if stream.stopped or stream.acked == size:
-                self._hub.remove_stream(sid)
-                spool.close()
-
-        stream.on_room = look
+        # Until the host closes it: what it has acknowledged it may still ask the end of, after a cut.
+        self._reading[sid] = (reply.link.link_id, spool)
         self._hub.add_stream(stream, link=reply.link.link_id)
-        reply.ok({"size": size})
+        reply.ok({"size": spool.end})
+
+    def _close(self, reply: Reply, params: dict[str, Any]) -> None:
+        """The host is done with a stream: one that it reads, or one whose rest it will not send."""
+        sid = str(params["stream"])
+        self._stop_reading(sid)
+        self._sinks.give_up(sid)
+        reply.ok()
+
+    def _stop_reading(self, sid: str) -> None:
+        if sid in self._reading:
+            self._hub.remove_stream(sid)
+            self._reading.pop(sid)[1].close()
 
     def _write(self, reply: Reply, params: dict[str, Any]) -> None:
         """Take the bytes from the parameters, or from the stream that they name."""
@@ -88,4 +101,4 @@ class FileCalls:
             else:
                 reply.ok()
 
-        self._sinks.take_in(reply.link, sid, received, ended)
+        self._sinks.take_in(reply.link, sid, received, ended, writer.abort)

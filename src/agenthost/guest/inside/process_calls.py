@@ -62,6 +62,13 @@ class ProcessCalls:
             if process.link == link_id:
                 self._forget(name, process)
 
+    def driver_changed(self, agent: str) -> None:
+        """Tell a new driver at once when the agent has ended and reads no more."""
+        process = self._named.get(agent)
+        if process is not None and process.exit_code is not None:
+            for link in self._hub.links.values():
+                link.refuse(f"a/{agent}/in")
+
     def kill_all(self) -> None:
         """Kill every process."""
         for process in self._living.values():
@@ -70,7 +77,7 @@ class ProcessCalls:
     def _start(self, reply: Reply, params: dict[str, Any]) -> None:
         name, agent = str(params["id"]), params.get("agent")
         if name in self._named:
-            raise CallError("BadCall", f"a process {name!r} is there already")
+            raise CallError("Taken", f"there is an agent {name!r} already")
         if params.get("user") and os.getuid() != 0:
             raise CallError("Unsupported", "a program can run as another user only where the guest is root")
         settings = self._hub.settings

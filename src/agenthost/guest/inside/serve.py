@@ -38,13 +38,13 @@ class BootConfig:
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
     """Run until told to end; with ``detach`` return as soon as another process listens."""
-    harden()
     with open(boot_path, encoding="utf-8") as file:
         config = BootConfig(**json.load(file))
     listener = _listen(listen_fd, socket_path)
     os.umask(0o022)
     if detach and _leave_to_child(listener):
         return 0
+    harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
     asyncio.run(_Guest(config).run(listener))
     return 0
@@ -100,7 +100,8 @@ class _Guest:
             spool_dir=config.spool_dir,
         )
         self._processes.register(self._calls)
-        FileCalls(self._hub, sinks, config.workdir).register(self._calls)
+        self._files = FileCalls(self._hub, sinks, config.workdir)
+        self._files.register(self._calls)
         self._calls.add("about", self._about)
         self._calls.add("cut", self._cut)
         self._calls.add("stop", self._stop)
@@ -120,12 +121,12 @@ class _Guest:
         self._processes.kill_all()
 
     def _tick(self) -> None:
+        asyncio.get_running_loop().call_later(_TICK, self._tick)
         now = time.monotonic()
         if self._carriers is not None:
             self._carriers.tick(now)
         self._hub.tick(now)
         self._look(None)
-        asyncio.get_running_loop().call_later(_TICK, self._tick)
 
     def _look(self, link: GuestLink | None) -> None:
         """Do what the wire's state machine says happened."""
@@ -146,7 +147,10 @@ class _Guest:
             self._calls.do(link, event.call, event.method, event.params)
         elif isinstance(event, DriverChanged):
             self._model.driver_changed(event.agent)
+            self._processes.driver_changed(event.agent)
         elif isinstance(event, LinkForgotten):
+            self._sinks.link_forgotten(event.link_id)
+            self._files.link_forgotten(event.link_id)
             self._processes.link_forgotten(event.link_id)
 
     def _stop(self, reply: Reply, _params: dict[str, Any]) -> None:

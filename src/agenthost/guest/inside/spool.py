@@ -89,10 +89,16 @@ class FileSpool:
         raise ValueError(f"{len(data)} bytes for a stream that is a file being read")
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the file. OSError when it became shorter than it was."""
-        data = os.pread(self._fd, min(size, self.end - offset), offset)
+        """Return bytes of the file; none when it became shorter, and then that is its end.
+
+        The host knows the size that it was to have. An error here would end nothing but this guest's turn.
+        """
+        try:
+            data = os.pread(self._fd, min(size, self.end - offset), offset)
+        except OSError:
+            data = b""
         if not data:
-            raise OSError(5, "the file became shorter while it was read")
+            self.end = offset
         return data
 
     def trim(self, offset: int) -> None:
