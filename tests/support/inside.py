@@ -45,3 +45,21 @@ async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T
     while not good(answer := await ask()):
         await anyio.lowlevel.checkpoint()
     return answer
+
+
+_MEMORY = """
+import os
+total = 0
+for name in os.listdir("/proc"):
+    try:
+        if name.isdigit() and b"guest.pyz" in open(f"/proc/{name}/cmdline", "rb").read():
+            total += int(open(f"/proc/{name}/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        continue
+print(total)
+"""
+
+
+async def guest_memory(sandbox: Sandbox) -> int:
+    """Return the bytes of memory that the guest has resident."""
+    return int((await sandbox.exec(["python3", "-I", "-S", "-c", _MEMORY])).stdout)
