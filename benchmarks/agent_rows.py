@@ -1,7 +1,179 @@
-from collections.abc import AsyncIterator
-from measure import Row
+"""A hosted agent beside the bare SDK, with the same scripted model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ClaudeSDKClient, StreamEvent
+from measure import Row, in_turns
+
+import agenthost
+from agenthost import HostedAgent
+
+_PROGRAMS = Path(__file__).parent / "programs"
+_DELTAS = 20_000
+_KEY = "sk-ant-scripted"
 
 
 async def rows(rounds: int) -> AsyncIterator[Row]:
-    return
-    yield
+    """Measure all."""
+    with _model_server() as url, tempfile.TemporaryDirectory() as home, _environment(url, home):
+        yield await _fresh_program(rounds)
+        yield await _cold(rounds)
+        yield await _prewarmed(rounds)
+        yield await _live_turn(rounds * 3)
+        yield await _partial_messages(max(1, rounds // 2))
+
+
+@contextmanager
+def _model_server() -> Iterator[str]:
+    argv = [sys.executable, str(_PROGRAMS / "model_server.py")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.stdin.close()
+
+
+@contextmanager
+def _environment(url: str, home: str) -> Iterator[None]:
+    """Give both sides the same: what SafeDefaults sets for a hosted agent, the bare SDK gets here."""
+    added = {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_API_KEY": _KEY,
+        "CLAUDE_CONFIG_DIR": home,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    }
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _options(*, partial: bool = False) -> ClaudeAgentOptions:
+    return ClaudeAgentOptions(
+        setting_sources=[],
+        max_turns=20,
+        max_buffer_size=64 * 1024 * 1024,
+        include_partial_messages=partial,
+        strict_mcp_config=True,
+    )
+
+
+async def _first_message(agent: HostedAgent | ClaudeSDKClient) -> None:
+    await agent.query("hi")
+    async for message in agent.receive_response():
+        if isinstance(message, AssistantMessage):
+            return
+
+
+async def _fresh_program(rounds: int) -> Row:
+    async def once(program: str) -> float:
+        return _time_to_first(program)
+
+    a, b = await in_turns(lambda: once("hosted_program.py"), lambda: once("bare_program.py"), rounds)
+    return _row("fresh program to first message", a, b, goal=1.15, rounds=rounds)
+
+
+def _time_to_first(program: str) -> float:
+    began = time.perf_counter()
+    argv = [sys.executable, str(_PROGRAMS / program)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        took = time.perf_counter() - began
+        assert line == "first\n", f"{program} said {line!r}"
+    assert process.returncode == 0
+    return took
+
+
+async def _bare_start() -> float:
+    began = time.perf_counter()
+    async with ClaudeSDKClient(_options()) as client:
+        await _first_message(client)
+        return time.perf_counter() - began
+
+
+async def _hosted_start() -> float:
+    began = time.perf_counter()
+    async with HostedAgent(_options(), provider="local") as agent:
+        await _first_message(agent)
+        return time.perf_counter() - began
+
+
+async def _cold(rounds: int) -> Row:
+    a, b = await in_turns(_hosted_start, _bare_start, rounds)
+    return _row("long-lived host, cold, to first message", a, b, goal=2.4, rounds=rounds)
+
+
+async def _prewarmed(rounds: int) -> Row:
+    async def ours() -> float:
+        with agenthost.prewarm(provider="local") as warm:
+            await warm.wait_booted()
+            return await _hosted_start()
+
+    a, b = await in_turns(ours, _bare_start, rounds)
+    return _row("booted runner waiting, to first message", a, b, goal=0.95, rounds=rounds)
+
+
+@asynccontextmanager
+async def _both(*, partial: bool = False) -> AsyncGenerator[tuple[HostedAgent, ClaudeSDKClient]]:
+    options = _options(partial=partial)
+    async with HostedAgent(options, provider="local") as hosted, ClaudeSDKClient(options) as bare:
+        yield hosted, bare
+
+
+async def _live_turn(rounds: int) -> Row:
+    async def turn(agent: HostedAgent | ClaudeSDKClient) -> float:
+        began = time.perf_counter()
+        await agent.query("hi")
+        async for _ in agent.receive_response():
+            pass
+        return time.perf_counter() - began
+
+    async with _both() as (hosted, bare):
+        a, b = await in_turns(lambda: turn(hosted), lambda: turn(bare), rounds)
+    return _row("one turn on a live agent", a, b, goal=1.15, rounds=rounds, unit="ms", scale=1e3)
+
+
+async def _partial_messages(rounds: int) -> Row:
+    async def rate(agent: HostedAgent | ClaudeSDKClient) -> float:
+        began = time.perf_counter()
+        await agent.query(f"deltas {_DELTAS}")
+        count = 0
+        async for message in agent.receive_response():
+            count += isinstance(message, StreamEvent)
+        assert count >= _DELTAS, f"{count} events of {_DELTAS}"
+        return count / (time.perf_counter() - began)
+
+    async with _both(partial=True) as (hosted, bare):
+        a, b = await in_turns(lambda: rate(hosted), lambda: rate(bare), rounds)
+    return Row(
+        group="agent", name=f"a turn of {_DELTAS:,} partial messages", unit="events/s", ours=a, baseline=b,
+        baseline_name="bare SDK", goal=0.95, higher_is_better=True, rounds=rounds,
+    )  # fmt: skip
+
+
+def _row(
+    name: str, ours: float, bare: float, *, goal: float, rounds: int, unit: str = "s", scale: float = 1.0
+) -> Row:
+    return Row(
+        group="agent", name=name, unit=unit, ours=ours * scale, baseline=bare * scale,
+        baseline_name="bare SDK", goal=goal, rounds=rounds,
+    )  # fmt: skip

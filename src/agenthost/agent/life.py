@@ -9,7 +9,7 @@ import secrets
 import sys
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,6 +22,7 @@ from agenthost.agent.journal import Journal
 from agenthost.agent.model_proxy import ModelProxy, load_http_client
 from agenthost.agent.options import apply_defaults
 from agenthost.agent.plan import Plan, check_isolation, check_paths
+from agenthost.agent.prewarming import Prewarmed, take_prewarmed
 from agenthost.agent.progress import Reporter
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
@@ -63,6 +64,7 @@ class AgentLife:
         self._import_error: Exception | None = None
         self._late = False
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._warm: Prewarmed | None = None
 
     # ---- for the owner
 
@@ -119,12 +121,18 @@ class AgentLife:
             self.sandbox = guest
             plan = self._plan
             check_isolation(plan, guest.capabilities.isolation, f"provider {guest.provider!r}")
-            self._report.tell("agent", "starting the runner")
-            # Random, so that several hosts may start agents in one sandbox.
-            agent_id = "agent-" + secrets.token_hex(6)
-            async with guest.agent(agent_id, env={}, model=plan.access is not None) as channel:
+            async with self._channel(guest) as channel:
                 await self._with_channel(tasks, guest, channel)
             self._report.tell("end", "the agent has ended")
+
+    def _channel(self, guest: GuestSandbox) -> AbstractAsyncContextManager[AgentChannel]:
+        if self._warm is not None:
+            self._report.tell("agent", "taking the runner that was started ahead")
+            return guest.drive_agent(self._warm.agent_id)
+        self._report.tell("agent", "starting the runner")
+        # Random, so that several hosts may start agents in one sandbox.
+        agent_id = "agent-" + secrets.token_hex(6)
+        return guest.agent(agent_id, env={}, model=self._plan.access is not None)
 
     async def _with_channel(
         self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, channel: AgentChannel
@@ -176,6 +184,8 @@ class AgentLife:
             yield plan.sandbox
         elif isinstance(plan.provider, str):
             options: dict[str, object] = {"limits": plan.limits} if plan.limits_given else {}
+            # The runner that waits there was given the model's port: not for credentials="env".
+            self._warm = take_prewarmed(plan.provider, plan.spec) if plan.access is not None else None
             async with open_provider(plan.provider, **options) as provider, self._make(provider) as sandbox:
                 yield sandbox
         else:
@@ -187,7 +197,9 @@ class AgentLife:
     async def _make(self, provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
         check_isolation(self._plan, provider.capabilities.isolation, f"provider {provider.name!r}")
         self._report.tell("sandbox", f"starting a sandbox ({provider.name})")
-        sandbox = await provider.create(self._plan.spec)
+        # One that was started ahead is ours to end: a cancellation waits until there is something to end.
+        with anyio.CancelScope(shield=self._warm is not None):
+            sandbox = await self._obtain(provider)
         try:
             self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
             yield sandbox
@@ -196,6 +208,11 @@ class AgentLife:
                 await sandbox.terminate()
             if scope.cancelled_caught:
                 _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
+
+    async def _obtain(self, provider: SandboxProvider) -> Sandbox:
+        if self._warm is not None:
+            return await provider.get(await self._warm.sandbox_id())
+        return await provider.create(self._plan.spec)
 
     @asynccontextmanager
     async def _guest_on(self, sandbox: Sandbox) -> AsyncGenerator[GuestSandbox]:

@@ -248,6 +248,18 @@ async def drive_agent(session: Session, agent: str, tokens: TokenMaker) -> Async
 
 
 @asynccontextmanager
+async def observe_agent(session: Session, agent: str, tokens: TokenMaker) -> AsyncGenerator[Inflow]:
+    """Read an agent's journal from its oldest byte; an observer steers nothing and stalls nobody."""
+    await session.grant(agent, OBSERVER, tokens.token(agent, OBSERVER))
+    journal = session.inflow(f"a/{agent}/out", offset=None)
+    try:
+        yield journal
+    finally:
+        session.close_inflow(journal)
+        session.link.drop(agent, OBSERVER)
+
+
+@asynccontextmanager
 async def open_channel(
     session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool
 ) -> AsyncGenerator[AgentChannel]:

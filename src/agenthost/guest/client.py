@@ -10,7 +10,7 @@ from typing import Any
 
 from agenthost.errors import SandboxGoneError
 from agenthost.guest.boot import GuestLayout
-from agenthost.guest.channel import AgentChannel, drive_agent, open_channel, start_agent
+from agenthost.guest.channel import AgentChannel, drive_agent, observe_agent, open_channel, start_agent
 from agenthost.guest.flows import Inflow
 from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
@@ -169,6 +169,10 @@ class GuestSandbox:
     def drive_agent(self, agent_id: str) -> AbstractAsyncContextManager[AgentChannel]:
         """Drive an agent that was started before; leaving the block kills it."""
         return drive_agent(self.session, agent_id, self.token)
+
+    def observe_agent(self, agent_id: str) -> AbstractAsyncContextManager[Inflow]:
+        """Read an agent's journal, from the oldest byte that is kept. See ReplayGapError."""
+        return observe_agent(self.session, agent_id, self.token)
 
     def _agent_params(
         self, agent_id: str, argv: Sequence[str] | None, env: Mapping[str, str]

@@ -1,0 +1,170 @@
+"""A sandbox with a booted runner, started before it is needed.
+
+The start runs in a thread with an event loop of its own, so that ``prewarm`` can be the first line of a
+program: the sandbox boots and imports the SDK while the program still imports it, too. The sandbox then
+waits without a link, as after a host has died; the HostedAgent that takes it dials it anew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.to_thread
+
+from agenthost.errors import SandboxStartError
+from agenthost.registry import open_provider
+from agenthost.spec import SandboxSpec
+
+if TYPE_CHECKING:
+    from agenthost.guest.client import GuestSandbox
+
+_READY = b'"state":"ready"'
+_ENDING = 30.0  # seconds that ending a sandbox may take
+
+_lock = threading.Lock()
+_waiting: list[Prewarmed] = []
+
+
+class Prewarmed:
+    """One sandbox that is being started, or waits. ``with`` ends it if no agent took it."""
+
+    def __init__(self, provider: str, spec: SandboxSpec) -> None:
+        self.provider = provider
+        self.spec = spec
+        self.agent_id = "agent-" + secrets.token_hex(6)
+        self._sandbox_id: str | None = None
+        self._error: Exception | None = None
+        self._started = threading.Event()
+        self._booted = threading.Event()
+        self._taken = False
+        self._thread = threading.Thread(target=self._run, name="agenthost-prewarm", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Do nothing: it is under way since ``prewarm``."""
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the sandbox if no agent took it."""
+        self.close()
+
+    async def wait_booted(self) -> None:
+        """Return when the runner inside has imported the SDK. Raises what went wrong."""
+        await anyio.to_thread.run_sync(self._booted.wait, abandon_on_cancel=True)
+        if self._error is not None:
+            raise self._error
+
+    async def sandbox_id(self) -> str:
+        """Return the sandbox's id once it runs. Raises what went wrong."""
+        await anyio.to_thread.run_sync(self._started.wait, abandon_on_cancel=True)
+        if self._sandbox_id is None:
+            raise self._error or SandboxStartError("a sandbox that was started ahead did not start")
+        return self._sandbox_id
+
+    def close(self) -> None:
+        """End the sandbox if no agent took it. Idempotent; blocks until it has ended."""
+        with _lock:
+            if self._taken:
+                return
+            self._taken = True
+            _waiting.remove(self)
+        self._thread.join()
+        if self._sandbox_id is not None:
+            anyio.run(_end, self.provider, self._sandbox_id)
+
+    def begin(self) -> None:
+        """For ``prewarm``: start."""
+        self._thread.start()
+
+    def take(self) -> None:
+        """For ``take_prewarmed``: an agent has it now."""
+        self._taken = True
+        _waiting.remove(self)
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._start)
+        except Exception as error:  # noqa: BLE001 - raised again where the sandbox is asked for
+            self._error = error
+        finally:
+            self._started.set()
+            self._booted.set()
+
+    async def _start(self) -> None:
+        async with open_provider(self.provider) as provider:
+            sandbox = await _created(provider, self.spec)
+            try:
+                await sandbox.start_agent(self.agent_id, env={}, model=True)
+            except BaseException:
+                with anyio.move_on_after(_ENDING, shield=True):
+                    await sandbox.terminate()
+                raise
+            self._sandbox_id = sandbox.id
+            self._started.set()
+            await self._watch(sandbox)
+
+    async def _watch(self, sandbox: GuestSandbox) -> None:
+        """Read the journal until the runner says that it is ready; an observer changes nothing."""
+        async with sandbox.observe_agent(self.agent_id) as journal:
+            seen = b""
+            while _READY not in seen and (data := await journal.receive()):
+                seen += data
+
+
+def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prewarmed:
+    """Start a sandbox with a booted runner now, for the next HostedAgent that asks for the same.
+
+    Returns at once. The next HostedAgent of this process with the same provider name and an equal spec
+    takes it, whatever its options. One that nobody took is ended by ``close``, at the program's end or,
+    failing both, at its lifetime.
+
+    Args:
+        provider: A registered name.
+        spec: As for HostedAgent.
+
+    Raises:
+        UnknownProviderError: No provider has this name. Everything else is raised by the agent.
+    """
+    open_provider(provider)
+    warm = Prewarmed(provider, spec or SandboxSpec())
+    with _lock:
+        if not _waiting:
+            atexit.register(_close_all)
+        _waiting.append(warm)
+    warm.begin()
+    return warm
+
+
+def take_prewarmed(provider: str, spec: SandboxSpec) -> Prewarmed | None:
+    """Return the one that was started first for this, if there is one; it is the caller's from now on."""
+    with _lock:
+        for warm in _waiting:
+            if warm.provider == provider and warm.spec == spec:
+                warm.take()
+                return warm
+    return None
+
+
+def _close_all() -> None:
+    """Program end: leave no sandbox that nobody took."""
+    for warm in tuple(_waiting):
+        warm.close()
+
+
+async def _created(provider: object, spec: SandboxSpec) -> GuestSandbox:
+    from agenthost.guest.provider import GuestProvider
+
+    assert isinstance(provider, GuestProvider)
+    return await provider.create(spec)
+
+
+async def _end(provider_name: str, sandbox_id: str) -> None:
+    async with open_provider(provider_name) as provider:
+        sandbox = await provider.get(sandbox_id)
+        await sandbox.terminate()
