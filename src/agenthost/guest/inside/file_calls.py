@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 from agenthost.guest.inside.calls import Calls, Reply, Sinks
-from agenthost.guest.inside.files import FileWriter, open_for_reading, read_all, resolve
+from agenthost.guest.inside.files import FileWriter, named, open_for_reading, read_all, resolve
 from agenthost.guest.inside.spool import FileSpool
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.spool import MemorySpool, Spool
@@ -36,12 +36,15 @@ class FileCalls:
 
     def _read(self, reply: Reply, params: dict[str, Any]) -> None:
         """Answer with the bytes when they are few, else send them on the stream that the host named."""
-        fd, size = open_for_reading(resolve(str(params["path"]), self._workdir))
+        path = str(params["path"])
+        with named(path):
+            fd, size = open_for_reading(resolve(path, self._workdir, follow=True))
         if size > self._hub.settings.inline_body:
             self._send(reply, str(params["stream"]), FileSpool(fd, size))
             return
         try:
-            data = read_all(fd)
+            with named(path):
+                data = read_all(fd)
         finally:
             os.close(fd)
         if len(data) <= self._hub.settings.inline_body:
@@ -73,11 +76,14 @@ class FileCalls:
 
     def _write(self, reply: Reply, params: dict[str, Any]) -> None:
         """Take the bytes from the parameters, or from the stream that they name."""
-        writer = FileWriter(resolve(str(params["path"]), self._workdir), int(params["mode"]))
+        path = str(params["path"])
+        with named(path):
+            writer = FileWriter(resolve(path, self._workdir, follow=False), int(params["mode"]))
         if "data" in params:
             try:
-                writer.write(b64decode(params["data"]))
-                writer.commit()
+                with named(path):
+                    writer.write(b64decode(params["data"]))
+                    writer.commit()
             except BaseException:
                 writer.abort()
                 raise
@@ -87,7 +93,8 @@ class FileCalls:
 
         def received(data: bytes) -> None:
             try:
-                writer.write(data)
+                with named(path):
+                    writer.write(data)
             except OSError as exc:
                 writer.abort()
                 self._sinks.remove(sid)
@@ -95,7 +102,8 @@ class FileCalls:
 
         def ended() -> None:
             try:
-                writer.commit()
+                with named(path):
+                    writer.commit()
             except OSError as exc:
                 reply.fail(exc)
             else:

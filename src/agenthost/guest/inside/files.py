@@ -6,12 +6,26 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 
 _SPECIAL_LIMIT = 64 * 1024 * 1024  # most that is read of a file that tells no size, such as those in /proc
 
 
-def resolve(path: str, workdir: str) -> str:
+@contextmanager
+def named(path: str) -> Generator[None]:
+    """Have an error name the path that the caller gave, not the one at which it came up."""
+    try:
+        yield
+    except OSError as exc:
+        exc.filename = path
+        raise
+
+
+def resolve(path: str, workdir: str, *, follow: bool) -> str:
     """Return the absolute path. A relative one must not leave ``workdir``, also not by a symlink.
+
+    Without ``follow`` the last part may be a symlink to anywhere: it will be replaced.
 
     Raises:
         PermissionError: It leaves the workdir.
@@ -20,10 +34,10 @@ def resolve(path: str, workdir: str) -> str:
         return path
     full = os.path.normpath(os.path.join(workdir, path))
     root = os.path.realpath(workdir)
-    real = os.path.realpath(full)
+    real = os.path.realpath(full if follow or full == root else os.path.dirname(full))
     if real != root and not real.startswith(root.rstrip("/") + "/"):
-        raise PermissionError(errno.EACCES, "a relative path leads out of the working directory", path)
-    return full
+        raise PermissionError(errno.EACCES, "a relative path leads out of the working directory")
+    return full + "/" if path.endswith("/") else full
 
 
 def open_for_reading(path: str) -> tuple[int, int]:
@@ -33,9 +47,9 @@ def open_for_reading(path: str) -> tuple[int, int]:
     try:
         status = os.fstat(fd)
         if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
+            raise OSError(errno.EINVAL, "not a regular file")
     except BaseException:
         os.close(fd)
         raise
@@ -43,12 +57,14 @@ def open_for_reading(path: str) -> tuple[int, int]:
 
 
 def read_all(fd: int) -> bytes:
-    """Read a file that tells no size to its end."""
+    """Read a file that tells no size to its end. OSError for one without an end."""
     parts: list[bytes] = []
     size = 0
-    while size < _SPECIAL_LIMIT and (data := os.read(fd, 1024 * 1024)):
+    while data := os.read(fd, 1024 * 1024):
         parts.append(data)
         size += len(data)
+        if size > _SPECIAL_LIMIT:
+            raise OSError(errno.EFBIG, f"a file that tells no size is longer than {_SPECIAL_LIMIT} bytes")
     return b"".join(parts)
 
 
@@ -56,14 +72,15 @@ class FileWriter:
     """A file being written beside its place, and moved there when it is whole."""
 
     def __init__(self, path: str, mode: int) -> None:
-        if os.path.isdir(path) and not os.path.islink(path):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if path.endswith("/"):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if path.endswith("/") or (os.path.isdir(path) and not os.path.islink(path)):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._path = path
         self._mode = mode
         folder = os.path.dirname(path) or "/"
-        os.makedirs(folder, exist_ok=True)
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except FileExistsError as exc:  # a part of the way is there, and is no directory
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from exc
         self._fd, self._temporary = tempfile.mkstemp(prefix=".agenthost-", dir=folder)
 
     def write(self, data: bytes) -> None:
