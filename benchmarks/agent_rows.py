@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ async def rows(rounds: int) -> AsyncIterator[Row]:
 
 
 @contextmanager
-def _model_server() -> Iterator[str]:
+def _model_server() -> Generator[str]:
     argv = [sys.executable, str(_PROGRAMS / "model_server.py")]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
@@ -45,7 +45,7 @@ def _model_server() -> Iterator[str]:
 
 
 @contextmanager
-def _environment(url: str, home: str) -> Iterator[None]:
+def _environment(url: str, home: str) -> Generator[None]:
     """Give both sides the same: what SafeDefaults sets for a hosted agent, the bare SDK gets here."""
     added = {
         "ANTHROPIC_BASE_URL": url,
@@ -105,16 +105,20 @@ def _time_to_first(program: str) -> float:
 
 async def _bare_start() -> float:
     began = time.perf_counter()
+    took = 0.0
     async with ClaudeSDKClient(_options()) as client:
         await _first_message(client)
-        return time.perf_counter() - began
+        took = time.perf_counter() - began
+    return took
 
 
 async def _hosted_start() -> float:
     began = time.perf_counter()
+    took = 0.0
     async with HostedAgent(_options(), provider="local") as agent:
         await _first_message(agent)
-        return time.perf_counter() - began
+        took = time.perf_counter() - began
+    return took
 
 
 async def _cold(rounds: int) -> Row:
