@@ -198,8 +198,10 @@ class AgentLife:
         check_isolation(self._plan, provider.capabilities.isolation, f"provider {provider.name!r}")
         self._report.tell("sandbox", f"starting a sandbox ({provider.name})")
         # One that was started ahead is ours to end: a cancellation waits until there is something to end.
+        sandbox: Sandbox | None = None
         with anyio.CancelScope(shield=self._warm is not None):
             sandbox = await self._obtain(provider)
+        assert sandbox is not None
         try:
             self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
             yield sandbox
