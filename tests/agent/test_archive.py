@@ -1,0 +1,172 @@
+"""Directories travel without secrets, and what comes back stays where it belongs."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from agenthost.agent.archive import pack, unpack
+from agenthost.errors import ConfigError
+
+
+def packed(directory: Path) -> tuple[set[str], list[str]]:
+    buffer = io.BytesIO()
+    told = pack(directory, buffer)
+    buffer.seek(0)
+    with tarfile.open(fileobj=buffer) as archive:
+        return set(archive.getnames()), sorted(told.ignored)
+
+
+def fill(directory: Path, *names: str) -> None:
+    for name in names:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def archive_of(*members: tarfile.TarInfo) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(b"evil"[: member.size]))
+    buffer.seek(0)
+    return buffer
+
+
+def member(name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, mode
+    info.size = 4 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+def test_a_directory_comes_back_as_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    fill(source, "a.txt", "deep/er/b.txt", "ü \"quoted\" '\U0001f40d'.txt", ".git/config")
+    (source / "run").write_bytes(b"\xff\x00")
+    (source / "run").chmod(0o755)
+    (source / "empty").mkdir()
+    (source / "link").symlink_to("deep/er/b.txt")
+    os.link(source / "a.txt", source / "same-as-a.txt")
+    buffer = io.BytesIO()
+
+    pack(source, buffer)
+    buffer.seek(0)
+    told = unpack(buffer, tmp_path / "target")
+
+    target = tmp_path / "target"
+    assert told.refused == []
+    assert {str(p.relative_to(target)) for p in target.rglob("*")} == {
+        str(p.relative_to(source)) for p in source.rglob("*")
+    }
+    assert (target / "run").read_bytes() == b"\xff\x00"
+    assert os.access(target / "run", os.X_OK)
+    assert not os.access(target / "a.txt", os.X_OK)
+    assert (target / "link").readlink() == Path("deep/er/b.txt")
+    assert (target / "same-as-a.txt").read_text() == "a.txt"
+
+
+def test_what_looks_like_a_secret_is_left_out_and_named(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "a.py",
+        ".env",
+        ".env.local",
+        ".env.example",
+        "keys/server.pem",
+        "sub/id_rsa",
+        ".aws/credentials",
+    )
+
+    names, ignored = packed(tmp_path)
+
+    assert names == {"a.py", ".env.example", "keys", "sub"}
+    assert ignored == [".aws", ".env", ".env.local", "keys/server.pem", "sub/id_rsa"]
+
+
+def test_the_ignore_file_adds_patterns_and_takes_them_back(tmp_path: Path) -> None:
+    fill(tmp_path, "a.log", "keep.log", "build/x", "docs/secret.txt", "other/secret.txt", ".env")
+    (tmp_path / ".agenthostignore").write_text("# ours\n*.log\n!keep.log\nbuild/\n/docs/secret.txt\n!.env\n")
+
+    names, ignored = packed(tmp_path)
+
+    assert names == {"keep.log", "docs", "other", "other/secret.txt", ".env", ".agenthostignore"}
+    assert ignored == ["a.log", "build", "docs/secret.txt"]
+
+
+def test_links_that_lead_outside_and_special_files_are_left_out(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    fill(source, "sub/a.txt")
+    (source / "absolute").symlink_to("/etc/passwd")
+    (source / "sub" / "outside").symlink_to("../../other")
+    (source / "sub" / "inside").symlink_to("../sub/a.txt")
+    os.mkfifo(source / "pipe")
+
+    names, ignored = packed(source)
+
+    assert names == {"sub", "sub/a.txt", "sub/inside"}
+    assert ignored == ["absolute", "pipe", "sub/outside"]
+
+
+def test_packing_what_is_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        pack(tmp_path / "nothing", io.BytesIO())
+
+
+@pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", "a/.."])
+def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    told = unpack(archive_of(member(name)), tmp_path / "target")
+
+    assert told.refused == [name]
+    assert [p.name for p in tmp_path.rglob("*")] == ["target"]
+
+
+def test_nothing_is_written_through_a_symlink(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    fill(outside, "file")
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "there").symlink_to(outside)
+    (target / "file").symlink_to(outside / "file")
+
+    told = unpack(
+        archive_of(
+            member("there/file"),
+            member("there", kind=tarfile.DIRTYPE),
+            member("file"),
+            member("inner", kind=tarfile.SYMTYPE, link="sub"),
+            member("inner/x"),
+            member("bad", kind=tarfile.SYMTYPE, link="../outside"),
+            member("worse", kind=tarfile.SYMTYPE, link="/etc"),
+            member("hard", kind=tarfile.LNKTYPE, link="file"),
+            member("device", kind=tarfile.CHRTYPE),
+        ),
+        target,
+    )
+
+    assert told.refused == ["there/file", "there", "inner/x", "bad", "worse", "hard", "device"]
+    assert (outside / "file").read_text() == "file"
+    assert (target / "file").read_text() == "evil"
+    assert not (target / "file").is_symlink()
+    assert (target / "inner").is_symlink()
+
+
+def test_modes_are_reduced_to_what_is_harmless(tmp_path: Path) -> None:
+    unpack(archive_of(member("tool", mode=0o6777), member("text", mode=0o666)), tmp_path)
+
+    assert (tmp_path / "tool").stat().st_mode & 0o7777 & ~0o055 == 0o700
+    assert (tmp_path / "text").stat().st_mode & 0o111 == 0
+
+
+def test_files_that_are_there_are_replaced_and_directories_kept(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "dir/x")
+
+    told = unpack(archive_of(member("a"), member("dir"), member("a/b")), tmp_path)
+
+    assert (tmp_path / "a").read_text() == "evil"
+    assert (tmp_path / "dir" / "x").exists()
+    assert told.refused == ["dir", "a/b"]

@@ -1,0 +1,326 @@
+"""The journal on the host: messages wait raw, answers overtake them, and nothing ends silently."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from typing import Any
+
+import anyio
+import pytest
+
+from agenthost.agent.journal import Journal
+from agenthost.agent.sender import LineSender
+from agenthost.errors import AgentError, LinkLostError
+
+LIMIT = 10
+
+
+class Source:
+    """A channel whose bytes the test feeds."""
+
+    def __init__(self) -> None:
+        self.pieces: deque[bytes | Exception] = deque()
+        self.taken = 0
+        self.acked: list[int] = []
+        self.news = anyio.Event()
+
+    def feed(self, *events: dict[str, Any]) -> None:
+        self.feed_bytes(b"".join(line(event) for event in events))
+
+    def feed_bytes(self, data: bytes | Exception) -> None:
+        self.pieces.append(data)
+        self.news.set()
+
+    async def receive(self) -> bytes:
+        while not self.pieces:
+            self.news = anyio.Event()
+            await self.news.wait()
+        piece = self.pieces.popleft()
+        if isinstance(piece, Exception):
+            raise piece
+        self.taken += len(piece)
+        return piece
+
+    def ack(self, offset: int) -> None:
+        self.acked.append(offset)
+
+    async def wait(self) -> int:
+        return 137
+
+    def stderr_tail(self) -> bytes:
+        return b"MemoryError\n"
+
+
+def line(event: dict[str, Any]) -> bytes:
+    return json.dumps({"seq": 1, "ts": 1.5, **event}, separators=(",", ":")).encode() + b"\n"
+
+
+def message(kind: str = "StreamEvent", **fields: Any) -> dict[str, Any]:
+    return {"kind": "message", "message": {"$type": kind, **fields}}
+
+
+END = {"kind": "end", "error": None}
+
+
+def opened(source: Source, lines: list[str] | None = None) -> Journal:
+    return Journal(source, stderr=lines.append if lines is not None else None)
+
+
+async def test_messages_are_handed_out_in_order_however_they_were_cut() -> None:
+    source = Source()
+    data = b"".join(line(message(number=n)) for n in range(20)) + line(END)
+    for start in range(0, len(data), 7):
+        source.feed_bytes(data[start : start + 7])
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+        got = [json.loads(item)["message"]["number"] async for item in _all(journal)]
+
+    assert got == list(range(20))
+    assert journal.failure is None
+    assert journal.fault is None
+
+
+async def _all(journal: Journal) -> Any:
+    while (item := await journal.next()) is not None:
+        yield item
+
+
+async def test_asking_for_the_next_message_acknowledges_what_was_handed_out() -> None:
+    source = Source()
+    journal = opened(source)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            source.feed(message(number=1))
+            await journal.next()
+            assert source.acked == []
+            source.feed({"kind": "state", "state": "idle"})
+            source.feed(message(number=2))
+            await journal.next()
+            tasks.cancel_scope.cancel()
+
+    first = len(line(message(number=1)))
+    assert source.acked
+    assert source.acked[0] in (first, first + len(line({"kind": "state", "state": "idle"})))
+    assert source.acked[-1] < source.taken
+
+
+async def test_a_reader_that_stops_stalls_the_journal_and_memory_stays_bounded() -> None:
+    source = Source()
+    big = message(text="x" * 1_000_000)
+    journal = opened(source)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            for _ in range(40):
+                source.feed(big)
+            source.feed(END)
+            source.feed_bytes(b"")
+            await anyio.wait_all_tasks_blocked()
+            stalled = source.taken
+            count = 0
+            async for _ in _all(journal):
+                count += 1
+
+    assert stalled < 12_000_000
+    assert count == 40
+
+
+async def test_an_answer_behind_more_than_is_kept_arrives_all_the_same() -> None:
+    source = Source()
+    big = message(text="x" * 1_000_000)
+    journal = opened(source)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            for _ in range(30):
+                source.feed(big)
+            await anyio.wait_all_tasks_blocked()
+            number = journal.open_call()
+            source.feed({"kind": "reply", "id": number, "ok": True, "result": 7})
+            reply = await journal.reply(number)
+            journal.close_call(number)
+            tasks.cancel_scope.cancel()
+
+    assert reply is not None
+    assert reply["result"] == 7
+
+
+async def test_a_call_that_is_not_answered_before_the_end_returns_none() -> None:
+    source = Source()
+    journal = opened(source)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            number = journal.open_call()
+            source.feed(END)
+            source.feed_bytes(b"")
+            assert await journal.reply(number) is None
+
+
+async def test_faults_stand_in_line_with_the_messages() -> None:
+    source = Source()
+    source.feed(message(number=1), {"kind": "fault", "error": {"type": "X"}}, message(number=2), END)
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+        got = [item async for item in _all(journal)]
+
+    assert [type(item) for item in got] == [bytes, dict, bytes]
+
+
+async def test_a_runner_that_dies_without_a_word_is_an_error_with_its_exit_code() -> None:
+    source = Source()
+    source.feed(message())
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+
+    assert isinstance(journal.failure, AgentError)
+    assert "exit code 137" in str(journal.failure)
+    assert "MemoryError" in str(journal.failure)
+
+
+async def test_a_lost_link_is_kept_as_the_failure_after_the_messages() -> None:
+    source = Source()
+    source.feed(message())
+    source.feed_bytes(LinkLostError("gone"))
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+        first, last = await journal.next(), await journal.next()
+
+    assert isinstance(first, bytes)
+    assert last is None
+    assert isinstance(journal.failure, LinkLostError)
+
+
+async def test_usage_session_and_states_are_known_before_anything_is_read() -> None:
+    source = Source()
+    init = message("SystemMessage", subtype="init", data={"session_id": "s1"})
+    one = message(
+        "ResultMessage", num_turns=2, total_cost_usd=0.25, session_id="s1", model_usage={"m": {"n": 1}}
+    )
+    two = message("ResultMessage", num_turns=1, total_cost_usd=0.75, session_id="s2")
+    source.feed({"kind": "state", "state": "ready", "sdk_version": "1"}, {"kind": "state", "state": "busy"})
+    source.feed(init, one, two, {"kind": "state", "state": "connected"}, END)
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+
+    assert journal.session_id == "s2"
+    assert (journal.usage.results, journal.usage.turns, journal.usage.total_cost_usd) == (2, 3, 0.75)
+    assert journal.usage.model_usage == {"m": {"n": 1}}
+    assert journal.ready is not None
+    assert journal.ready["sdk_version"] == "1"
+    assert journal.connected
+    assert journal.busy
+
+
+async def test_a_text_that_looks_like_a_message_is_none() -> None:
+    source = Source()
+    lines: list[str] = []
+    trap = '"kind":"message","message":{"$type":"ResultMessage"'
+    source.feed({"kind": "stderr", "line": trap}, END)
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source, lines)
+        await journal.run()
+
+    assert lines == [trap]
+    assert await journal.next() is None
+
+
+async def test_a_stderr_callback_that_raises_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def bad(_: str) -> None:
+        raise RuntimeError("mine")
+
+    source = Source()
+    source.feed({"kind": "stderr", "line": "x"}, message(), END)
+    source.feed_bytes(b"")
+    with caplog.at_level(logging.ERROR), anyio.fail_after(LIMIT):
+        journal = Journal(source, stderr=bad)
+        await journal.run()
+        assert await journal.next() is not None
+
+    assert "options.stderr raised" in caplog.text
+
+
+async def test_bytes_that_are_no_journal_are_an_error_and_not_silence() -> None:
+    source = Source()
+    source.feed_bytes(b"garbage\n")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+
+    assert isinstance(journal.failure, AgentError)
+
+
+async def test_draining_reads_to_the_end_without_keeping_anything() -> None:
+    source = Source()
+    journal = opened(source)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            for _ in range(30):
+                source.feed(message(text="x" * 1_000_000))
+            await anyio.wait_all_tasks_blocked()
+            journal.drain()
+            source.feed(END)
+            source.feed_bytes(b"")
+            assert await journal.until(lambda: journal.ended)
+
+
+class Sink:
+    """A channel that takes lines when the test lets it."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.open = anyio.Event()
+        self.error: Exception | None = None
+
+    async def send(self, line: bytes) -> None:
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        self.lines.append(line)
+
+
+async def test_a_line_whose_caller_gave_up_is_sent_whole_or_not_at_all() -> None:
+    sink = Sink()
+    sender = LineSender(sink)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sender.run)
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(sender.send, {"n": 1})
+                await anyio.wait_all_tasks_blocked()
+                callers.start_soon(sender.send, {"n": 2})
+                await anyio.wait_all_tasks_blocked()
+                callers.cancel_scope.cancel()
+            sink.open.set()
+            await sender.send({"n": 3})
+            tasks.cancel_scope.cancel()
+
+    assert [json.loads(line)["n"] for line in sink.lines] == [1, 3]
+
+
+async def test_an_error_of_the_channel_reaches_this_caller_and_all_later_ones() -> None:
+    sink = Sink()
+    sink.open.set()
+    sink.error = LinkLostError("gone")
+    sender = LineSender(sink)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sender.run)
+            for _ in range(2):
+                with pytest.raises(LinkLostError):
+                    await sender.send({"n": 1})
+            tasks.cancel_scope.cancel()

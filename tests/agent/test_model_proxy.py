@@ -1,0 +1,267 @@
+"""The agent's model requests get the key on the host, and only they do."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+
+from agenthost.agent.credentials import ModelAccess
+from agenthost.agent.model_proxy import ModelProxy
+from agenthost.providers._rest import HttpClient
+from agenthost.testing.loopback import ClientGoneError, Exchange, HttpRequest, LoopbackServer
+
+LIMIT = 20
+KEY = "sk-ant-very-secret"
+POST = "/v1/messages?beta=true"
+
+
+@dataclass
+class Head:
+    method: str = "POST"
+    path: str = POST
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class FakeExchange:
+    """The guest's end of one exchange, held by the test."""
+
+    asked: Head
+    body: list[bytes] = field(default_factory=list[bytes])
+    status: int | None = None
+    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    data: bytes = b""
+    ended: bool = False
+    was_cut: bool = False
+    gone: anyio.Event = field(default_factory=anyio.Event)
+    on_data: Callable[[], None] = lambda: None
+
+    async def head(self) -> Head:
+        return self.asked
+
+    async def receive(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return self.body.pop(0) if self.body else b""
+
+    async def send_head(self, status: int, headers: Any) -> None:
+        self.status, self.headers = status, list(headers)
+
+    async def send(self, data: bytes) -> None:
+        if self.gone.is_set():
+            raise BrokenPipeError(32, "hung up")
+        self.data += data
+        self.on_data()
+
+    def end(self) -> None:
+        self.ended = True
+        self.gone.set()
+
+    async def cut(self) -> None:
+        self.was_cut = True
+        self.gone.set()
+
+    async def wait_gone(self) -> None:
+        await self.gone.wait()
+
+    def message(self) -> str:
+        return str(json.loads(self.data)["error"]["message"])
+
+
+async def serve(url: str, exchange: FakeExchange, *, request_bytes: int = 1 << 20) -> FakeExchange:
+    access = ModelAccess(url, (("x-api-key", KEY), ("x-tenant", "seven")))
+    with anyio.fail_after(LIMIT):
+        async with HttpClient() as client:
+            await ModelProxy(access, request_bytes=request_bytes).serve(client, exchange)
+    return exchange
+
+
+class Upstream:
+    """A server that answers by a function and remembers what it was asked."""
+
+    def __init__(self, handler: Callable[[Exchange], Any]) -> None:
+        self.requests: list[HttpRequest] = []
+        self._handler = handler
+        self.server = LoopbackServer(self._handle)
+
+    async def _handle(self, exchange: Exchange) -> None:
+        self.requests.append(exchange.request)
+        await self._handler(exchange)
+
+
+async def reply_ok(exchange: Exchange) -> None:
+    headers = {"content-type": "application/json", "request-id": "req_1", "set-cookie": "a=b"}
+    await exchange.reply(200, b'{"ok": true}', headers)
+
+
+async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back() -> None:
+    upstream = Upstream(reply_ok)
+    sent = (
+        ("content-type", "application/json"),
+        ("anthropic-beta", "one,two"),
+        ("X-Api-Key", "placeholder"),
+        ("authorization", "Bearer placeholder"),
+        ("cookie", "c=1"),
+        ("host", "127.0.0.1:1"),
+        ("connection", "keep-alive"),
+        ("x-tenant", "forged"),
+        ("content-length", "999"),
+        ("transfer-encoding", "chunked"),
+    )
+    async with upstream.server as server:
+        done = await serve(server.url, FakeExchange(Head(headers=sent), [b'{"a"', b": 1}"]))
+
+    (request,) = upstream.requests
+    assert (request.method, request.target, request.body) == ("POST", POST, b'{"a": 1}')
+    assert request.headers["x-api-key"] == KEY
+    assert request.headers["x-tenant"] == "seven"
+    assert request.headers["anthropic-beta"] == "one,two"
+    assert request.headers["content-length"] == "8"
+    assert request.headers["host"] in server.url
+    assert not {"authorization", "cookie", "transfer-encoding", "user-agent"} & set(request.headers)
+    assert (done.status, done.data, done.ended) == (200, b'{"ok": true}', True)
+    assert dict(done.headers) == {"content-type": "application/json", "request-id": "req_1"}
+
+
+async def test_an_answer_is_passed_on_as_it_comes() -> None:
+    go = anyio.Event()
+
+    async def stream(exchange: Exchange) -> None:
+        await exchange.start(200, {"content-type": "text/event-stream"})
+        await exchange.write(b"first")
+        await go.wait()  # set by the arrival of the first piece
+        await exchange.write(b"second")
+        await exchange.finish()
+
+    exchange = FakeExchange(Head(), on_data=go.set)
+    async with Upstream(stream).server as server:
+        await serve(server.url, exchange)
+
+    assert exchange.data == b"firstsecond"
+    assert exchange.ended
+
+
+@pytest.mark.parametrize("status", [429, 500, 529])
+async def test_errors_of_the_model_pass_as_they_are(status: int) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        headers = {"retry-after": "7", "x-should-retry": "true"}
+        await exchange.reply(status, b"overloaded", headers)
+
+    async with Upstream(refuse).server as server:
+        done = await serve(server.url, FakeExchange(Head()))
+
+    assert (done.status, done.data) == (status, b"overloaded")
+    assert dict(done.headers) == {"retry-after": "7", "x-should-retry": "true"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/messages"),
+        ("POST", "/v1/files"),
+        ("POST", "/v1/messages/batches"),
+        ("POST", "/v1/messages/../organizations"),
+        ("POST", "/v1/messages%2f..%2ffiles"),
+        ("POST", "//v1/messages"),
+        ("POST", "/v1/messages?x=%0d%0a"),
+        ("POST", "@evil.example/v1/messages"),
+        ("DELETE", "/v1/messages"),
+        ("GET", "/api/hello"),
+    ],
+)
+async def test_everything_but_the_models_own_paths_is_refused_and_goes_nowhere(
+    method: str, path: str
+) -> None:
+    upstream = Upstream(reply_ok)
+    async with upstream.server as server:
+        done = await serve(server.url, FakeExchange(Head(method, path)))
+
+    assert done.status == 403
+    assert "not open to an agent" in done.message()
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens?beta=true", "/v1/messages"])
+async def test_the_models_own_paths_are_open(path: str) -> None:
+    upstream = Upstream(reply_ok)
+    async with upstream.server as server:
+        done = await serve(server.url, FakeExchange(Head("POST", path)))
+        hello = await serve(server.url, FakeExchange(Head("HEAD", "/api/hello")))
+
+    assert (done.status, hello.status, hello.data) == (200, 200, b"")
+
+
+async def test_a_request_that_is_too_large_is_refused_and_goes_nowhere() -> None:
+    upstream = Upstream(reply_ok)
+    async with upstream.server as server:
+        done = await serve(server.url, FakeExchange(Head(), [b"x" * 600] * 2), request_bytes=1000)
+
+    assert done.status == 413
+    assert upstream.requests == []
+
+
+async def test_a_model_that_cannot_be_reached_is_a_502_that_quotes_no_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with LoopbackServer(reply_ok) as server:
+        url = server.url  # nobody listens there once the block is left
+    with caplog.at_level(logging.DEBUG):
+        done = await serve(url, FakeExchange(Head(), [b"prompt"]))
+
+    assert done.status == 502
+    assert "ConnectError at 127.0.0.1" in done.message()
+    assert KEY not in caplog.text + done.message()
+    assert "could not be reached" in caplog.text
+
+
+async def test_an_answer_that_breaks_is_cut_so_that_the_agent_asks_again() -> None:
+    async def breaks(exchange: Exchange) -> None:
+        await exchange.start(200, {})
+        await exchange.write(b"half")
+        raise ClientGoneError("closed in the middle")
+
+    async with Upstream(breaks).server as server:
+        done = await serve(server.url, FakeExchange(Head()))
+
+    assert (done.data, done.ended, done.was_cut) == (b"half", False, True)
+
+
+async def test_an_agent_that_hangs_up_ends_the_request_to_the_model() -> None:
+    closed = anyio.Event()
+
+    async def never_ends(exchange: Exchange) -> None:
+        await exchange.start(200, {})
+        await exchange.write(b"first")
+        await exchange.client_gone()
+        closed.set()
+
+    exchange = FakeExchange(Head())
+    exchange.on_data = exchange.gone.set
+    async with Upstream(never_ends).server as server:
+        await serve(server.url, exchange)
+        with anyio.fail_after(LIMIT):
+            await closed.wait()
+
+    assert exchange.data == b"first"
+    assert not exchange.ended
+
+
+async def test_redirects_are_not_followed_with_the_key() -> None:
+    async def away(exchange: Exchange) -> None:
+        await exchange.reply(307, b"", {"location": "http://127.0.0.1:1/v1/messages"})
+
+    async with Upstream(away).server as server:
+        done = await serve(server.url, FakeExchange(Head()))
+
+    assert done.status == 307
+
+
+def test_the_key_is_not_in_a_repr() -> None:
+    access = ModelAccess("https://api.example", (("x-api-key", KEY),))
+
+    assert KEY not in repr(access) + str(access) + repr(ModelProxy(access, request_bytes=1))

@@ -1,0 +1,268 @@
+"""Options become plain data, or are refused by name before anything is made."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from claude_agent_sdk import (
+    AgentDefinition,
+    ClaudeAgentOptions,
+    HookMatcher,
+    InMemorySessionStore,
+    create_sdk_mcp_server,
+)
+
+from agenthost.agent.defaults import SafeDefaults
+from agenthost.agent.options import PlainOptions, apply_defaults, plain_options
+from agenthost.agent.plan import check_isolation, check_paths, make_plan
+from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
+from agenthost.spec import NetworkPolicy, SandboxSpec
+from agenthost.wire.codec import Codec
+
+CODEC = Codec({})
+
+
+def plan(options: object = None, **changes: Any) -> Any:
+    arguments: dict[str, Any] = {
+        "options": options,
+        "provider": None,
+        "sandbox": None,
+        "spec": None,
+        "workspace": None,
+        "credentials": "host",
+        "limits": None,
+        "defaults": SafeDefaults(),
+        "on_progress": None,
+    }
+    return make_plan(**{**arguments, **changes})
+
+
+@pytest.fixture(autouse=True)
+def no_key_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "CUSTOM_HEADERS"):
+        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+
+
+def test_only_what_differs_from_the_default_crosses() -> None:
+    plain = plain_options(ClaudeAgentOptions())
+
+    assert plain.fields == {}
+    assert plain.encode(CODEC) == {}
+
+
+def test_values_cross_as_they_are_and_paths_as_text() -> None:
+    agents = {"a": AgentDefinition(description="d", prompt="p", maxTurns=3)}
+    options = ClaudeAgentOptions(
+        model="m", add_dirs=[Path("/srv"), "/x"], cwd=Path("/w"), agents=agents, env={"A": "1"}, max_turns=0
+    )
+
+    encoded = plain_options(options).encode(CODEC)
+
+    assert encoded["model"] == "m"
+    assert encoded["add_dirs"] == ["/srv", "/x"]
+    assert encoded["cwd"] == "/w"
+    assert encoded["env"] == {"A": "1"}
+    assert encoded["max_turns"] == 0
+    assert encoded["agents"]["a"]["$type"] == "AgentDefinition"
+    assert Codec({"AgentDefinition": AgentDefinition}).decode(encoded["agents"]) == agents
+
+
+def test_a_dict_of_fields_needs_no_sdk() -> None:
+    plain = plain_options({"model": "m", "hooks": None})
+
+    assert plain.encode(CODEC) == {"model": "m"}
+
+
+def test_stderr_stays_on_the_host() -> None:
+    lines: list[str] = []
+    plain = plain_options(ClaudeAgentOptions(stderr=lines.append))
+
+    assert plain.stderr == lines.append
+    assert plain.fields == {}
+
+
+async def allow(*_: object) -> Any:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (ClaudeAgentOptions(can_use_tool=allow), "options.can_use_tool"),
+        (ClaudeAgentOptions(hooks={"Stop": [HookMatcher(hooks=[])]}), "options.hooks"),
+        (ClaudeAgentOptions(session_store=InMemorySessionStore()), "options.session_store"),
+        (
+            ClaudeAgentOptions(mcp_servers={"calc": create_sdk_mcp_server("calc")}),
+            r"options.mcp_servers\['calc'\]",
+        ),
+        ({"can_use_tool": allow, "hooks": {}, "session_store": object()}, "hooks, options.session_store"),
+    ],
+)
+def test_callbacks_are_refused_by_name(options: object, name: str) -> None:
+    with pytest.raises(UnsupportedError, match=name):
+        plain_options(options)
+
+
+def test_a_value_that_is_no_data_is_refused_by_name_before_anything_is_made() -> None:
+    with pytest.raises(ConfigError, match=r"options.extra_args: .*cannot cross"):
+        plan({"extra_args": {"x": socket.socket}, "env": {"ANTHROPIC_API_KEY": "k"}})
+
+
+@pytest.mark.parametrize("options", [7, "text", ClaudeAgentOptions])
+def test_options_of_another_kind_are_refused(options: object) -> None:
+    with pytest.raises(ConfigError, match="ClaudeAgentOptions or a mapping"):
+        plain_options(options)
+
+
+def test_defaults_fill_in_only_what_was_not_set() -> None:
+    plain = plain_options(ClaudeAgentOptions(max_turns=3, env={"CLAUDE_CONFIG_DIR": "/mine"}))
+
+    apply_defaults(plain, SafeDefaults(), config_dir="/home/x")
+
+    assert plain.fields["max_turns"] == 3
+    assert plain.fields["setting_sources"] == []
+    assert plain.fields["strict_mcp_config"] is True
+    assert plain.fields["max_buffer_size"] == 64 << 20
+    assert plain.env == {
+        "CLAUDE_CONFIG_DIR": "/mine",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    }
+
+
+def test_a_default_that_is_none_is_left_to_the_sdk() -> None:
+    plain = PlainOptions()
+    nothing = dict.fromkeys(SafeDefaults.__dataclass_fields__)
+
+    apply_defaults(plain, SafeDefaults(**nothing), config_dir="/home/x")
+
+    assert (plain.fields, plain.env) == ({}, {})
+
+
+def test_skills_keep_the_setting_sources_that_they_need() -> None:
+    plain = plain_options(ClaudeAgentOptions(skills="all"))
+
+    apply_defaults(plain, SafeDefaults(), config_dir="/home/x")
+
+    assert "setting_sources" not in plain.fields
+
+
+def test_options_that_name_places_are_found() -> None:
+    options = ClaudeAgentOptions(
+        cwd="/c",
+        cli_path="/cli",
+        settings="/s.json",
+        mcp_servers="/m.json",
+        add_dirs=["/a"],
+        system_prompt={"type": "file", "path": "/p"},
+        plugins=[{"type": "local", "path": "/plug"}],
+    )
+
+    assert plain_options(options).paths() == {
+        "cwd": "/c",
+        "cli_path": "/cli",
+        "settings": "/s.json",
+        "mcp_servers": "/m.json",
+        "add_dirs[0]": "/a",
+        "system_prompt": "/p",
+        "plugins[0]": "/plug",
+    }
+
+
+def test_inline_json_is_no_place() -> None:
+    assert plain_options(ClaudeAgentOptions(settings='{"a": 1}', mcp_servers="{}")).paths() == {}
+
+
+def test_a_cwd_of_the_host_is_an_error_that_names_workspace(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"options\.cwd.* exists on this machine.*workspace="):
+        check_paths({"cwd": str(tmp_path)}, {str(tmp_path)})
+    with pytest.raises(ConfigError, match="no such place"):
+        check_paths({"cwd": "/nowhere/at/all"}, {"/nowhere/at/all"})
+    check_paths({"cwd": "/workspace"}, set())
+
+
+def test_a_key_in_the_options_is_taken_out_and_used_on_the_host() -> None:
+    made = plan(ClaudeAgentOptions(env={"ANTHROPIC_API_KEY": "sk-1", "OTHER": "x"}))
+
+    assert made.options.env == {"OTHER": "x"}
+    assert made.access.headers() == (("x-api-key", "sk-1"),)
+    assert made.access.base_url == "https://api.anthropic.com"
+    assert "sk-1" not in repr(made)
+
+
+def test_a_token_base_url_and_headers_are_taken_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-host")
+    env = {
+        "ANTHROPIC_AUTH_TOKEN": "tok",
+        "ANTHROPIC_BASE_URL": "https://gate.example/",
+        "ANTHROPIC_CUSTOM_HEADERS": "X-Tenant: seven\nnonsense",
+    }
+
+    made = plan({"env": env})
+
+    assert made.options.env == {}
+    assert made.access.base_url == "https://gate.example"
+    assert made.access.headers() == (("authorization", "Bearer tok"), ("x-tenant", "seven"))
+
+
+def test_without_a_key_the_error_names_the_variable_and_the_option() -> None:
+    with pytest.raises(MissingCredentialError, match=r"ANTHROPIC_API_KEY.*ClaudeAgentOptions\.env"):
+        plan()
+    with pytest.raises(MissingCredentialError, match="ANTHROPIC_API_KEY"):
+        plan(credentials="env")
+
+
+def test_another_way_to_a_model_is_refused_where_its_secret_would_have_to_go_inside() -> None:
+    with pytest.raises(ConfigError, match="CLAUDE_CODE_OAUTH_TOKEN"):
+        plan({"env": {"CLAUDE_CODE_OAUTH_TOKEN": "t"}})
+    assert plan({"env": {"CLAUDE_CODE_OAUTH_TOKEN": "t"}}, credentials="env").access is None
+
+
+def test_credentials_env_puts_the_hosts_key_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-host")
+
+    made = plan(credentials="env")
+
+    assert made.access is None
+    assert made.options.env == {"ANTHROPIC_API_KEY": "sk-host"}
+
+
+def test_credentials_env_without_a_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a network"):
+        plan(
+            {"env": {"ANTHROPIC_API_KEY": "k"}},
+            credentials="env",
+            spec=SandboxSpec(network=NetworkPolicy.none()),
+        )
+
+
+@pytest.mark.parametrize("credentials", ["provider", "gateway"])
+def test_ways_that_are_not_there_yet_are_refused(credentials: str) -> None:
+    with pytest.raises(UnsupportedError, match=credentials):
+        plan(credentials=credentials)
+    with pytest.raises(ConfigError, match="nonsense"):
+        plan(credentials="nonsense")
+
+
+def test_a_workspace_that_is_no_directory_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "nothing"):
+        with pytest.raises(ConfigError, match="is not a directory"):
+            plan({"env": {"ANTHROPIC_API_KEY": "k"}}, workspace=path)
+
+
+def test_bypassing_permissions_is_refused_where_nothing_isolates() -> None:
+    env = {"ANTHROPIC_API_KEY": "k"}
+    bold = plan({"permission_mode": "bypassPermissions", "env": env})
+
+    with pytest.raises(UnsupportedError, match=r"bypassPermissions.*refuse_unisolated_bypass"):
+        check_isolation(bold, "none", "provider 'x'")
+    check_isolation(bold, "namespaces", "provider 'x'")
+    check_isolation(plan({"env": env}), "none", "provider 'x'")
+    told = SafeDefaults(refuse_unisolated_bypass=None)
+    check_isolation(
+        plan({"permission_mode": "bypassPermissions", "env": env}, defaults=told), "none", "provider 'x'"
+    )
