@@ -215,7 +215,7 @@ class HostLink(Peer):
             if not self._shown or self.flowing:
                 raise ProtocolError("a denial of nothing")
             grant = self._grants.get((header["agent"], header["role"]))
-            if grant is not None and grant["n"] == header["n"]:
+            if grant is not None and grant["n"] == header["number"]:
                 self._refused(header["agent"], header["role"], text(header["reason"]))
         else:
             super()._frame(header, payload)

@@ -102,6 +102,6 @@ class GuestCarrier:
             return
         for grant, reason in zip(grants, reasons):  # noqa: B905 - `strict` would only say what the line above does
             if reason is not None:
-                shown = {key: grant[key] for key in ("agent", "role", "n")}
+                shown = {"agent": grant["agent"], "role": grant["role"], "number": grant["n"]}
                 self._out.append(encode({"t": "deny", **shown, "reason": reason}))
         self.displace()
