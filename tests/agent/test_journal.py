@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
-from agenthost.agent.journal import Journal
+from agenthost.agent.journal import Fault, Journal
 from agenthost.agent.sender import LineSender
 from agenthost.errors import AgentError, LinkLostError
 
@@ -77,14 +78,19 @@ async def test_messages_are_handed_out_in_order_however_they_were_cut() -> None:
     with anyio.fail_after(LIMIT):
         journal = opened(source)
         await journal.run()
-        got = [json.loads(item)["message"]["number"] async for item in _all(journal)]
+        got = [number_of(item) async for item in _all(journal)]
 
     assert got == list(range(20))
     assert journal.failure is None
     assert journal.fault is None
 
 
-async def _all(journal: Journal) -> Any:
+def number_of(item: bytes | Fault) -> int:
+    assert isinstance(item, bytes)
+    return int(json.loads(item)["message"]["number"])
+
+
+async def _all(journal: Journal) -> AsyncIterator[bytes | Fault]:
     while (item := await journal.next()) is not None:
         yield item
 
@@ -113,6 +119,7 @@ async def test_a_reader_that_stops_stalls_the_journal_and_memory_stays_bounded()
     source = Source()
     big = message(text="x" * 1_000_000)
     journal = opened(source)
+    stalled = count = 0
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(journal.run)
@@ -122,7 +129,6 @@ async def test_a_reader_that_stops_stalls_the_journal_and_memory_stays_bounded()
             source.feed_bytes(b"")
             await anyio.wait_all_tasks_blocked()
             stalled = source.taken
-            count = 0
             async for _ in _all(journal):
                 count += 1
 
@@ -144,10 +150,9 @@ async def test_an_answer_behind_more_than_is_kept_arrives_all_the_same() -> None
             source.feed({"kind": "reply", "id": number, "ok": True, "result": 7})
             reply = await journal.reply(number)
             journal.close_call(number)
+            assert reply is not None
+            assert reply["result"] == 7
             tasks.cancel_scope.cancel()
-
-    assert reply is not None
-    assert reply["result"] == 7
 
 
 async def test_a_call_that_is_not_answered_before_the_end_returns_none() -> None:
@@ -204,9 +209,7 @@ async def test_a_lost_link_is_kept_as_the_failure_after_the_messages() -> None:
 async def test_usage_session_and_states_are_known_before_anything_is_read() -> None:
     source = Source()
     init = message("SystemMessage", subtype="init", data={"session_id": "s1"})
-    one = message(
-        "ResultMessage", num_turns=2, total_cost_usd=0.25, session_id="s1", model_usage={"m": {"n": 1}}
-    )
+    one = message("ResultMessage", num_turns=2, total_cost_usd=0.25, model_usage={"m": {"n": 1}})
     two = message("ResultMessage", num_turns=1, total_cost_usd=0.75, session_id="s2")
     source.feed({"kind": "state", "state": "ready", "sdk_version": "1"}, {"kind": "state", "state": "busy"})
     source.feed(init, one, two, {"kind": "state", "state": "connected"}, END)

@@ -174,9 +174,7 @@ async def test_errors_of_the_model_pass_as_they_are(status: int) -> None:
         ("GET", "/api/hello"),
     ],
 )
-async def test_everything_but_the_models_own_paths_is_refused_and_goes_nowhere(
-    method: str, path: str
-) -> None:
+async def test_everything_but_the_models_own_paths_is_refused_and_not_sent(method: str, path: str) -> None:
     upstream = Upstream(reply_ok)
     async with upstream.server as server:
         done = await serve(server.url, FakeExchange(Head(method, path)))
