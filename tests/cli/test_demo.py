@@ -14,6 +14,12 @@ from support.command_line import COMMAND, environment, run_agenthost
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run once: the command is a process of its own, which this side's loop says nothing about."""
+    return "asyncio"
+
+
 def sandboxes() -> list[str]:
     """Return what the state directory has of sandboxes."""
     return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("*/*")]

@@ -20,6 +20,12 @@ KEY = "sk-ant-run-0123456789"
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run once: the command is a process of its own, which this side's loop says nothing about."""
+    return "asyncio"
+
+
 def model_env(model: ScriptedModel) -> dict[str, str]:
     return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
 
@@ -43,7 +49,7 @@ async def test_a_person_reads_what_the_agent_says_and_does() -> None:
         "claude   Done: 42.",
     ):
         assert expected in lines
-    assert lines[-1].startswith("done     2 turns")
+    assert any(line.startswith("done     2 turns, ") for line in lines)
     assert KEY not in done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert sandboxes() == []
@@ -141,8 +147,8 @@ async def test_a_signal_in_the_middle_of_a_turn_leaves_nothing(number: signal.Si
     assert b"Traceback" not in errors
 
 
-async def test_without_isolation_commands_are_not_allowed_and_it_says_so() -> None:
-    script = [ToolUse("Bash", {"command": "echo ran"}), Text("I may not.")]
+async def test_without_isolation_commands_that_need_a_permission_are_refused_and_it_says_so() -> None:
+    script = [ToolUse("Bash", {"command": "python3 -c 'print(1)'"}), Text("I may not.")]
     async with ScriptedModel(script, api_key=KEY) as model:
         done = await run_agenthost("run", "go", "--provider", "local-unisolated", env=model_env(model))
     assert done.exit_code == 0, done.stderr

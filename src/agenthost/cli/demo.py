@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -12,14 +14,20 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from agenthost.agent import HostedAgent
 from agenthost.cli.demo_script import MENDED_FILE, PROMPT, TEST_COMMAND, demo_script
 from agenthost.cli.probes import Finding, look_from_inside
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Transcript, printable
+from agenthost.registry import open_provider
 from agenthost.sandbox import Sandbox
+from agenthost.spec import SandboxSpec
 from agenthost.testing import ScriptedModel
 
 _TEST_SECONDS = 60.0
+# Seconds; it ends then even when this process is killed.
+_LIFETIME = 600.0
+_LABEL = "agenthost-demo"
 _TITLES = {
     "key": "the key is not in the sandbox",
     "network": "there is no network",
@@ -33,16 +41,17 @@ def demo() -> None:
     The Claude Agent SDK, the claude binary, its tools and the sandbox are real; only the model is played by
     a script, on this machine. Exits with 1 unless the program is mended and the sandbox is tight.
     """
-    if not run_until_stopped(_demo):
+    console = Console(highlight=False)
+    transcript = Transcript(console)
+    with transcript.waiting():
+        done = run_until_stopped(partial(_demo, console, transcript))
+    if not done:
         raise typer.Exit(1)
 
 
-async def _demo() -> bool:
-    console = Console(highlight=False)
-    console.print(
-        "An agent mends a program in an isolated sandbox. A script plays the model, all else is real.\n"
-    )
-    transcript = Transcript(console)
+async def _demo(console: Console, transcript: Transcript) -> bool:
+    console.print("An agent mends a program in an isolated sandbox.", style="bold")
+    console.print("A script plays the model, on this machine; everything else is real.\n")
     # The host adds it to what the agent asks the model; the sandbox must never see it.
     key = f"sk-ant-demo-{secrets.token_hex(24)}"
     async with ScriptedModel(api_key=key, strict=False) as model:
@@ -50,26 +59,25 @@ async def _demo() -> bool:
             mended, findings = await _play(model, key, project, console, transcript)
         for error in model.errors:
             transcript.step(f"the script did not fit: {error}")
+    left = await _sandboxes_of(os.getpid())
     console.print()
-    return _conclude(console, mended, findings, len(model.turns))
+    return _conclude(console, mended, findings, left, len(model.turns))
 
 
 async def _play(
     model: ScriptedModel, key: str, project: Path, console: Console, transcript: Transcript
 ) -> tuple[bool, Sequence[Finding]]:
-    # Both are slow to import: after the first line is on the screen.
-    from claude_agent_sdk import ClaudeAgentOptions
-
-    from agenthost import HostedAgent
-
-    options = ClaudeAgentOptions(
-        env={"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": key},
-        allowed_tools=["Read", "Edit", "Bash"],
-        max_turns=10,
+    # A dict and not ClaudeAgentOptions: so the SDK is imported while the sandbox starts.
+    options = {
+        "env": {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": key},
+        "allowed_tools": ["Read", "Edit", "Bash"],
+        "max_turns": 10,
+    }
+    spec = SandboxSpec(labels={_LABEL: str(os.getpid())}, max_lifetime=_LIFETIME)
+    agent = HostedAgent(
+        options, provider="local", spec=spec, workspace=project, on_progress=transcript.progress
     )
-    async with HostedAgent(
-        options=options, provider="local", workspace=project, on_progress=transcript.progress
-    ) as agent:
+    async with agent:
         sandbox = agent.sandbox
         model.add(*demo_script(sandbox.workdir))
         if await _tests_pass(sandbox, transcript, "before"):
@@ -88,6 +96,12 @@ async def _play(
         transcript.step("looking around from inside, while the agent is still there")
         port = int(model.url.rpartition(":")[2])
         return mended, await look_from_inside(sandbox, key, port)
+
+
+async def _sandboxes_of(pid: int) -> list[str]:
+    """Ask the provider which sandboxes of this demo there still are."""
+    async with open_provider("local") as provider:
+        return [info.name async for info in provider.list({_LABEL: str(pid)})]
 
 
 async def _tests_pass(sandbox: Sandbox, transcript: Transcript, when: str) -> bool:
@@ -115,30 +129,30 @@ def _show_difference(console: Console, before: str, after: str) -> None:
         console.print(Text(" " * 9 + printable(line), style=styles.get(line[0], "dim")), soft_wrap=True)
 
 
-def _conclude(console: Console, mended: bool, findings: Sequence[Finding], model_requests: int) -> bool:
+def _conclude(
+    console: Console, mended: bool, findings: Sequence[Finding], left: Sequence[str], model_requests: int
+) -> bool:
     for finding in findings:
         mark = Text("ok   ", style="green") if finding.good else Text("FAIL ", style="bold red")
         console.print(mark + Text(_TITLES[finding.name], style="bold"))
         console.print(f"     looked: {finding.looked}", style="dim", soft_wrap=True)
-        control = (
-            finding.control_text if finding.control else f"FAILED: this must hold: {finding.control_text}"
-        )
+        control = finding.control_text if finding.control else f"FAILED: must hold: {finding.control_text}"
         console.print(f"     control: {control}", style="dim" if finding.control else "red", soft_wrap=True)
         for where in finding.found:
             console.print(Text(f"     found: {printable(where)}", style="bold red"), soft_wrap=True)
-    tight = len(findings) == len(_TITLES) and all(finding.good for finding in findings)
     console.print()
-    if mended and tight:
-        console.print(
-            f"The program is mended, and the sandbox is gone. The key went with {model_requests} requests"
-            " to the model, from the host alone.\n"
-            "Next: export ANTHROPIC_API_KEY=... and\n"
-            '  agenthost run "Fix the failing test" --workspace ./app --download ./fixed',
-            soft_wrap=True,
-        )
-        return True
-    console.print(
-        "The demo failed: " + ("the sandbox is not tight." if mended else "the program is not mended.")
-    )
-    console.print("`agenthost doctor` says what works on this machine.")
-    return False
+    tight = len(findings) == len(_TITLES) and all(finding.good for finding in findings)
+    failures = {
+        "the program is not mended": not mended,
+        "the sandbox is not tight": not tight,
+        f"the sandbox is still there: {', '.join(left)}": bool(left),
+    }
+    if any(failures.values()):
+        console.print(f"The demo failed: {'; '.join(what for what, failed in failures.items() if failed)}.")
+        console.print("`agenthost doctor` says what works on this machine.")
+        return False
+    console.print("The program is mended, and the sandbox is gone.", style="bold")
+    console.print(f"The key went with {model_requests} requests to the model, from the host alone.\n")
+    console.print("Next, with a key of yours in ANTHROPIC_API_KEY:")
+    console.print('  agenthost run "Fix the failing test" --workspace ./app --download ./fixed')
+    return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from agenthost.agent import HostedAgent
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Transcript
 from agenthost.registry import open_provider, provider_names
@@ -66,30 +67,28 @@ def run(
     )
     if not request.prompt.strip():
         raise typer.BadParameter("it is empty", param_hint="PROMPT")
-    if not run_until_stopped(partial(_run, request)):
+    transcript = Transcript(Console(highlight=False, stderr=as_json))
+    with transcript.waiting():
+        done = run_until_stopped(partial(_run, request, transcript))
+    if not done:
         raise typer.Exit(1)
 
 
-async def _run(request: _Request) -> bool:
+async def _run(request: _Request, transcript: Transcript) -> bool:
     """Return whether the agent ended its turn without an error."""
-    transcript = Transcript(Console(highlight=False, stderr=request.as_json))
     async with open_provider(request.provider) as provider:
-        # Both are slow to import, and asked for only where an agent really runs.
-        from claude_agent_sdk import ClaudeAgentOptions
-
-        from agenthost import HostedAgent
-
-        options = ClaudeAgentOptions(
-            model=request.model,
-            max_turns=request.max_turns,
-            system_prompt={"type": "preset", "preset": "claude_code"},
-            permission_mode=_permission_mode(provider.capabilities.isolation, transcript),
-        )
+        # A dict and not ClaudeAgentOptions: so the SDK is imported while the sandbox starts.
+        options = {
+            "model": request.model,
+            "max_turns": request.max_turns,
+            "system_prompt": {"type": "preset", "preset": "claude_code"},
+            "permission_mode": _permission_mode(provider.capabilities.isolation, transcript),
+        }
         agent = HostedAgent(
             options=options, provider=provider, workspace=request.workspace, on_progress=transcript.progress
         )
-        show = _json_writer(transcript) if request.as_json else transcript.show
         async with agent:
+            show = _json_writer(transcript) if request.as_json else transcript.show
             if not request.as_json:
                 transcript.prompt(request.prompt)
             await agent.query(request.prompt)
@@ -105,7 +104,7 @@ def _permission_mode(isolation: Isolation, transcript: Transcript) -> Permission
     """Let the agent do what it wants where it can harm nothing but its sandbox."""
     if isolation != "none":
         return "bypassPermissions"
-    transcript.step("nothing is isolated here: the agent may edit files, but not run commands")
+    transcript.step("nothing is isolated here: commands that need a permission are refused")
     return "acceptEdits"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -37,11 +38,19 @@ class Transcript:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._began = time.monotonic()
+        self._status = console.status("")
         # The SDK takes a second to import; it is there by the time that a message is.
         self.result: ResultMessage | None = None
 
+    def waiting(self) -> AbstractContextManager[object]:
+        """Show on a terminal that something goes on, and what, while the block is open."""
+        # Rich takes over stdout meanwhile, which must not happen when stdout is data and this is stderr.
+        shown = self._console.is_terminal and not self._console.stderr
+        return self._status if shown else nullcontext()
+
     def step(self, text: str) -> None:
         """Print a step of the host's own work with the seconds since the start."""
+        self._status.update(Text(printable(text), style="dim"))
         self._entry(f"{time.monotonic() - self._began:6.1f} s", text, "dim")
 
     def progress(self, progress: Progress) -> None:
@@ -50,6 +59,7 @@ class Transcript:
 
     def prompt(self, text: str) -> None:
         """Print what is asked."""
+        self._status.update(Text("the agent works", style="dim"))
         self._entry("you", text, "bold")
 
     def show(self, message: Message) -> None:
