@@ -35,12 +35,21 @@ async def sandbox(spec: SandboxSpec | None = None) -> AsyncGenerator[tuple[Uniso
 async def start_daemon(box: GuestSandbox, *, hidden: bool = False) -> int:
     """Start a program that leaves its group, session and parent; return its process id."""
     marker = f"sleep 3600; : {box.name}-daemon"
-    clean = "cd /; exec env -i " if hidden else "exec "
-    await box.exec(["sh", "-c", f"setsid sh -c '{clean}sh -c \"{marker}\"' >/dev/null 2>&1 &"])
+    # It must have its own session before the program that starts it ends: a group is killed then.
+    program = f"""
+import os, subprocess
+options = {{"cwd": "/", "env": {{}}}} if {hidden} else {{}}
+subprocess.Popen(
+    ["/bin/sh", "-c", {marker!r}], start_new_session=True, stdin=-3, stdout=-3, stderr=-3, **options
+)
+os._exit(0)
+"""
+    result = await box.exec([box.layout.python, "-I", "-c", program])
+    assert result.exit_code == 0, result.stderr
     with anyio.fail_after(10):
         while True:
             for pid in processes_with(marker):
-                if contents(f"/proc/{pid}/cmdline").startswith(b"sh\0-c\0sleep"):
+                if contents(f"/proc/{pid}/cmdline").startswith(b"/bin/sh\0-c\0sleep"):
                     return pid
             await anyio.lowlevel.checkpoint()
 

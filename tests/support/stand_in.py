@@ -18,6 +18,7 @@ from agenthost.guest.carriers.socket import connect_unix
 from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.engine import Engine
 from agenthost.providers.local.isolated import Host, find_host, launch_isolated
+from agenthost.providers.local.keeper.handles import open_handle
 from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.sandbox import Boot
 from agenthost.spec import SandboxSpec, generate_name
@@ -125,7 +126,7 @@ def contents(path: str | Path) -> bytes:
 def wait_gone(pid: int, seconds: float = 10.0) -> bool:
     """Wait until a process has ended. False when it has not."""
     try:
-        handle = os.pidfd_open(pid)
+        handle = open_handle(pid)
     except ProcessLookupError:
         return True
     try:

@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import time
+from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
 
 from agenthost.errors import ProviderError
 from agenthost.providers.local import state
-from agenthost.providers.local.keeper import cgroups
+from agenthost.providers.local.keeper import cgroups, handles
 from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.providers.local.keeper.removal import remove_contents
 
@@ -33,9 +34,9 @@ async def end(directory: str) -> None:
         ProviderError: Something could not be removed; the message says what.
     """
     deadline = anyio.current_time() + _END_SECONDS
-    handles = _open_while_held(_written_keeper(directory), directory)
+    keepers = _open_while_held(_written_keeper(directory), directory)
     while True:
-        for handle in handles:
+        for handle in keepers:
             try:
                 await _end_keeper(handle)
             finally:
@@ -46,15 +47,12 @@ async def end(directory: str) -> None:
             raise ProviderError(f"somebody still holds the sandbox in {directory}")
         await anyio.sleep(_STEP)
         # The state file names nobody who lives, or is not to be read: look who has the lock open.
-        handles = _open_while_held(_holders(directory), directory)
+        keepers = _open_while_held(_holders(directory), directory)
 
 
 async def _end_keeper(handle: int) -> None:
     for number, seconds in ((signal.SIGTERM, _KEEPER_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
-        try:
-            signal.pidfd_send_signal(handle, number)
-        except ProcessLookupError:
-            return
+        handles.send(handle, number)
         with anyio.move_on_after(seconds):
             await anyio.wait_readable(handle)
             return
@@ -103,15 +101,15 @@ def _written_keeper(directory: str) -> list[int]:
 
 def _open_while_held(pids: list[int], directory: str) -> list[int]:
     """Open processes; keep them only when the lock is still held then, so that no number is a stranger's."""
-    handles: list[int] = []
+    opened: list[int] = []
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            handles.append(os.pidfd_open(pid))
-    if handles and not state.is_alive(directory):
-        for handle in handles:
+            opened.append(handles.open_handle(pid))
+    if opened and not state.is_alive(directory):
+        for handle in opened:
             os.close(handle)
         return []
-    return handles
+    return opened
 
 
 def _holders(directory: str) -> list[int]:
@@ -125,10 +123,9 @@ def _holders(directory: str) -> list[int]:
         return []
     found: list[int] = []
     for pid in _other_processes():
+        if _KEEPER_PROGRAM not in _read(pid, "cmdline"):
+            continue
         with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if _KEEPER_PROGRAM not in file.read():
-                    continue
             if any(_is_open(path, wanted) for path in _open_files(pid)):
                 found.append(pid)
     return found
@@ -147,38 +144,84 @@ def _is_open(path: str, wanted: os.stat_result) -> bool:
 
 
 def _kill_processes(directory: str, socket_inode: int | None) -> None:
-    """Kill what runs on although its keeper was killed.
+    """Kill what still runs although its keeper was killed, and wait until it is gone.
 
-    bubblewrap dies with its keeper, but for its first millisecond; it is recognised by the listening
-    socket. An unisolated process is recognised by its environment or working directory, so a program that
-    changed both gets away: one more reason why that provider is not the default.
+    bubblewrap dies with its keeper, a moment later, and not in its first millisecond. What is in a sandbox
+    is recognised by its mounts, or before it has any by the listening socket. An unisolated process is
+    recognised by its environment or working directory, so a program that changed both gets away: one more
+    reason why that provider is not the default.
     """
-    marker = os.fsencode(f"HOME={directory}/home")
-    listener = f"socket:[{socket_inode}]"
+    marks = _Marks.of(directory, socket_inode)
     deadline = time.monotonic() + _KILLED_SECONDS
-    while time.monotonic() < deadline:
-        found = [pid for pid in _other_processes() if _belongs(pid, directory, marker, listener)]
-        if not found:
-            return
+    quiet = 0
+    # Twice: a child may be born after the first look began, of a parent that is dead before it is looked at.
+    while quiet < 2 and time.monotonic() < deadline:
+        found = [pid for pid in _other_processes() if marks.fit(pid)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+        quiet = 0 if found else quiet + 1
+        if found:
+            time.sleep(_STEP)
 
 
-def _belongs(pid: int, directory: str, marker: bytes, listener: str) -> bool:
-    with contextlib.suppress(OSError):
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What tells the processes of one sandbox from all others."""
+
+    directory: str
+    environment: bytes
+    listener: str
+    device: bytes
+    mounted: bytes
+
+    @staticmethod
+    def of(directory: str, socket_inode: int | None) -> _Marks:
+        device = os.stat(directory).st_dev
+        # The table of mounts has paths from the file system's own root, and their odd characters escaped:
+        # the end of the path is plain.
+        provider, name = directory.split("/")[-2:]
+        return _Marks(
+            directory=directory,
+            environment=os.fsencode(f"HOME={directory}/home"),
+            listener=f"socket:[{socket_inode}]",
+            device=b"%d:%d" % (os.major(device), os.minor(device)),
+            mounted=f"/{provider}/{name}/home".encode(),
+        )
+
+    def fit(self, pid: int) -> bool:
+        """Tell whether a process belongs. A zombie does not: it has none of all this."""
+        return self._mounts(pid) or self._listens(pid) or self._works_there(pid)
+
+    def _mounts(self, pid: int) -> bool:
+        lines = _read(pid, "mountinfo").split(b"\n")
+        fields = [line.split(b" ", 4)[2:4] for line in lines if line.count(b" ") > 4]
+        return any(device == self.device and root.endswith(self.mounted) for device, root in fields)
+
+    def _listens(self, pid: int) -> bool:
         # The kernel may give the number of a socket again: the file's own number must fit as well.
-        if os.readlink(f"/proc/{pid}/fd/{LISTEN_FD}") == listener:
+        return _link(pid, f"fd/{LISTEN_FD}") == self.listener
+
+    def _works_there(self, pid: int) -> bool:
+        if self.environment in _read(pid, "environ").split(b"\0"):
             return True
+        return _link(pid, "cwd").startswith(self.directory + "/")
+
+
+def _read(pid: int, name: str) -> bytes:
     try:
-        # A zombie has neither environment nor directory.
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            if marker in file.read().split(b"\0"):
-                return True
-        return os.readlink(f"/proc/{pid}/cwd").startswith(directory + "/")
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
     except OSError:
-        return False
+        # It has ended, or belongs to somebody else.
+        return b""
+
+
+def _link(pid: int, name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/{name}")
+    except OSError:
+        return ""
 
 
 def _other_processes() -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -112,6 +113,16 @@ class Engine:
         self._backends.clear()
 
 
+def _odd_signals() -> list[int]:
+    """Return what a sandbox must not inherit of this process: a shell's background job ignores SIGINT."""
+    ignored = [
+        number
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+        if signal.getsignal(number) is signal.SIG_IGN
+    ]
+    return sorted({*ignored, *signal.pthread_sigmask(signal.SIG_BLOCK, ())})
+
+
 async def _sweep(directory: str) -> None:
     try:
         await anyio.to_thread.run_sync(remove_leftovers, directory)
@@ -161,6 +172,7 @@ async def launch(
         "held_fds": [],
         "lifetime": lifetime,
         "grace": GRACE_SECONDS,
+        "signals": _odd_signals(),
         "argv": start.argv,
         "env": start.env,
         "cwd": start.cwd,

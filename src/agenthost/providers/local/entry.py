@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import random
 import secrets
 import socket
 import time
@@ -148,8 +147,9 @@ def _take_uid(entry: Entry) -> int:
             "sandbox of root is none. Run it as an ordinary user."
         )
     used = _uids_in_use()
-    random.SystemRandom().shuffle(free)
-    for uid in free:
+    # From a random place on: two hosts that begin at once rarely want the same.
+    start = secrets.randbelow(len(free))
+    for uid in (*free[start:], *free[:start]):
         if uid in used or os.path.exists(f"/run/systemd/dynamic-uid/{uid}"):
             continue
         holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -168,7 +168,11 @@ def _mapped_uids() -> list[int]:
     """Return the ids of our range that exist in this user namespace."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
         rows = [[int(word) for word in line.split()] for line in file]
-    return [uid for uid in _UIDS if any(first <= uid < first + count for first, _, count in rows)]
+    return [
+        uid
+        for first, _, count in rows
+        for uid in range(max(first, _UIDS.start), min(first + count, _UIDS.stop))
+    ]
 
 
 def _uids_in_use() -> set[int]:

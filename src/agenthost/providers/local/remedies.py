@@ -39,6 +39,8 @@ def remedy(said: str) -> str:
 
     Several causes look the same from inside, so the kernel's own switches are asked first.
     """
+    if "unshare the mount namespace" in said:
+        return "root without CAP_SYS_ADMIN cannot isolate: run as an ordinary user, or with that capability"
     if "Unknown option" in said:
         return f"this bubblewrap is too old, 0.8.0 or newer is needed: {install_hint()}"
     if _switch("kernel/unprivileged_userns_clone") == "0":

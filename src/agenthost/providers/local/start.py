@@ -15,7 +15,7 @@ from agenthost.errors import SandboxStartError
 from agenthost.providers.local.entry import Entry
 from agenthost.providers.local.interpreter import host_interpreter
 from agenthost.providers.local.keeper.job import Job
-from agenthost.providers.local.keeper.launch import memory_file
+from agenthost.providers.local.keeper.launch import filled_pipe
 
 _START_SECONDS = 30.0
 _TAIL_BYTES = 4096
@@ -138,7 +138,7 @@ def log_tail(directory: str) -> str:
 async def _spawn(job: Job) -> None:
     """Start the program and wait until it has detached."""
     # The same interpreter reads it, so marshal is safe between the two, and loads nothing.
-    stdin = memory_file(marshal.dumps(dict(job)))
+    stdin = filled_pipe(marshal.dumps(dict(job)))
     try:
         process = await anyio.open_process(
             [host_interpreter(), "-I", "-S", "-c", _PROGRAM, PACKAGE],

@@ -24,6 +24,8 @@ class Job(TypedDict):
     # Seconds.
     lifetime: float
     grace: float
+    # Signals that the host ignores or blocks; ignoring and blocking would be inherited.
+    signals: list[int]
     # What to start, with which environment and where.
     argv: list[str]
     env: dict[str, str]

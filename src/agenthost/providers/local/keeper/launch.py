@@ -12,6 +12,7 @@ _CLONE_NEWNS = 0x20000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGKILL = 9
+_F_SETPIPE_SZ, _PIPE_BYTES = 1031, 65536
 # Exit code of a child that did not come as far as exec.
 NOT_STARTED = 127
 
@@ -44,7 +45,7 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
         os.dup2(job["listen_fd"], listen_to)
         os.dup2(*status)
         for number, content in job["data"].items():
-            os.dup2(memory_file(content), number)
+            os.dup2(filled_pipe(content), number)
         if job["cgroups"]:
             from agenthost.providers.local.keeper import cgroups
 
@@ -84,14 +85,20 @@ def prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}): {os.strerror(ctypes.get_errno())}")
 
 
-def memory_file(content: bytes) -> int:
-    """Return an open file without a name that holds ``content``, at its beginning."""
-    fd = os.memfd_create("agenthost", os.MFD_CLOEXEC)
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+def filled_pipe(content: bytes) -> int:
+    """Return a pipe's end from which ``content`` is read, and then the end.
+
+    Raises:
+        OSError: It is above the kernel's bound, 1 MiB by default.
+    """
+    read, write = os.pipe()
+    if len(content) > _PIPE_BYTES:
+        import fcntl
+
+        fcntl.fcntl(write, _F_SETPIPE_SZ, len(content))
+    os.write(write, content)
+    os.close(write)
+    return read
 
 
 def _stage(sources: list[str], stage_at: str) -> None:

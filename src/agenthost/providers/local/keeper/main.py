@@ -31,6 +31,8 @@ def main() -> None:
     output_read, output_write = os.pipe()
     if job["cgroups"]:
         _make_cgroups(job)
+    if job["signals"]:
+        _reset_signals(job["signals"])
     child = launch(job, listen_to=LISTEN_FD, status=(status_write, STATUS_FD), output=output_write)
     for fd in (status_write, output_write, job["listen_fd"]):
         os.close(fd)
@@ -70,6 +72,14 @@ def _log_to_file(job: Job) -> None:
     os.dup2(log, 2)
     os.close(null)
     os.close(log)
+
+
+def _reset_signals(numbers: list[int]) -> None:
+    import signal
+
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _make_cgroups(job: Job) -> None:

@@ -9,7 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from agenthost.providers.local.keeper import cgroups, removal, tree
+from agenthost.providers.local.keeper import cgroups, handles, removal, tree
 from agenthost.providers.local.keeper.launch import become_subreaper
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Watch:
     def __init__(self, job: Job, *, child: int, status: int, output: int) -> None:
         self._job = job
         self._child = child
-        self._child_fd = os.pidfd_open(child)
+        self._child_fd = handles.open_handle(child)
         self._status = status
         self._output = output
         self._log = job["directory"] + "/log"
@@ -50,8 +50,6 @@ class Watch:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # The host may have started us from a thread that blocks signals.
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._report(b"up\n")
         # Not before: the sandbox starts meanwhile. It counts for what runs already, too.
         become_subreaper()
@@ -118,7 +116,7 @@ class Watch:
             event = json.loads(line)
             if "child-pid" in event and self._first_fd is None:
                 self._first_pid = event["child-pid"]
-                self._first_fd = _open_process(event["child-pid"])
+                self._first_fd = _open(event["child-pid"])
             # bubblewrap writes this only when its own work was done and the program inside ran.
             self._set_up = self._set_up or "exit-code" in event
 
@@ -143,27 +141,27 @@ class Watch:
         self._drain()
         guest = self._guest()
         if guest is not None:
-            _send(guest, signal.SIGTERM)
+            handles.send(guest, signal.SIGTERM)
             os.close(guest)
             if self._wait_for_exit(self._job["grace"]):
                 return
         # The first process of the namespace: the kernel kills all others with it, and bubblewrap ends
         # after they are gone.
         if self._first_fd is not None:
-            _send(self._first_fd, signal.SIGKILL)
+            handles.send(self._first_fd, signal.SIGKILL)
             if self._wait_for_exit(_KILL_SECONDS):
                 return
-        _send(self._child_fd, signal.SIGKILL)
+        handles.send(self._child_fd, signal.SIGKILL)
         self._wait_for_exit(_KILL_SECONDS)
 
     def _guest(self) -> int | None:
         """Return an open handle of the program to be asked."""
         if self._job["tree"] == "subreaper":
-            return _open_process(self._child)
+            return _open(self._child)
         if self._first_pid is None:
             return None
         for pid in tree.children_of(self._first_pid):
-            handle = _open_process(pid)
+            handle = _open(pid)
             # Looked at again with the handle open: the number cannot have changed its owner since.
             if handle is not None and pid in tree.children_of(self._first_pid):
                 return handle
@@ -172,7 +170,7 @@ class Watch:
     def _nothing_runs(self) -> bool:
         if self._first_fd is not None:
             # bubblewrap ends with the guest; what else ran in its namespace dies a moment later.
-            _send(self._first_fd, signal.SIGKILL)
+            handles.send(self._first_fd, signal.SIGKILL)
         # Also what bubblewrap had not tied to itself yet when it was killed at its very beginning.
         return tree.kill_descendants(_KILL_SECONDS)
 
@@ -220,15 +218,8 @@ def _now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _open_process(pid: int) -> int | None:
+def _open(pid: int) -> int | None:
     try:
-        return os.pidfd_open(pid)
+        return handles.open_handle(pid)
     except ProcessLookupError:
         return None
-
-
-def _send(handle: int, number: signal.Signals) -> None:
-    try:
-        signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        return
