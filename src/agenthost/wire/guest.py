@@ -279,8 +279,7 @@ class GuestLink(Peer):
                 return
         elif self.roles.get(agent) == DRIVER:
             door = self._hub.doors[agent]
-            if door.driver == self.link_id:
-                door.driver = None
+            door.driver = None
             for sid in door.inputs:
                 self._receiving.pop(sid, None)
         else:
