@@ -362,6 +362,19 @@ def test_a_stream_read_to_its_end_and_acknowledged_costs_the_link_nothing_more()
     assert not vars(joint.guest)["_reading"]
 
 
+def test_a_stream_may_be_removed_by_the_word_that_all_of_it_arrived() -> None:
+    joint, out, _ = _program()
+    hub = vars(joint.carrier)["_hub"]
+    out.on_room = lambda: hub.remove_stream("p/1/out")
+    joint.host.subscribe("p/1/out")
+    out.write(b"abc")
+    joint.run()
+    joint.host.consume("p/1/out", 3)
+    joint.host.acknowledge("p/1/out", 3)
+    joint.run()
+    assert happened(joint.host) == [Received("p/1/out", b"abc"), Missing("p/1/out")]
+
+
 # ---- ends and stops
 
 

@@ -77,6 +77,18 @@ def test_reading_what_it_does_not_have_is_an_error_of_the_caller(offset: int) ->
         spool.read(offset, 1)
 
 
+def test_readers_at_different_places_each_read_on() -> None:
+    spool = MemorySpool()
+    for number in range(9):
+        spool.append(bytes([number]) * 5000)
+    places = [0, 44_000, 7, 20_000, 5000]
+    for _ in range(3):
+        for index, place in enumerate(places):
+            data = spool.read(place, 300)
+            assert data == b"".join(bytes([number]) * 5000 for number in range(9))[place : place + 300]
+            places[index] += len(data)
+
+
 def test_closed_it_holds_nothing() -> None:
     spool = MemorySpool()
     spool.append(b"abc")

@@ -108,6 +108,21 @@ def test_a_displaced_carrier_is_not_ticked_for_its_link() -> None:
     assert new.guest.take(ALL, 30.0) == b""
 
 
+def test_what_concerns_no_stream_of_a_link_changes_nothing() -> None:
+    host = make_host(control=True)
+    joint = join(host, make_hub())
+    host.unsubscribe("nothing")
+    host.drop_send_stream("nothing")
+    host.drop("nobody", "driver")
+    host.consume("nothing", 5)
+    host.acknowledge("nothing", 5)
+    joint.guest.tell_credit("nothing")
+    joint.guest.refuse("nothing")
+    host.abandon(99)
+    assert not host.has_output
+    assert not joint.guest.has_output
+
+
 def test_the_owner_is_woken_when_there_is_something_to_send() -> None:
     host = make_host(control=True, drives="a")
     hub = make_hub("a")
