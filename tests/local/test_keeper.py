@@ -19,6 +19,7 @@ from support.stand_in import StandIn, contents, processes_with, stand_in, wait_g
 from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
 from agenthost.providers.local.engine import Engine
 from agenthost.providers.local.interpreter import host_interpreter
+from agenthost.providers.local.keeper import handles
 from agenthost.providers.local.start import PACKAGE, PREPARE
 from agenthost.spec import SandboxSpec, generate_name
 
@@ -255,6 +256,45 @@ async def test_a_program_that_fails_tells_what_it_printed() -> None:
         await sandbox.backend.last_words()
         with pytest.raises(SandboxGoneError, match=r"exit code 1.*the reason"):
             await sandbox.backend.dial()
+
+
+async def test_what_it_printed_does_nothing_to_a_terminal() -> None:
+    async with stand_in(program=[*_python(), r"import sys; sys.exit('red \033[31m bell \a end')"]) as sandbox:
+        await sandbox.backend.last_words()
+        with pytest.raises(SandboxGoneError) as caught:
+            await sandbox.backend.dial()
+    assert "end" in str(caught.value)
+    assert not set("\033\a") & set(str(caught.value))
+
+
+async def test_signals_that_the_host_ignores_or_blocks_reach_the_inside() -> None:
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    try:
+        async with stand_in() as sandbox:
+            said = await sandbox.run("print(open('/proc/self/status').read())")
+            keeper = keeper_of(sandbox)
+            await sandbox.backend.terminate()
+            assert wait_gone(keeper)
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    fields = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    assert int(fields["SigBlk"], 16) == 0
+    assert not int(fields["SigIgn"], 16) & 1 << (signal.SIGQUIT - 1)
+
+
+def test_handles_work_without_the_functions_of_a_newer_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.delattr(signal, "pidfd_send_signal")
+    child = subprocess.Popen(["sleep", "3600"])
+    handle = handles.open_handle(child.pid)
+    handles.send(handle, signal.SIGKILL)
+    assert child.wait() == -9
+    handles.send(handle, signal.SIGKILL)
+    os.close(handle)
+    with pytest.raises(ProcessLookupError):
+        handles.open_handle(child.pid)
 
 
 async def test_a_program_that_is_missing_is_named() -> None:

@@ -58,7 +58,7 @@ class Engine:
 
     def directory(self) -> str:
         """Return where this provider's sandboxes are, made if need be."""
-        root = str(state_directory()) if self._root is None else self._root
+        root = os.path.realpath(state_directory() if self._root is None else self._root)
         return state.provider_directory(root, self._provider)
 
     def workdir_of(self, spec: SandboxSpec) -> str | None:
@@ -120,7 +120,8 @@ def _odd_signals() -> list[int]:
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
         if signal.getsignal(number) is signal.SIG_IGN
     ]
-    return sorted({*ignored, *signal.pthread_sigmask(signal.SIG_BLOCK, ())})
+    # Plain numbers: marshal takes no enumerations.
+    return sorted(int(number) for number in {*ignored, *signal.pthread_sigmask(signal.SIG_BLOCK, ())})
 
 
 async def _sweep(directory: str) -> None:

@@ -79,7 +79,7 @@ class Report:
             set_up=value["set_up"] is True,
             exit_code=code if isinstance(code, int) else None,
             why=str(value["why"]),
-            log=str(value["log"]),
+            log=printable(str(value["log"])),
         )
 
     def close(self) -> None:
@@ -130,9 +130,17 @@ def log_tail(directory: str) -> str:
         with open(directory + "/log", "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
-            return file.read().decode("utf-8", "replace").strip() or "it printed nothing"
+            text = file.read().decode("utf-8", "replace")
+            return printable(text).strip() or "it printed nothing"
     except FileNotFoundError:
         return "it printed nothing"
+
+
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal: what was printed inside ends in errors outside."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
 
 
 async def _spawn(job: Job) -> None:
