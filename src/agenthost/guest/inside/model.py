@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -16,6 +18,9 @@ from agenthost.wire.streams import RecvStream, SendStream
 _HEAD = 64 * KIB  # longest request head
 _BODY = 64 * MIB  # longest request body; the Messages API itself takes 32 MB
 _CHUNK = 256 * KIB
+_LINGER = 5.0  # seconds that what an agent still sends is read after it was refused
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NO_BODY = (204, 304)
 # They belong to one connection, or are the credential that must not leave.
 _DROPPED = frozenset(
     [
@@ -91,6 +96,7 @@ class ModelEndpoint:
         for exchange in list(self._exchanges.values()):
             if exchange.agent == agent:
                 exchange.cut()
+                exchange.close()  # now, while the agent's driver is known and can be told
 
     def received(self, sid: str, data: bytes) -> bool:
         """Take bytes of an answer; False when the stream is none of ours."""
@@ -124,6 +130,7 @@ class ModelEndpoint:
                 await writer.drain()
         except BadRequestError as exc:
             _respond(writer, exc.status, str(exc))
+            await _linger(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the agent closed the connection, or the guest ends
         finally:
@@ -143,6 +150,7 @@ class ModelEndpoint:
         agent = self._agent_of(headers)
         if agent is None:
             raise BadRequestError(401, "this model endpoint takes only the agent's own key")
+        length = _length(headers)
         number, self._next = self._next, self._next + 1
         exchange = Exchange(self._hub, agent, number, self._spool_dir, self._forget)
         self._exchanges[exchange.answer.sid] = exchange
@@ -150,11 +158,12 @@ class ModelEndpoint:
             if headers.get("expect", "").lower() == "100-continue":
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             kept = [[name, value] for name, value in headers.items() if name not in _DROPPED]
-            await exchange.ask({"method": method, "path": path, "headers": kept}, _body(reader, headers))
+            await exchange.ask({"method": method, "path": path, "headers": kept}, _body(reader, length))
             connection = writer.transport.get_protocol()
             assert isinstance(connection, _Connection)
             connection.watch(exchange.cut)
-            return await exchange.pass_on(writer, head_only=method == "HEAD")
+            whole = await exchange.pass_on(writer, head_only=method == "HEAD")
+            return whole and "close" not in headers.get("connection", "").lower()
         finally:
             exchange.close()
 
@@ -190,10 +199,14 @@ class Exchange:
         self._request.write(json.dumps(head).encode() + b"\n")
         self._hub.add_stream(self._request, agent=self.agent)
         self._hub.offer(self.agent, self._request.sid, {"answer": self.answer.sid}, self.answer)
+        size = 0
         async for data in body:
-            if self._request.room < len(data):
-                raise BadRequestError(413, f"a request body is longer than {_BODY} bytes")
-            self._request.write(data)
+            size += len(data)
+            _check_size(size)
+            try:
+                self._request.write(data)
+            except OSError as exc:
+                raise BadRequestError(507, f"a request body could not be kept: {exc.strerror}") from exc
         self._request.end()
 
     def received(self, data: bytes) -> None:
@@ -214,18 +227,22 @@ class Exchange:
             first += data
         line, _, rest = first.partition(b"\n")
         head = json.loads(line)
-        lines = [f"HTTP/1.1 {int(head['status'])} Answer"]
-        lines += [f"{name}: {value}" for name, value in head["headers"] if "\n" not in value]
-        chunked = not head_only
+        status = int(head["status"])
+        lines = [f"HTTP/1.1 {status} Answer"]
+        for name, value in head["headers"]:
+            if name.lower() not in _DROPPED and not re.search(r"[\r\n\0]", name + value):
+                lines.append(f"{name}: {value}")
+        chunked = not head_only and status not in _NO_BODY
         if chunked:
             lines.append("transfer-encoding: chunked")
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         self._hub.consumed(self.answer, len(line) + 1)
         piece: bytes | None = rest
         while True:
-            if piece and chunked:
-                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                await writer.drain()
+            if piece:
+                if chunked:
+                    writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    await writer.drain()
                 self._hub.consumed(self.answer, len(piece))
             piece = await self._arrived.get()
             if piece is None:
@@ -244,31 +261,57 @@ class Exchange:
 
 
 def _parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
-    first, *lines = head.decode("latin-1").split("\r\n")
-    parts = first.split(" ")
-    if len(parts) != 3 or not parts[1].startswith("/") or not parts[2].startswith("HTTP/1."):
-        raise BadRequestError(400, "this is not an HTTP/1 request for a path")
+    first, *lines = head.decode("latin-1")[:-4].split("\r\n")
+    method, path, version = (*first.split(" "), "", "")[:3]
+    if not _TOKEN.fullmatch(method) or not re.fullmatch(r"/[!-~]*", path) or first.count(" ") != 2:
+        raise BadRequestError(400, "this is not an HTTP request for a path")
+    if version != "HTTP/1.1":
+        raise BadRequestError(505, "this model endpoint speaks HTTP/1.1")
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.strip().lower()] = value.strip()
-    return parts[0], parts[1], headers
+        name, _, value = line.partition(":")
+        if not _TOKEN.fullmatch(name) or re.search(r"[\r\n\0]", value):
+            raise BadRequestError(400, "a header is malformed")
+        name, value = name.lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return method, path, headers
 
 
-async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> AsyncIterator[bytes]:
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        while size := _number(await reader.readline(), 16):
-            async for data in _exactly(reader, size):
-                yield data
-            await reader.readexactly(2)
-        while (await reader.readline()).strip():
-            pass  # trailers: nothing in them is ours
-    elif "transfer-encoding" in headers:
-        raise BadRequestError(501, "a request body may only be chunked")
-    else:
-        async for data in _exactly(reader, _number(headers.get("content-length", "0").encode(), 10)):
+def _length(headers: dict[str, str]) -> int | None:
+    """Return how long the body will be, None when it comes in chunks."""
+    if "transfer-encoding" not in headers:
+        size = _number(headers.get("content-length", "0").encode(), 10)
+        _check_size(size)
+        return size
+    if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers:
+        raise BadRequestError(400, "a request body has a length or is chunked")
+    return None
+
+
+def _check_size(size: int) -> None:
+    if size > _BODY:
+        raise BadRequestError(413, f"a request body is longer than {_BODY} bytes")
+
+
+async def _body(reader: asyncio.StreamReader, length: int | None) -> AsyncIterator[bytes]:
+    if length is not None:
+        async for data in _exactly(reader, length):
             yield data
+        return
+    while size := _number(await _line(reader), 16):
+        async for data in _exactly(reader, size):
+            yield data
+        if await reader.readexactly(2) != b"\r\n":
+            raise BadRequestError(400, "a chunk does not end where it should")
+    while (await _line(reader)).strip():
+        pass  # trailers: nothing in them is ours
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil(b"\n")
+    except asyncio.LimitOverrunError as exc:
+        raise BadRequestError(400, "a line of a chunked body is too long") from exc
 
 
 async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncIterator[bytes]:
@@ -281,13 +324,11 @@ async def _exactly(reader: asyncio.StreamReader, size: int) -> AsyncIterator[byt
 
 
 def _number(text: bytes, base: int) -> int:
+    digits = text.split(b";")[0].strip()
     try:
-        value = int(text.split(b";")[0].strip(), base)
+        return int(digits if digits.isalnum() else b"", base)
     except ValueError as exc:
         raise BadRequestError(400, "a body's size is not a number") from exc
-    if value < 0:
-        raise BadRequestError(400, "a body's size is below 0")
-    return value
 
 
 def _respond(writer: asyncio.StreamWriter, status: int, message: str) -> None:
@@ -298,3 +339,15 @@ def _respond(writer: asyncio.StreamWriter, status: int, message: str) -> None:
         f"content-length: {len(body)}\r\n\r\n".encode()
         + body
     )
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read what the agent still sends: to close on it would take the answer away before it was read."""
+
+    async def discard() -> None:
+        while await reader.read(_CHUNK):
+            pass
+
+    writer.write_eof()
+    with contextlib.suppress(asyncio.TimeoutError, ConnectionError):
+        await asyncio.wait_for(discard(), _LINGER)
