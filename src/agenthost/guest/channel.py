@@ -45,6 +45,9 @@ class Exchange:
         self._answer: Outflow = session.outflow(answer_sid)
         self._rest = b""
         self._gone = anyio.Event()
+        self._complete = self._closed = False
+        self._hung_up = ConnectionResetError(errno.ECONNRESET, "the agent has hung up")
+        self._request.missing = self._hung_up
 
     async def head(self) -> ExchangeHead:
         """Return the request's head. Call once, before ``receive``."""
@@ -81,6 +84,7 @@ class Exchange:
 
     def end(self) -> None:
         """The answer is complete."""
+        self._complete = True
         self._answer.end()
 
     async def cut(self) -> None:
@@ -94,15 +98,20 @@ class Exchange:
     def gone(self, error: Exception | None = None) -> None:
         """For the channel: the guest is done with it, or this host with the agent."""
         self._gone.set()
-        error = error or ConnectionResetError(errno.ECONNRESET, "the agent has hung up")
-        self._request.fail(error)
-        self._answer.fail(error)
+        self._request.fail(error or self._hung_up)
+        self._answer.fail(error or self._hung_up)
+        if self._closed:
+            self._session.close_outflow(self._answer)
 
-    def close(self) -> None:
-        """Be done with both streams."""
+    def close(self) -> bool:
+        """Be done with both streams, with a complete answer when the agent has it; False as long as not."""
+        self._closed = True
         self._session.close_inflow(self._request)
+        if self._complete and not self._gone.is_set():
+            return False
         self._session.close_outflow(self._answer)
         self._gone.set()
+        return True
 
 
 class AgentChannel:
@@ -145,9 +154,9 @@ class AgentChannel:
         return self._exchanges.popleft()
 
     def close_exchange(self, exchange: Exchange) -> None:
-        """Be done with a model request."""
-        self._open.pop(exchange.sid, None)
-        exchange.close()
+        """Be done with a model request. A complete answer still reaches the agent."""
+        if exchange.close():
+            self._open.pop(exchange.sid, None)
 
     async def signal(self, signum: int) -> None:
         """Signal the runner's process group."""

@@ -44,6 +44,8 @@ class Inflow:
         self._ended = False
         self._error: Exception | None = None
         self._stream = link.subscribe(sid, offset=offset)
+        # What its reader gets when the guest no longer has it; None is GuestLostError.
+        self.missing: Exception | None = None
         # With a sink bytes go there as they arrive, and nobody reads.
         self.sink: Callable[[Data], None] | None = None
 

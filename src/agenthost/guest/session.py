@@ -281,7 +281,8 @@ class Session:
                 self._forgotten(calls)
             case events.Missing(sid):
                 if sid in self._inflows:
-                    self._inflows[sid].fail(GuestLostError(f"the guest has no stream {sid}"))
+                    inflow = self._inflows[sid]
+                    inflow.fail(inflow.missing or GuestLostError(f"the guest has no stream {sid}"))
             case events.Gap(sid, wanted, oldest):
                 if sid in self._inflows:
                     message = f"stream {sid} begins at byte {oldest} by now, {wanted} was asked for"
