@@ -1,0 +1,34 @@
+"""A scripted model in place of the real one, for agents whose key stays on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from support.hosting import KEY, scripted
+
+from agenthost.testing import ScriptedModel
+
+Script = Callable[..., AbstractAsyncContextManager[ScriptedModel]]
+
+
+@pytest.fixture(autouse=True)
+def key_of_the_host(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Give this host a key and no other way to a model; nothing listens at its address."""
+    if request.path.name == "test_options.py":
+        return  # says itself what there is
+    for name in ("AUTH_TOKEN", "CUSTOM_HEADERS"):
+        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Return what plays a script at the address that the host's environment names."""
+
+    def play(*steps: object, **options: object) -> AbstractAsyncContextManager[ScriptedModel]:
+        return scripted(monkeypatch, *steps, **options)
+
+    return play

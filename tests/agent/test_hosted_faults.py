@@ -1,0 +1,233 @@
+"""What goes wrong inside is raised outside, as the SDK's own exceptions, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import claude_agent_sdk
+import pytest
+from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, TextBlock
+from support.hosting import fake_cli
+
+from agenthost import HostedAgent, Limits, SandboxSpec, open_provider
+from agenthost.errors import (
+    AgentError,
+    ConfigError,
+    IncompleteTurnError,
+    MissingCredentialError,
+    SandboxGoneError,
+    SandboxStartError,
+    UnsupportedError,
+)
+
+LIMIT = 120
+PLAIN = "local-unisolated"
+
+
+async def no_sandbox_is_left() -> None:
+    async with open_provider(PLAIN) as provider:
+        assert [info.id async for info in provider.list()] == []
+
+
+async def read_all(agent: HostedAgent) -> list[Any]:
+    return [message async for message in agent.receive_messages()]
+
+
+async def test_a_cli_that_dies_in_a_turn_is_a_process_error_with_exit_code_and_stderr() -> None:
+    got: list[Any] = []
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("die_mid_turn"), provider=PLAIN) as agent:
+            await agent.query("hi")
+            with pytest.raises(claude_agent_sdk.ProcessError, match="out of cheese") as caught:
+                async for message in agent.receive_response():
+                    got.append(message)  # noqa: PERF401 - what came before the error counts
+            with pytest.raises(claude_agent_sdk.ProcessError):
+                await agent.query("again")
+            with pytest.raises(claude_agent_sdk.ProcessError):
+                await agent.interrupt()
+            # The sandbox is still there to look into.
+            assert (await agent.sandbox.exec(["true"])).exit_code == 0
+        await no_sandbox_is_left()
+
+    assert caught.value.exit_code == 137
+    assert caught.value.stderr is not None
+    assert caught.value.stderr.endswith("out of cheese: ünïcode \U0001f9c0")
+    assert [type(message) for message in got] == [AssistantMessage]
+
+
+@pytest.mark.parametrize("act", ["truncate", "no_result"])
+async def test_a_stream_that_ends_without_a_result_is_an_incomplete_turn(act: str) -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli(act), provider=PLAIN) as agent:
+            await agent.query("hi")
+            with pytest.raises(IncompleteTurnError):
+                await read_all(agent)
+
+
+async def test_a_cli_that_leaves_between_turns_ends_the_messages() -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("leave_when_idle"), provider=PLAIN) as agent:
+            await agent.query("hi")
+            messages = await read_all(agent)
+            with pytest.raises(claude_agent_sdk.CLIConnectionError, match="has ended"):
+                await agent.query("more")
+
+    assert isinstance(messages[-1], ResultMessage)
+
+
+async def test_invalid_utf8_on_stdout_is_a_decode_error() -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("bad_utf8"), provider=PLAIN) as agent:
+            await agent.query("hi")
+            with pytest.raises(claude_agent_sdk.CLIJSONDecodeError):
+                await read_all(agent)
+
+
+async def test_a_line_of_20_mb_arrives_whole() -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("long_line"), provider=PLAIN) as agent:
+            await agent.query("hi")
+            messages = [message async for message in agent.receive_response()]
+
+    assert isinstance(messages[0], AssistantMessage)
+    assert messages[0].content == [TextBlock("y" * 20_000_000)]
+
+
+async def test_one_message_that_cannot_be_read_is_raised_in_its_place_and_the_rest_follows() -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("broken_message"), provider=PLAIN) as agent:
+            await agent.query("hi")
+            with pytest.raises(claude_agent_sdk.ClaudeSDKError):
+                [message async for message in agent.receive_response()]
+            rest = [message async for message in agent.receive_response()]
+
+    assert [type(message) for message in rest] == [AssistantMessage, ResultMessage]
+
+
+async def test_a_reader_that_stops_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    numbers: list[int] = []
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("flood", tmp_path / "record"), provider=PLAIN) as agent:
+            await agent.query("hi")
+            async for message in agent.receive_response():
+                if isinstance(message, StreamEvent):
+                    if not numbers:
+                        await anyio.wait_all_tasks_blocked()
+                    numbers.append(message.event["number"])
+
+    assert numbers == list(range(20_000))
+
+
+async def test_a_cli_that_is_not_there_fails_connect_and_leaves_nothing() -> None:
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(ConfigError, match=r"options\.cli_path.*no such place"):
+            await HostedAgent({"cli_path": "/no/such/claude"}, provider=PLAIN).connect()
+        await no_sandbox_is_left()
+
+
+async def test_a_cli_that_does_not_start_fails_connect_with_its_last_words() -> None:
+    agent = HostedAgent(fake_cli("die_at_start"), provider=PLAIN)
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(claude_agent_sdk.ProcessError, match="cannot start: no licence") as caught:
+            await agent.connect()
+        await no_sandbox_is_left()
+
+    assert caught.value.exit_code == 3
+    with pytest.raises(claude_agent_sdk.CLIConnectionError, match="Not connected"):
+        agent.receive_messages()
+
+
+async def test_a_cwd_of_the_host_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(ConfigError, match=r"options\.cwd.*exists on this machine.*workspace="):
+            await HostedAgent({"cwd": str(tmp_path)}, provider="local").connect()
+        async with open_provider("local") as provider:
+            assert [info.id async for info in provider.list()] == []
+
+
+async def test_no_key_is_told_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(MissingCredentialError, match="ANTHROPIC_API_KEY"):
+        await HostedAgent(provider=PLAIN).connect()
+
+
+async def test_an_option_that_the_sdk_inside_lacks_is_refused_by_name() -> None:
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(UnsupportedError, match="'telepathy'"):
+            await HostedAgent({"telepathy": True}, provider=PLAIN).connect()
+        await no_sandbox_is_left()
+
+
+async def test_a_start_that_takes_too_long_is_ended() -> None:
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(SandboxStartError, match="not ready within 3 s"):
+            await HostedAgent(fake_cli("deaf"), provider=PLAIN, limits=Limits(start=3)).connect()
+        await no_sandbox_is_left()
+
+
+async def test_a_runner_that_is_killed_is_told_with_its_exit_code() -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("echo"), provider=PLAIN) as agent:
+            found = (
+                "for d in /proc/[0-9]*; do grep -qa runner.pyz $d/cmdline && kill -9 ${d#/proc/}; done; true"
+            )
+            workdir = agent.sandbox.workdir.encode()
+            boot = workdir.rpartition(b"/")[0].decode()
+            await agent.sandbox.exec(["sh", "-c", found.replace("runner.pyz", f"{boot}/boot/runner.pyz")])
+            with pytest.raises(AgentError, match="exit code 137"):
+                await read_all(agent)
+
+
+async def test_a_sandbox_that_is_gone_is_told_and_leaving_does_not_hang() -> None:
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(fake_cli("echo"), provider=PLAIN) as agent:
+            await agent.sandbox.terminate()
+            with pytest.raises(SandboxGoneError):
+                await read_all(agent)
+            with pytest.raises(SandboxGoneError):
+                await agent.query("hi")
+        await no_sandbox_is_left()
+
+
+async def test_an_exception_in_the_block_is_the_one_that_leaves_it() -> None:
+    class MineError(Exception):
+        pass
+
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(MineError):
+            async with HostedAgent(fake_cli("stubborn"), provider=PLAIN):
+                raise MineError
+        await no_sandbox_is_left()
+
+
+async def test_cancelled_at_any_moment_nothing_is_left(tmp_path: Path) -> None:
+    async def use(reached: anyio.Event, stage: str) -> None:
+        def tell(step: Any) -> None:
+            if step.stage == stage:
+                reached.set()
+
+        options = fake_cli("stubborn", tmp_path / "record")
+        async with HostedAgent(options, provider=PLAIN, workspace=tmp_path, on_progress=tell) as agent:
+            await agent.query("hi")
+            async for _ in agent.receive_messages():
+                if stage == "turn":
+                    reached.set()
+
+    with anyio.fail_after(LIMIT):
+        for stage in ("sandbox", "workspace", "agent", "ready", "turn"):
+            async with anyio.create_task_group() as tasks:
+                reached = anyio.Event()
+                tasks.start_soon(use, reached, stage)
+                await reached.wait()
+                tasks.cancel_scope.cancel()
+            await no_sandbox_is_left()
+
+
+async def test_a_lifetime_that_is_over_ends_the_agent() -> None:
+    with anyio.fail_after(LIMIT):
+        spec = SandboxSpec(max_lifetime=4)
+        async with HostedAgent(fake_cli("echo"), provider=PLAIN, spec=spec) as agent:
+            with pytest.raises((AgentError, SandboxGoneError)):
+                await read_all(agent)
