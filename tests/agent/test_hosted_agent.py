@@ -173,8 +173,7 @@ async def test_prompts_may_be_message_dicts_each_sent_as_it_comes(script: Any) -
             one = [message async for message in agent.receive_response()]
             answered.set()
             two = [message async for message in agent.receive_response()]
-
-    assert [*texts(one), *texts(two)] == ["To one.", "To two."]
+            assert [*texts(one), *texts(two)] == ["To one.", "To two."]
 
 
 async def test_it_may_be_connected_in_one_task_and_disconnected_in_another(script: Any) -> None:
