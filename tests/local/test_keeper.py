@@ -211,7 +211,7 @@ async def test_a_sandbox_outlives_its_host_and_another_one_finds_it() -> None:
         """
     )
     source = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(source)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), *sys.path])}
     with anyio.fail_after(60):
         host = await anyio.run_process([sys.executable, "-c", program], env=environment, check=False)
     assert host.returncode == -9, host.stderr

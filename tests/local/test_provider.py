@@ -15,9 +15,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
+from agenthost.errors import ConfigError, SandboxNotFoundError, SandboxStartError, UnsupportedError
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.local.provider import LocalProvider
+from agenthost.sandbox import Backend, Boot
 from agenthost.spec import HeaderInjection, Mount, NetworkPolicy, ResourceLimits, SandboxSpec
 
 _SOURCE = Path(__file__).parents[2] / "src"
@@ -137,6 +138,22 @@ async def test_several_are_made_at_once() -> None:
             with anyio.CancelScope(shield=True):
                 for box in boxes:
                     await box.terminate()
+
+
+class _BrokenGuest(LocalProvider):
+    """Puts something else in the guest's place."""
+
+    async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
+        """Start a sandbox whose guest ends at once."""
+        files = {**boot.files, "guest.pyz": b"raise SystemExit('the reason')"}
+        return await super().make(spec, Boot(files=files, config=boot.config))
+
+
+async def test_a_guest_that_does_not_start_tells_why_and_nothing_is_left(tmp_path: Path) -> None:
+    async with _BrokenGuest(state_dir=str(tmp_path)) as provider:
+        with pytest.raises(SandboxStartError, match=r"exit code 1.*the reason"):
+            await provider.create(SandboxSpec())
+    assert [name for _, folders, _ in os.walk(tmp_path / "local") for name in folders] == []
 
 
 # ---- a host that is not root
