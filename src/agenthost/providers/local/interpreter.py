@@ -8,6 +8,8 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 
+from agenthost.errors import ConfigError
+
 PYTHON_INSIDE = "/opt/agenthost/python"
 SITE_INSIDE = "/opt/agenthost/site"
 
@@ -51,11 +53,18 @@ def find_interpreter() -> Interpreter:
     return Interpreter(inside, prefix, f"{PYTHON_INSIDE}/lib" if shared else None)
 
 
-def find_sites() -> tuple[str, ...]:
+def find_sites(site: str | None = None) -> tuple[str, ...]:
     """Return the host's directories that hold claude_agent_sdk and its needs, the SDK's first.
 
-    Empty when the SDK is not installed. Nothing is imported.
+    Empty when the SDK is not installed. Nothing is imported. ``site`` names one that holds them all.
+
+    Raises:
+        ConfigError: ``site`` is not a directory.
     """
+    if site is not None:
+        if not os.path.isdir(site):
+            raise ConfigError(f"site {site!r} is not a directory of this machine")
+        return (os.path.realpath(site),)
     directories: list[str] = []
     for package in _PACKAGES:
         spec = importlib.util.find_spec(package)

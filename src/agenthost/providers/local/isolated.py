@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agenthost.errors import IsolationUnavailableError
+from agenthost.errors import ConfigError, IsolationUnavailableError
 from agenthost.providers.local import bwrap
 from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
@@ -40,10 +40,11 @@ class Host:
     seccomp: bytes = field(repr=False)
 
 
-def find_host(bwrap_path: str | None = None) -> Host:
-    """Return what is needed to isolate on this machine.
+def find_host(bwrap_path: str | None = None, site: str | None = None) -> Host:
+    """Return what is needed to isolate on this machine; ``site`` as of LocalProvider.
 
     Raises:
+        ConfigError: ``site`` is not a directory.
         IsolationUnavailableError: It is no Linux machine, or bubblewrap is not installed.
     """
     if not sys.platform.startswith("linux"):
@@ -56,7 +57,21 @@ def find_host(bwrap_path: str | None = None) -> Host:
             f"bubblewrap ({bwrap_path or 'bwrap'}) is not installed, so nothing can be isolated. "
             f"Install it: {install_hint()}"
         )
-    return Host(os.path.realpath(found), os.geteuid() == 0, find_interpreter(), find_sites(), build_filter())
+    drop = os.geteuid() == 0
+    sites = find_sites(site)
+    if drop:
+        _check_readable(sites)
+    return Host(os.path.realpath(found), drop, find_interpreter(), sites, build_filter())
+
+
+def _check_readable(sites: Sequence[str]) -> None:
+    """Refuse packages that an unprivileged user cannot read; where their directory lies does not matter."""
+    for path in (*sites, *(os.path.join(site, "claude_agent_sdk") for site in sites)):
+        if os.path.isdir(path) and os.stat(path).st_mode & 0o005 != 0o005:
+            raise ConfigError(
+                f"{path} is closed to other users, and a sandbox of root runs as another user: "
+                f"chmod -R o+rX {path}"
+            )
 
 
 def network_of(spec: SandboxSpec) -> str:

@@ -30,6 +30,7 @@ class UnisolatedProvider(GuestProvider):
 
     Args:
         state_dir: Where sandboxes are kept; None is AGENTHOST_STATE_DIR or the user's state directory.
+        site: See LocalProvider.
         secret: See GuestProvider.
         limits: See GuestProvider.
     """
@@ -41,12 +42,13 @@ class UnisolatedProvider(GuestProvider):
         self,
         *,
         state_dir: str | None = None,
+        site: str | None = None,
         secret: str | bytes | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
         self._engine = Engine(self.name, root=state_dir, connect=connect_unix)
-        self._sites = find_sites()
+        self._sites = find_sites(site)
         self.capabilities = Capabilities(
             isolation="none", networks=frozenset({"open"}), limits=supported_limits()
         )

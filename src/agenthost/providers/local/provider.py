@@ -34,6 +34,8 @@ class LocalProvider(GuestProvider):
     Args:
         state_dir: Where sandboxes are kept; None is AGENTHOST_STATE_DIR or the user's state directory.
         bwrap: Name or path of bubblewrap.
+        site: Directory of this machine that holds claude_agent_sdk and all it needs, as ``pip install
+            --target`` makes it for this Python. None is where this Python has them.
         secret: See GuestProvider.
         limits: See GuestProvider.
     """
@@ -47,11 +49,13 @@ class LocalProvider(GuestProvider):
         *,
         state_dir: str | None = None,
         bwrap: str | None = None,
+        site: str | None = None,
         secret: str | bytes | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
         self._bwrap = bwrap
+        self._site = site
         self._engine = Engine(self.name, root=state_dir, connect=connect_unix)
         self._found: Host | None = None
         self.capabilities = Capabilities(
@@ -126,7 +130,7 @@ class LocalProvider(GuestProvider):
 
     def _host(self) -> Host:
         if self._found is None:
-            self._found = find_host(self._bwrap)
+            self._found = find_host(self._bwrap, self._site)
         return self._found
 
     async def _make_and_prove(
