@@ -454,8 +454,8 @@ def test_who_only_drove_is_told_that_it_reads_no_more() -> None:
     join(make_host("2", drives="a"), hub)
     joint.run()
     assert happened(host, Missing, Refused) == [
-        Missing("a/a/out"),
         Refused("a", DRIVER, "superseded"),
+        Missing("a/a/out"),
     ]
 
 

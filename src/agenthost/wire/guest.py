@@ -268,8 +268,9 @@ class GuestLink(Peer):
 
     def lose_driver(self, agent: str, epoch: int) -> None:
         """Another link drives the agent now, and not this one any more, which did in this epoch."""
-        self._lose(agent, DRIVER)
+        # First, so that the host knows why there is no more of the agent's streams.
         self._post({"t": "superseded", "agent": agent, "epoch": epoch})
+        self._lose(agent, DRIVER)
 
     def _lose(self, agent: str, role: str) -> None:
         """Give up a role. What may not be read any more is told to be none."""
