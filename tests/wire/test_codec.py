@@ -234,3 +234,26 @@ def test_what_is_nested_too_deeply_is_a_codec_error_both_ways() -> None:
         CODEC.decode(deep)
     while deep:  # taken apart by hand: freeing it at once would recurse as deeply
         deep = deep.pop()
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(sorted(CLASSES)), data=st.data())
+def test_an_object_without_marks_inside_is_decoded_the_same_without_a_look(
+    name: str, data: st.DataObject
+) -> None:
+    plain = (
+        st.none() | st.integers() | st.text(max_size=5) | st.dictionaries(st.text(max_size=3), st.integers())
+    )
+    made = data.draw(instances(CLASSES[name], plain))
+    text = CODEC.dumps(made)
+
+    if text.count('"$') == 1:
+        assert same(CODEC.decode_flat(json.loads(text)), made)
+
+
+def test_an_object_of_another_version_is_decoded_the_same_without_a_look() -> None:
+    for text in ('{"$type":"Hologram","x":1}', '{"$type":"TextBlock","text":"t","more":1}'):
+        flat = CODEC.decode_flat(json.loads(text))
+
+        assert flat == CODEC.loads(text)
+        assert unknown_fields(flat) == unknown_fields(CODEC.loads(text))

@@ -147,6 +147,17 @@ class Codec:
         except RecursionError:
             raise CodecError("an encoded value is nested too deeply") from None
 
+    def decode_flat(self, value: dict[str, Plain]) -> Any:
+        """Return an encoded object of whose fields none holds a mark. Faster: it does not look into them.
+
+        In the text of such an object ``"$`` comes once.
+        """
+        plan = self._readers.get(value.get("$type", ""))
+        if plan is None or not value.keys() - {"$type"} <= plan.names:
+            return self.decode(value)
+        del value["$type"]
+        return self._make(plan, value)
+
     def dumps(self, value: object) -> str:
         """Return one line of ASCII JSON."""
         return dumps(self.encode(value))
@@ -297,21 +308,26 @@ class Codec:
             every = self._decode_fields(value)
             fields = {key: every.pop(key) for key in list(every) if key in plan.names}
             extra = every
-        for key in plan.required:
-            if key not in fields:  # the other side has a default of None for it, or does not know it
-                fields[key] = None
-        later = {key: fields.pop(key) for key in plan.set_later if key in fields}
-        try:
-            made = plan.cls(**fields)
-        except (TypeError, ValueError) as error:
-            raise CodecError(f"{name} cannot be made here: {error}") from error
-        for key, item in later.items():
-            object.__setattr__(made, key, item)
+        made = self._make(plan, fields)
         if extra:
             try:
                 object.__setattr__(made, _UNKNOWN, extra)
             except AttributeError as error:
                 raise CodecError(f"{name} has no room for the unknown fields {sorted(extra)}") from error
+        return made
+
+    def _make(self, plan: _Plan, fields: dict[str, Any]) -> Any:
+        for key in plan.required:
+            if key not in fields:  # the other side has a default of None for it, or does not know it
+                fields[key] = None
+        later = {key: fields.pop(key) for key in plan.set_later if key in fields} if plan.set_later else None
+        try:
+            made = plan.cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise CodecError(f"{plan.cls.__name__} cannot be made here: {error}") from error
+        if later:
+            for key, item in later.items():
+                object.__setattr__(made, key, item)
         return made
 
     def decode_map(self, pairs: list[list[Plain]]) -> dict[Any, Any]:
