@@ -47,22 +47,34 @@ def other_site(tmp_path: Path) -> Path:
     return site_with_another_version(tmp_path / "site", "0.0.1", without_option="verbatim_prompts")
 
 
-async def test_a_sandbox_without_the_sdk_says_what_is_missing(tmp_path: Path) -> None:
+@pytest.fixture
+def own_site(tmp_path: Path) -> Path:
+    """Return an empty directory that a sandbox can read."""
     tmp_path.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def closed_site(tmp_path: Path) -> Path:
+    """Return one that only its owner can read."""
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+async def test_a_sandbox_without_the_sdk_says_what_is_missing(own_site: Path) -> None:
     with anyio.fail_after(LIMIT):
-        async with open_provider("local", site=str(tmp_path)) as provider:
+        async with open_provider("local", site=str(own_site)) as provider:
             with pytest.raises(BootstrapError, match="No module named 'claude_agent_sdk'"):
                 await HostedAgent(provider=provider).connect()
             assert [info.id async for info in provider.list()] == []
 
 
-async def test_a_broken_sdk_is_told_with_what_broke(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    package = tmp_path / "claude_agent_sdk"
+async def test_a_broken_sdk_is_told_with_what_broke(own_site: Path) -> None:
+    package = own_site / "claude_agent_sdk"
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('half installed')\n")
     with anyio.fail_after(LIMIT):
-        async with open_provider("local", site=str(tmp_path)) as provider:
+        async with open_provider("local", site=str(own_site)) as provider:
             with pytest.raises(BootstrapError, match="half installed"):
                 await HostedAgent(provider=provider).connect()
             assert [info.id async for info in provider.list()] == []
@@ -96,9 +108,8 @@ async def test_an_option_that_only_the_host_knows_is_refused_with_both_versions(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only a sandbox of root runs as another user")
-async def test_packages_that_only_root_can_read_are_named_with_the_remedy(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    async with open_provider("local", site=str(tmp_path)) as provider:
+async def test_packages_that_only_root_can_read_are_named_with_the_remedy(closed_site: Path) -> None:
+    async with open_provider("local", site=str(closed_site)) as provider:
         with pytest.raises(ConfigError, match="chmod -R o"):
             await HostedAgent(provider=provider).connect()
 
