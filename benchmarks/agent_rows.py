@@ -128,7 +128,7 @@ async def _cold(rounds: int) -> Row:
 
 async def _prewarmed(rounds: int) -> Row:
     async def ours() -> float:
-        with agenthost.prewarm(provider="local") as warm:
+        async with agenthost.prewarm(provider="local") as warm:
             await warm.wait_booted()
             return await _hosted_start()
 

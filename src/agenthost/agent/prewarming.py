@@ -31,7 +31,7 @@ _waiting: list[Prewarmed] = []
 
 
 class Prewarmed:
-    """One sandbox that is being started, or waits. ``with`` ends it if no agent took it."""
+    """One sandbox that is being started, or waits. ``async with`` or ``with`` ends it if no agent took it."""
 
     def __init__(self, provider: str, spec: SandboxSpec) -> None:
         self.provider = provider
@@ -69,11 +69,28 @@ class Prewarmed:
 
     def close(self) -> None:
         """End the sandbox if no agent took it. Idempotent; blocks until it has ended."""
+        # In a thread, because an event loop may be running in this one.
+        ending = threading.Thread(target=self.end_here)
+        ending.start()
+        ending.join()
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: it is under way since ``prewarm``."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the sandbox if no agent took it, without blocking the event loop."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
+
+    def end_here(self) -> None:
+        """For ``close``, and for the program's end, when no thread can be started any more."""
         with _lock:
             if self._taken:
                 return
-            self._taken = True
-            _waiting.remove(self)
+            self.take()
         self._thread.join()
         if self._sandbox_id is not None:
             anyio.run(_end, self.provider, self._sandbox_id)
@@ -154,7 +171,7 @@ def take_prewarmed(provider: str, spec: SandboxSpec) -> Prewarmed | None:
 def _close_all() -> None:
     """Program end: leave no sandbox that nobody took."""
     for warm in tuple(_waiting):
-        warm.close()
+        warm.end_here()
 
 
 async def _created(provider: object, spec: SandboxSpec) -> GuestSandbox:

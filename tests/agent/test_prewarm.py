@@ -1,0 +1,83 @@
+"""A sandbox that was started ahead: who takes it, and that nobody's is left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import anyio
+import pytest
+from claude_agent_sdk import ResultMessage
+
+from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider, prewarm
+from agenthost.errors import UnknownProviderError, UnsupportedError
+from agenthost.testing import Text
+
+LIMIT = 120
+
+
+async def living() -> list[str]:
+    """Return the sandboxes of this run."""
+    async with open_provider("local") as provider:
+        return [info.id async for info in provider.list()]
+
+
+async def test_the_next_agent_takes_it_and_ends_it(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("hello"), Text("again")):
+            async with prewarm("local") as warm:
+                await warm.wait_booted()
+                (waiting,) = await living()
+                async with HostedAgent(provider="local") as agent:
+                    assert agent.sandbox.id == waiting
+                    await agent.query("hi")
+                    messages = [message async for message in agent.receive_response()]
+                    assert isinstance(messages[-1], ResultMessage)
+                    assert messages[-1].result == "hello"
+                assert await living() == []
+                async with HostedAgent(provider="local") as agent:  # it was for one
+                    assert agent.sandbox.id != waiting
+                    await agent.query("hi")
+                    assert [message async for message in agent.receive_response()]
+    assert await living() == []
+
+
+async def test_an_agent_may_ask_before_it_has_booted(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("hello")):
+            warm = prewarm("local")
+            async with HostedAgent(provider="local") as agent:
+                assert agent.sandbox.id == await warm.sandbox_id()
+                await agent.query("hi")
+                assert [message async for message in agent.receive_response()]
+    assert await living() == []
+
+
+async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("hello")):
+            async with prewarm("local", spec=SandboxSpec(max_lifetime=600)) as warm:
+                async with HostedAgent(provider="local") as agent:
+                    assert agent.sandbox.id != await warm.sandbox_id()
+                assert len(await living()) == 1
+    assert await living() == []
+
+
+async def test_what_cannot_be_made_is_raised_where_it_is_asked_for() -> None:
+    with pytest.raises(UnknownProviderError, match="Did you mean"):
+        prewarm("locl")
+    spec = SandboxSpec(network=NetworkPolicy.allow(["example.org"]))
+    with anyio.fail_after(LIMIT), prewarm("local", spec=spec) as warm:
+        with pytest.raises(UnsupportedError, match="allow"):
+            await warm.wait_booted()
+        with pytest.raises(UnsupportedError, match="allow"):
+            await HostedAgent(provider="local", spec=spec).connect()
+
+
+async def test_a_program_that_ends_without_an_agent_leaves_no_sandbox() -> None:
+    program = "import agenthost, anyio; anyio.run(agenthost.prewarm('local').sandbox_id)"
+    with anyio.fail_after(LIMIT):
+        done = await anyio.run_process([sys.executable, "-c", program], env={**os.environ}, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert await living() == []
