@@ -25,21 +25,20 @@ async def living() -> list[str]:
 
 async def test_the_next_agent_takes_it_and_ends_it(script: Any) -> None:
     with anyio.fail_after(LIMIT):
-        async with script(Text("hello"), Text("again")):
-            async with prewarm("local") as warm:
-                await warm.wait_booted()
-                (waiting,) = await living()
-                async with HostedAgent(provider="local") as agent:
-                    assert agent.sandbox.id == waiting
-                    await agent.query("hi")
-                    messages = [message async for message in agent.receive_response()]
-                    assert isinstance(messages[-1], ResultMessage)
-                    assert messages[-1].result == "hello"
-                assert await living() == []
-                async with HostedAgent(provider="local") as agent:  # it was for one
-                    assert agent.sandbox.id != waiting
-                    await agent.query("hi")
-                    assert [message async for message in agent.receive_response()]
+        async with script(Text("hello"), Text("again")), prewarm("local") as warm:
+            await warm.wait_booted()
+            (waiting,) = await living()
+            async with HostedAgent(provider="local") as agent:
+                assert agent.sandbox.id == waiting
+                await agent.query("hi")
+                messages = [message async for message in agent.receive_response()]
+                assert isinstance(messages[-1], ResultMessage)
+                assert messages[-1].result == "hello"
+            assert await living() == []
+            async with HostedAgent(provider="local") as agent:  # it was for one
+                assert agent.sandbox.id != waiting
+                await agent.query("hi")
+                assert [message async for message in agent.receive_response()]
     assert await living() == []
 
 
