@@ -55,11 +55,11 @@ async def test_an_agent_may_ask_before_it_has_booted(script: Any) -> None:
 
 async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(script: Any) -> None:
     with anyio.fail_after(LIMIT):
-        async with script(Text("hello")):
-            async with prewarm("local", spec=SandboxSpec(max_lifetime=600)) as warm:
-                async with HostedAgent(provider="local") as agent:
-                    assert agent.sandbox.id != await warm.sandbox_id()
-                assert len(await living()) == 1
+        ahead = prewarm("local", spec=SandboxSpec(max_lifetime=600))
+        async with script(Text("hello")), ahead as warm:
+            async with HostedAgent(provider="local") as agent:
+                assert agent.sandbox.id != await warm.sandbox_id()
+            assert len(await living()) == 1
     assert await living() == []
 
 
