@@ -120,6 +120,16 @@ def test_a_wrong_token_is_denied_and_the_carrier_closed(grants: list[dict[str, A
     assert hub.doors["a"].driver is None
 
 
+def test_what_follows_a_denial_in_the_same_breath_is_not_looked_at() -> None:
+    hub = make_hub("a")
+    carrier = hub.open_carrier(now=0.0)
+    wrong = {"t": "auth", "link": "1", "raw": True, "grants": [shown("", CONTROL) | {"token": "wrong"}]}
+    right = {"t": "auth", "link": "1", "raw": True, "grants": [shown("", CONTROL)]}
+    carrier.receive(encode(wrong) + encode(right), 0.0)
+    assert carrier.closing
+    assert not hub.links
+
+
 def test_an_unknown_agent_is_no_way_in() -> None:
     hub = make_hub("a")
     raw = HandMadeHost(hub)

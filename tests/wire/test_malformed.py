@@ -98,7 +98,7 @@ def _feed(end: GuestCarrier | HostLink, lines: list[bytes]) -> int:
     return len(lines)
 
 
-def _as_json(frame: dict[str, Any]) -> str:
+def _as_json(frame: object) -> str:
     return json.dumps(frame)[:40]
 
 
@@ -235,6 +235,55 @@ def test_a_frame_to_a_host_that_lacks_a_field_is_a_protocol_error(frame: dict[st
         index = TO_HOST.index(frame)
         lines[index] = json.dumps({k: v for k, v in frame.items() if k != key}).encode()
         assert _feed(host, lines) == index, key
+
+
+@pytest.mark.parametrize("value", [-1, 0.0, 1.5, 1e9, True, "1", None, [], {}])
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        ("call", "i"),
+        ("call", "z"),
+        ("ack", "o"),
+        ("ack", "c"),
+        ("d", "o"),
+        ("end", "o"),
+        ("gap", "w"),
+        ("gap", "o"),
+    ],
+)
+def test_a_number_that_is_no_natural_number_is_a_protocol_error(kind: str, field: str, value: object) -> None:
+    index = next(index for index, frame in enumerate(TO_GUEST) if frame["t"] == kind)
+    lines = _lines([*TO_GUEST[:index], TO_GUEST[index] | {field: value}])
+    assert _feed(_guest(), lines) == index
+
+
+@pytest.mark.parametrize(
+    "sub", [["a/a/out", -2, 1], ["a/a/out", 0.0, 1], ["a/a/out", -1, 1.0], ["a/a/out", True, 1]]
+)
+def test_a_subscription_with_such_a_number_is_a_protocol_error(sub: list[object]) -> None:
+    assert _feed(_guest(), _lines([*TO_GUEST[:2], {"t": "sub", "subs": [sub], "z": 1}])) == 2
+
+
+@pytest.mark.parametrize("value", ["-1", "0.0", "1.5", "true", '"1"', "null"])
+@pytest.mark.parametrize(
+    ("kind", "spoilt"),
+    [
+        ("have", {"link": "@"}),
+        ("have", {"in": {"a/a/in": ["@", 100, False]}}),
+        ("have", {"in": {"a/a/in": [0, "@", False]}}),
+        ("have", {"granted": [["a", DRIVER, "@", 2]]}),
+        ("ack", {"o": "@"}),
+        ("ack", {"c": "@"}),
+        ("d", {"o": "@"}),
+        ("end", {"o": "@"}),
+        ("gap", {"o": "@"}),
+    ],
+    ids=_as_json,
+)
+def test_a_host_takes_natural_numbers_only(kind: str, spoilt: dict[str, Any], value: str) -> None:
+    index = next(index for index, frame in enumerate(TO_HOST) if frame["t"] == kind)
+    wrong = json.dumps(TO_HOST[index] | spoilt).replace('"@"', value).encode()
+    assert _feed(_host(), [*_lines(TO_HOST[:index]), wrong]) == index
 
 
 def test_a_frame_of_an_unknown_kind_is_a_protocol_error_whose_text_is_short() -> None:

@@ -7,6 +7,7 @@ from support.wire_pair import Joint, happened, join, make_host, make_hub, receiv
 
 from agenthost.wire.events import Event, Missing, Opened, Received, Shut, Stopped
 from agenthost.wire.guest import GuestHub
+from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
 from agenthost.wire.tokens import DRIVER
 
@@ -146,7 +147,9 @@ def test_what_was_on_its_way_when_the_role_was_given_back_is_told_to_the_next_on
 
 
 def test_credit_for_an_answer_goes_to_whoever_sends_it_now() -> None:
-    hub, joint = _driven()
+    settings = WireSettings(initial_window=1000, window=1000)
+    hub = make_hub("a", settings=settings)
+    joint = join(make_host("1", drives="a", settings=settings), hub)
     _, answer = _offer(hub)
     joint.run()
     stream = joint.host.send_stream(R)

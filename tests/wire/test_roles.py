@@ -297,6 +297,18 @@ def test_an_epoch_of_the_past_or_the_future_is_refused() -> None:
         assert hub.doors["a"].driver == "1"
 
 
+def test_a_superseded_driver_does_not_come_back_when_its_successor_was_forgotten() -> None:
+    hub = make_hub("a")
+    first = make_host("1", drives="a", observes="a")
+    join(first, hub).cut()
+    join(make_host("2", drives="a"), hub).cut()
+    hub.links["1"].heard(600.0)
+    hub.tick(600.0)
+    assert hub.doors["a"].driver is None
+    join(first, hub, now=601.0)
+    assert happened(first, Refused) == [Refused("a", DRIVER, "superseded")]
+
+
 def test_another_link_cannot_take_over_with_the_drivers_epoch() -> None:
     hub = make_hub("a")
     join(make_host("1", drives="a"), hub)
@@ -365,6 +377,18 @@ def test_a_role_given_back_and_asked_for_again_makes_a_new_driver_in_the_same_pr
     host.send_stream("a/a/in", base=6).write(b"new\n")
     joint.run()
     assert received(joint.guest, "a/a/in") == b"whole\nnew\n"
+
+
+def test_what_is_granted_to_an_older_question_is_not_taken_for_the_answer_to_the_new_one() -> None:
+    hub = make_hub("a")
+    host = make_host(control=True)
+    joint = join(host, hub)
+    happened(host)
+    host.grant("a", DRIVER, token("a", DRIVER))
+    joint.carrier.receive(host.take(ALL, 0.0), 0.0)
+    host.grant("a", DRIVER, token("a", DRIVER))
+    joint.run()
+    assert happened(host) == [Granted("a", DRIVER, 2, 0)]
 
 
 def test_a_role_given_back_while_away_and_asked_for_again_makes_a_new_driver_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.wire_pair import ALL, HandMadeGuest, Joint, join, make_host, make_hub, parse
 
 from agenthost.wire.frames import encode
@@ -16,6 +17,11 @@ def test_the_numbers_are_those_of_the_design() -> None:
     assert (settings.auth_within, settings.forget_link_after) == (5.0, 600.0)
     assert settings.inline_body == 32 * KIB
     assert (settings.journal_bound, settings.output_bound) == (256 * MIB, 16 * MIB)
+
+
+def test_a_window_smaller_than_the_credit_that_every_sender_begins_with_is_refused() -> None:
+    with pytest.raises(ValueError, match="initial_window"):
+        WireSettings(initial_window=100, window=99)
 
 
 def _kinds(data: bytes) -> list[str]:
