@@ -43,3 +43,8 @@ class WireSettings:
     journal_bound: int = 256 * MIB
     output_bound: int = 16 * MIB
     max_input_line: int = 128 * MIB
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if self.window < self.initial_window:
+            raise ValueError("window is below initial_window, which every sender takes for granted")
