@@ -7,46 +7,67 @@ import socket
 from pathlib import Path
 
 import anyio
-import anyio.abc
+import anyio.lowlevel
 
 _CHUNK = 512 * 1024  # bytes taken from the socket at once
 _BUFFER = 1024 * 1024  # bytes the kernel is asked to keep for each direction; it gives what it allows
-_LONGEST = 107  # bytes of a unix socket's path that the kernel takes
 
 
 class SocketCarrier:
-    """A connected unix socket: byte-clean, and its end is told at once."""
+    """A connected unix socket: byte-clean, and its end is told at once.
+
+    Works on the socket itself. On asyncio, a receive of anyio's own stream that is cancelled at the moment
+    when data arrives leaves an InvalidStateError in the event loop's log.
+    """
 
     binary = True
 
-    def __init__(self, stream: anyio.abc.SocketStream) -> None:
-        self._stream = stream
-        raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+    def __init__(self, raw: socket.socket) -> None:
+        self._raw = raw
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             raw.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
     async def send(self, data: bytes) -> None:
-        """Send all bytes."""
-        await self._stream.send(data)
+        """Send all bytes. OSError when the other end has closed."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._raw.send(view) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._raw)
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` at the end."""
-        try:
-            return await self._stream.receive(_CHUNK)
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
-            return b""
+        await anyio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self._raw.recv(_CHUNK)
+            except BlockingIOError:
+                await anyio.wait_readable(self._raw)
+            except ConnectionError:
+                return b""
 
     async def aclose(self) -> None:
-        """Close."""
-        await anyio.aclose_forcefully(self._stream)
+        """Close; who waits in ``send`` or ``receive`` is woken."""
+        if self._raw.fileno() >= 0:
+            anyio.notify_closing(self._raw)
+            self._raw.close()
+        await anyio.lowlevel.checkpoint()
 
 
 async def connect_unix(path: str) -> SocketCarrier:
-    """Connect to a socket, also at a path longer than the kernel takes. Raises OSError."""
-    if len(os.fsencode(path)) <= _LONGEST:
-        return SocketCarrier(await anyio.connect_unix(path))
+    """Connect to a socket, also at a path longer than the 107 bytes that the kernel takes. Raises OSError."""
+    await anyio.lowlevel.checkpoint()
     folder = os.open(Path(path).parent, os.O_PATH | os.O_CLOEXEC)
+    raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    raw.setblocking(False)
     try:
-        return SocketCarrier(await anyio.connect_unix(f"/proc/self/fd/{folder}/{Path(path).name}"))
+        # Connecting to a unix socket never waits: it succeeds, or its backlog is full (EAGAIN).
+        raw.connect(f"/proc/self/fd/{folder}/{Path(path).name}")
+        return SocketCarrier(raw)
+    except BaseException:
+        raw.close()
+        raise
     finally:
         os.close(folder)
