@@ -13,7 +13,7 @@ import pytest
 
 from agenthost.agent.credentials import ModelAccess
 from agenthost.agent.model_proxy import ModelProxy
-from agenthost.providers._rest import HttpClient
+from agenthost.providers._rest import HttpClient, TransportError
 from agenthost.testing.loopback import ClientGoneError, Exchange, HttpRequest, LoopbackServer
 
 LIMIT = 20
@@ -99,7 +99,10 @@ async def reply_ok(exchange: Exchange) -> None:
     await exchange.reply(200, b'{"ok": true}', headers)
 
 
-async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back() -> None:
+async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
     upstream = Upstream(reply_ok)
     sent = (
         ("content-type", "application/json"),
@@ -126,6 +129,7 @@ async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back() -
     assert not {"authorization", "cookie", "transfer-encoding", "user-agent"} & set(request.headers)
     assert (done.status, done.data, done.ended) == (200, b'{"ok": true}', True)
     assert dict(done.headers) == {"content-type": "application/json", "request-id": "req_1"}
+    assert KEY not in caplog.text
 
 
 async def test_an_answer_is_passed_on_as_it_comes() -> None:
@@ -257,6 +261,18 @@ async def test_redirects_are_not_followed_with_the_key() -> None:
         done = await serve(server.url, FakeExchange(Head()))
 
     assert done.status == 307
+
+
+async def test_an_error_of_the_transport_holds_no_request_and_so_no_key() -> None:
+    async with LoopbackServer(reply_ok) as server:
+        url = server.url  # nobody listens there once the block is left
+    async with HttpClient() as client:
+        with pytest.raises(TransportError) as caught:
+            async with client.stream("POST", url, [("x-api-key", KEY)], b""):
+                raise AssertionError("reached")
+
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
 
 
 def test_the_key_is_not_in_a_repr() -> None:

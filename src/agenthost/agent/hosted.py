@@ -190,7 +190,8 @@ class HostedAgent:
         """Iterate over messages as they come, until the agent ends.
 
         A message is given to one reader. Asking for the next one says that the one before was dealt with.
-        Not reading stalls the agent in the end, not the host's memory.
+        Not reading stalls the agent in the end, not the host's memory. A message of a class that this
+        host's SDK lacks arrives as an ``agenthost.wire.codec.UnknownObject``.
 
         Raises:
             claude_agent_sdk.ProcessError: The CLI died; with its exit code and the end of its stderr.

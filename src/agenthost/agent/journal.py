@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import anyio
 
 from agenthost.agent.usage import Usage
-from agenthost.errors import AgentError, AgentHostError
+from agenthost.errors import AgentEndedError, AgentError, AgentHostError
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -104,6 +104,8 @@ class Journal:
             _log.exception("the journal cannot be read")
             self.failure = AgentError(f"the agent's journal cannot be read: {error}")
         finally:
+            if self.failure is None and not self._has_end:
+                self.failure = AgentEndedError("the agent was closed before it had told its end")
             self.ended = True
             self._wake()
             for waiter in self._waiters.values():

@@ -102,5 +102,9 @@ class _Mapped:
     ) -> None:
         """Raise ours in place of httpx's."""
         if isinstance(exc, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
-            # Not ``from exc``: its request holds the headers, and with them the key.
-            raise TransportError(f"{type(exc).__name__} at {self._host}") from None
+            error = TransportError(f"{type(exc).__name__} at {self._host}")
+            try:
+                raise error
+            finally:
+                # Its request holds the headers, and with them the key.
+                error.__context__ = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
@@ -301,5 +300,7 @@ class Agent:
 
 async def _bounded(work: Any, seconds: float) -> None:
     """Wait for something at most so long, and let its error be: the end goes on without it."""
-    with contextlib.suppress(Exception):
+    try:
         await asyncio.wait_for(work, seconds)
+    except Exception as error:  # noqa: BLE001 - what could not be done gently is done by force next
+        logger.debug("while ending: %r", error)
