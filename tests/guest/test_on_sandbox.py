@@ -89,7 +89,7 @@ async def test_the_guest_is_taken_away_and_the_sandbox_stays() -> None:
         outer = await provider.create(SandboxSpec())
         try:
             async with guest_on(Plain(outer)) as inner:
-                folder = inner.boot_dir
+                folder = inner.layout.boot_dir
                 assert (await outer.exec(["test", "-d", folder])).exit_code == 0
             assert (await outer.exec(["test", "-d", folder])).exit_code == 1
             # The guest had its own process group: nothing of it is left when its folder's users are none.

@@ -30,6 +30,7 @@ class GuestLayout:
 
     Attributes:
         workdir, home, spool_dir: Absolute paths; ``spool_dir`` is the guest's own, mode 0700.
+        boot_dir: Where Boot.files are found.
         python: The interpreter that runs guest and runner.
         site_dirs: Directories that hold claude_agent_sdk and what it needs, where ``python`` alone
             would not find them.
@@ -40,6 +41,7 @@ class GuestLayout:
     workdir: str
     home: str
     spool_dir: str
+    boot_dir: str
     python: str
     site_dirs: tuple[str, ...]
     isolation: Isolation

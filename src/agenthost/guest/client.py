@@ -34,13 +34,11 @@ class GuestSandbox:
         provider: str,
         capabilities: Capabilities,
         layout: GuestLayout,
-        boot_dir: str,
         token: TokenMaker,
     ) -> None:
         self.backend = backend
         self.session = session
         self.layout = layout
-        self.boot_dir = boot_dir
         self.token = token
         self._id = sandbox_id
         self._name = name
@@ -183,7 +181,7 @@ class GuestSandbox:
         """Return the argv of agenthost's own runner in this sandbox."""
         # Where the SDK's directories are named, the interpreter's own packages must not come before them.
         flags = ["-I", "-S"] if self.layout.site_dirs else ["-I"]
-        argv = [self.layout.python, *flags, f"{self.boot_dir}/runner.pyz"]
+        argv = [self.layout.python, *flags, f"{self.layout.boot_dir}/runner.pyz"]
         for folder in self.layout.site_dirs:
             argv += ["--site", folder]
         return argv

@@ -98,6 +98,7 @@ class _OnSandbox(GuestProvider):
             workdir=self._sandbox.workdir,
             home=self._seen["home"],
             spool_dir=f"{self.boot_dir}/spool",
+            boot_dir=self.boot_dir,
             python=self._seen["python"],
             site_dirs=(),
             isolation=self.capabilities.isolation,

@@ -31,8 +31,6 @@ class GuestProvider(ABC):
 
     name: str
     capabilities: Capabilities
-    # Where Boot.files are found inside.
-    boot_dir: str = "/opt/agenthost/boot"
     # True where guest and host are the same Python: byte code then saves compiling at each start.
     same_python: bool = False
 
@@ -153,6 +151,5 @@ class GuestProvider(ABC):
             provider=self.name,
             capabilities=self.capabilities,
             layout=layout,
-            boot_dir=self.boot_dir,
             token=tokens,
         )

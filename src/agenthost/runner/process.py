@@ -125,7 +125,7 @@ def when_ended(pid: int, call: Callable[[], None]) -> Generator[None]:
     loop = asyncio.get_running_loop()
     try:
         fd = os.pidfd_open(pid)
-    except OSError:  # ended and collected already, or a kernel without pidfd: the stream's end must do
+    except (OSError, AttributeError):  # ended and collected already, or a kernel without pidfd: the stream's end must do
         yield
         return
 

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from agenthost.errors import UnsupportedError
 from agenthost.guest.boot import GuestLayout
 from agenthost.guest.carriers.socket import connect_unix
-from agenthost.guest.client import GuestSandbox
 from agenthost.guest.provider import GuestProvider
-from agenthost.guest.tokens import TokenMaker
 from agenthost.providers.local.checks import check_common, check_options
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
 from agenthost.providers.local.interpreter import find_sites, host_interpreter
@@ -76,6 +74,7 @@ class UnisolatedProvider(GuestProvider):
             workdir=f"{own}/work",
             home=f"{own}/home",
             spool_dir=f"{own}/spool",
+            boot_dir=f"{own}/boot",
             python=host_interpreter(),
             site_dirs=self._sites,
             isolation="none",
@@ -140,11 +139,3 @@ class UnisolatedProvider(GuestProvider):
 
     def _own(self, spec: SandboxSpec) -> str:
         return os.path.join(self._engine.directory(), name_of(spec))
-
-    def _connect(
-        self, backend: Backend, info: SandboxInfo, layout: GuestLayout, tokens: TokenMaker
-    ) -> GuestSandbox:
-        sandbox = super()._connect(backend, info, layout, tokens)
-        # Without mounts each sandbox has its boot files somewhere else.
-        sandbox.boot_dir = os.path.join(os.path.dirname(layout.workdir), "boot")
-        return sandbox

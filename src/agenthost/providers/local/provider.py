@@ -41,7 +41,6 @@ class LocalProvider(GuestProvider):
     """
 
     name = "local"
-    boot_dir = profile.BOOT_INSIDE
     same_python = True
 
     def __init__(
@@ -91,6 +90,7 @@ class LocalProvider(GuestProvider):
             workdir=spec.workdir or self._engine.workdir_of(spec) or profile.WORKDIR_INSIDE,
             home=profile.HOME_INSIDE,
             spool_dir=profile.SPOOL_INSIDE,
+            boot_dir=profile.BOOT_INSIDE,
             python=host.interpreter.path,
             site_dirs=sites_inside(len(host.sites)),
             isolation="namespaces",
@@ -106,8 +106,8 @@ class LocalProvider(GuestProvider):
         """
         host = self._host()
         python = host.interpreter.path
-        program = [python, "-I", "-S", f"{self.boot_dir}/guest.pyz", "serve"]
-        program += ["--boot", f"{self.boot_dir}/boot.json", "--listen-fd", str(LISTEN_FD)]
+        program = [python, "-I", "-S", f"{profile.BOOT_INSIDE}/guest.pyz", "serve"]
+        program += ["--boot", f"{profile.BOOT_INSIDE}/boot.json", "--listen-fd", str(LISTEN_FD)]
         if is_proven(host):
             return await launch_isolated(self._engine, host, spec, boot, program)
         return await self._make_and_prove(host, spec, boot, program)
