@@ -125,7 +125,8 @@ def when_ended(pid: int, call: Callable[[], None]) -> Generator[None]:
     loop = asyncio.get_running_loop()
     try:
         fd = os.pidfd_open(pid)
-    except (OSError, AttributeError):  # ended and collected already, or a kernel without pidfd: the stream's end must do
+    except (OSError, AttributeError):
+        # Ended and collected already, or a kernel or Python without pidfd: the stream's end must do.
         yield
         return
 
