@@ -76,11 +76,18 @@ def _options(*, partial: bool = False) -> ClaudeAgentOptions:
     )
 
 
-async def _first_message(agent: HostedAgent | ClaudeSDKClient) -> None:
-    await agent.query("hi")
-    async for message in agent.receive_response():
-        if isinstance(message, AssistantMessage):
-            return
+async def _time_to_message(agent: HostedAgent | ClaudeSDKClient) -> float:
+    """Return the seconds from the start to the first assistant message."""
+    began = time.perf_counter()
+    try:
+        await agent.connect()
+        await agent.query("hi")
+        async for message in agent.receive_response():
+            if isinstance(message, AssistantMessage):
+                return time.perf_counter() - began
+    finally:
+        await agent.disconnect()
+    raise AssertionError("no assistant message came")
 
 
 async def _fresh_program(rounds: int) -> Row:
@@ -104,21 +111,11 @@ def _time_to_first(program: str) -> float:
 
 
 async def _bare_start() -> float:
-    began = time.perf_counter()
-    took = 0.0
-    async with ClaudeSDKClient(_options()) as client:
-        await _first_message(client)
-        took = time.perf_counter() - began
-    return took
+    return await _time_to_message(ClaudeSDKClient(_options()))
 
 
 async def _hosted_start() -> float:
-    began = time.perf_counter()
-    took = 0.0
-    async with HostedAgent(_options(), provider="local") as agent:
-        await _first_message(agent)
-        took = time.perf_counter() - began
-    return took
+    return await _time_to_message(HostedAgent(_options(), provider="local"))
 
 
 async def _cold(rounds: int) -> Row:

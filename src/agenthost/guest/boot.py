@@ -23,6 +23,15 @@ _RUNNER = ("wire", "runner")
 # The guest never needs these; without them it fits one buffered exec (48 KiB).
 _HOST_ONLY = ("agenthost/wire/host.py", "agenthost/wire/codec.py")
 
+# The archive's own agenthost, even where a complete one is installed beside the SDK.
+_MAIN = """\
+import sys
+package = sys.modules["agenthost"] = type(sys)("agenthost")
+package.__path__ = [sys.path[0] + "/agenthost"]
+from {main} import main
+sys.exit(main())
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestLayout:
@@ -91,7 +100,7 @@ def _zipapp(packages: tuple[str, ...], main: str, *, compiled: bool) -> bytes:
     # Byte code is for a sandbox on this machine: reading it must be fast, its size does not matter.
     method = zipfile.ZIP_STORED if compiled else zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(buffer, "w", method, compresslevel=9) as archive:
-        start = f"import sys\nfrom {main} import main\nsys.exit(main())\n".encode()
+        start = _MAIN.format(main=main).encode()
         _add(archive, "__main__.py", start, None, compiled=compiled)
         for folder in _folders(packages):
             # Without an entry of its own zipimport does not see a package that has no __init__.
