@@ -276,3 +276,12 @@ print(sorted(int(f) for f in os.listdir("/proc/self/fd"))[:4], os.getpgid(0) == 
     with anyio.fail_after(SECONDS):
         result = await box.exec(["python3", "-c", program])
     assert result.stdout.decode().splitlines() == ["[]", "set()", "[0, 1, 2, 3] True"], result.stderr
+
+
+async def test_what_a_program_left_in_the_background_runs_on_after_it(box: GuestSandbox) -> None:
+    daemon = "setsid sh -c 'echo $$ > daemon; exec sleep 600' >/dev/null 2>&1 </dev/null &"
+    with anyio.fail_after(SECONDS):
+        script = f"{daemon} while ! [ -s daemon ]; do :; done"
+        assert (await box.exec(["sh", "-c", script])).exit_code == 0
+        pid = (await box.read_file("daemon")).decode().strip()
+        assert (await box.exec(["kill", pid])).exit_code == 0  # it was there

@@ -197,7 +197,7 @@ async def execute(
         if source is not None:
             session.close_outflow(source)
         if finished:
-            session.post("release", {"id": name})
+            session.post("dismiss", {"id": name})
         else:  # behind ``forget``: a start that was not whole yet will not come after it
             await session.see_to("release", {"id": name}, within=_KILLING)
     return ExecResult(

@@ -1,4 +1,4 @@
-"""The calls ``start``, ``signal``, ``wait`` and ``release``, and the children that have ended."""
+"""The calls ``start``, ``signal``, ``wait``, ``release`` and ``dismiss``, and the children that have ended."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class ProcessCalls:
         calls.add("signal", self._signal)
         calls.add("wait", self._wait)
         calls.add("release", self._release)
+        calls.add("dismiss", self._dismiss)
 
     def reap(self) -> None:
         """Collect every child that has ended, adopted orphans too."""
@@ -60,6 +61,7 @@ class ProcessCalls:
         """Kill what a host that never came back had started; agents stay."""
         for name, process in list(self._named.items()):
             if process.link == link_id:
+                process.kill()
                 self._forget(name, process)
 
     def driver_changed(self, agent: str) -> None:
@@ -150,11 +152,19 @@ class ProcessCalls:
             reply.ok()  # it never started
             return
         process.when_done(reply.ok)
+        process.kill()
         self._forget(name, process)
+
+    def _dismiss(self, reply: Reply, params: dict[str, Any]) -> None:
+        """Forget a process that has ended. What it left in the background runs on."""
+        name = _name(params)
+        process = self._named.get(name)
+        if process is not None:
+            self._forget(name, process)
+        reply.ok()
 
     def _forget(self, name: str, process: GuestProcess) -> None:
         del self._named[name]
-        process.kill()
         process.drop()
         prefix = f"a/{name}" if process.is_agent else f"p/{name}"
         self._sinks.remove(f"{prefix}/in")
