@@ -17,7 +17,7 @@ def deployment_secret(secret: str | bytes | None = None) -> bytes:
     """Return ``secret``, else ``AGENTHOST_SECRET``, else 32 random bytes kept in the state directory.
 
     Raises:
-        ConfigError: The secret is shorter than 16 bytes.
+        ConfigError: The secret is shorter than 16 bytes, or cannot be kept.
     """
     given = secret if secret is not None else os.environ.get("AGENTHOST_SECRET")
     if given:
@@ -25,7 +25,14 @@ def deployment_secret(secret: str | bytes | None = None) -> bytes:
         if len(value) < _MINIMUM:
             raise ConfigError(f"the deployment secret is shorter than {_MINIMUM} bytes")
         return value
-    return _kept(state_directory() / "secret")
+    path = state_directory() / "secret"
+    try:
+        return _kept(path)
+    except OSError as exc:
+        raise ConfigError(
+            f"the deployment secret cannot be kept in {path}: {exc.strerror}; "
+            "set AGENTHOST_STATE_DIR to a directory that can be written, or AGENTHOST_SECRET"
+        ) from exc
 
 
 def _kept(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The calls ``start``, ``signal``, ``wait``, ``release`` and ``dismiss``, and the children that have ended."""
+"""The calls that start, signal, await and give up processes, and the children that have ended."""
 
 from __future__ import annotations
 
