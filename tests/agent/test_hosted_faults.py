@@ -170,12 +170,11 @@ async def test_a_start_that_takes_too_long_is_ended() -> None:
 async def test_a_runner_that_is_killed_is_told_with_its_exit_code() -> None:
     with anyio.fail_after(LIMIT):
         async with HostedAgent(fake_cli("echo"), provider=PLAIN) as agent:
-            found = (
-                "for d in /proc/[0-9]*; do grep -qa runner.pyz $d/cmdline && kill -9 ${d#/proc/}; done; true"
-            )
-            workdir = agent.sandbox.workdir.encode()
-            boot = workdir.rpartition(b"/")[0].decode()
-            await agent.sandbox.exec(["sh", "-c", found.replace("runner.pyz", f"{boot}/boot/runner.pyz")])
+            own = agent.sandbox.workdir.rpartition("/")[0]
+            # In brackets, because a shell that finds its own command line kills itself.
+            pattern = f"{own}/boot/[r]unner.pyz"
+            find = f"for d in /proc/[0-9]*; do grep -qa '{pattern}' $d/cmdline && kill -9 ${{d#/proc/}}; done"
+            await agent.sandbox.exec(["sh", "-c", f"{find}; true"])
             with pytest.raises(AgentError, match="exit code 137"):
                 await read_all(agent)
 
