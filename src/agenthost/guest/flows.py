@@ -81,7 +81,7 @@ class Inflow:
         self._link.unsubscribe(self.sid)
         if not self._ended:
             self._pieces.clear()
-            self.fail(anyio.ClosedResourceError())
+            self.fail(self._failure.error or anyio.ClosedResourceError())
 
     # ---- for the session
 
@@ -156,7 +156,7 @@ class Outflow:
     def close(self) -> None:
         """Send nothing more, not even what was not sent yet. Who still writes gets ClosedResourceError."""
         self._link.drop_send_stream(self.sid)
-        self.fail(anyio.ClosedResourceError())
+        self.fail(self._failure.error or anyio.ClosedResourceError())
 
     def fail(self, error: Exception) -> None:
         """It cannot go on."""

@@ -19,6 +19,7 @@ from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec, generate_name
+from agenthost.wire.settings import WireSettings
 from agenthost.wire.tokens import CONTROL
 
 NONCE_LABEL = "agenthost-nonce"
@@ -33,6 +34,8 @@ class GuestProvider(ABC):
     capabilities: Capabilities
     # True where guest and host are the same Python: byte code then saves compiling at each start.
     same_python: bool = False
+    # The sizes and times of the links to its sandboxes.
+    wire: WireSettings = WireSettings()
 
     def __init__(self, *, secret: str | bytes | None = None, limits: Limits | None = None) -> None:
         self._secret = deployment_secret(secret)
@@ -77,7 +80,7 @@ class GuestProvider(ABC):
         """Close every link. Sandboxes run on."""
         tasks, self._tasks = self._tasks, None
         assert tasks is not None
-        for session in self._sessions:
+        for session in tuple(self._sessions):
             session.close()
         tasks.cancel_scope.cancel()
         try:
@@ -108,21 +111,28 @@ class GuestProvider(ABC):
             compiled=self.same_python,
         )
         backend = await self.make(spec, boot)
+        sandbox: GuestSandbox | None = None
         try:
             await backend.boot()
-            sandbox = self._connect(backend, await backend.info(), layout, tokens)
+            info = await backend.info()
+            sandbox = self._connect(backend, info, layout, tokens, start=self._limits.start)
             with anyio.fail_after(self._limits.start):
                 await sandbox.session.wait_ready()
         except BaseException as exc:
             with anyio.move_on_after(_ENDING, shield=True):
-                await backend.terminate()
+                await (backend if sandbox is None else sandbox).terminate()
             if isinstance(exc, TimeoutError | LinkError | SandboxGoneError):
                 raise SandboxStartError(f"sandbox {name} did not come up: {exc}") from exc
             raise
         return sandbox
 
     async def get(self, sandbox_id: str) -> GuestSandbox:
-        """Return a sandbox made before, by this or another process."""
+        """Return a sandbox made before, by this or another process.
+
+        Raises:
+            SandboxNotFoundError: There is none with this id.
+            AccessDeniedError: It was made with another deployment secret.
+        """
         backend = await self.reach(sandbox_id)
         info = await backend.info()
         nonce = info.labels.get(NONCE_LABEL)
@@ -131,18 +141,35 @@ class GuestProvider(ABC):
         tokens = TokenMaker(self._secret, sandbox=info.name, nonce=nonce)
         layout = self.layout(SandboxSpec(name=info.name, labels=info.labels))
         sandbox = self._connect(backend, info, layout, tokens)
-        await sandbox.session.wait_ready()
+        try:
+            await sandbox.session.wait_ready()
+        except BaseException:
+            sandbox.session.close()
+            raise
         return sandbox
 
+    async def _run(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            self._sessions.remove(session)
+
     def _connect(
-        self, backend: Backend, info: SandboxInfo, layout: GuestLayout, tokens: TokenMaker
+        self,
+        backend: Backend,
+        info: SandboxInfo,
+        layout: GuestLayout,
+        tokens: TokenMaker,
+        *,
+        start: float | None = None,
     ) -> GuestSandbox:
         if self._tasks is None:
             raise RuntimeError(f"use the {self.name} provider as `async with`, or by open_provider")
-        session = Session(backend, name=info.name, budget=self._limits.link_budget)
+        budget = self._limits.link_budget
+        session = Session(backend, name=info.name, settings=self.wire, budget=budget, start=start)
         session.link.grant("", CONTROL, tokens.control())
         self._sessions.append(session)
-        self._tasks.start_soon(session.run)
+        self._tasks.start_soon(self._run, session)
         return GuestSandbox(
             backend,
             session,

@@ -70,10 +70,23 @@ class Session:
     """One link from this process to one sandbox. ``run`` must be running in a task group.
 
     ``channels`` are told what happens to their agents, by the agent's name.
+
+    Args:
+        backend: Whom to dial.
+        name: The sandbox's, for errors.
+        settings: Sizes and times.
+        budget: Seconds spent on reconnecting.
+        start: Seconds until the guest has answered for the first time; None is ``budget``.
     """
 
     def __init__(
-        self, backend: Backend, *, name: str, settings: WireSettings | None = None, budget: float = 60.0
+        self,
+        backend: Backend,
+        *,
+        name: str,
+        settings: WireSettings | None = None,
+        budget: float = 60.0,
+        start: float | None = None,
     ) -> None:
         self.link = HostLink(secrets.token_hex(16), settings)
         self.failure = Failure()
@@ -81,6 +94,7 @@ class Session:
         self.channels: dict[str, Channel] = {}
         self._backend = backend
         self._budget = budget
+        self._patience = budget if start is None else max(start, budget)
         self._wake = anyio.Event()
         self._ready = anyio.Event()
         self._waiters: dict[int, _Waiter] = {}  # by the call's first number
@@ -122,7 +136,7 @@ class Session:
         self.failure.check()
 
     async def _keep_up(self) -> Exception:
-        deadline = anyio.current_time() + self._budget
+        deadline = anyio.current_time() + self._patience
         delay = _FIRST_DELAY
         while True:
             error: Exception | None = None
@@ -135,12 +149,13 @@ class Session:
                 if self.failure.error is not None:
                     return self.failure.error
                 if served:
+                    self._patience = self._budget
                     deadline = anyio.current_time() + self._budget
                     delay = _FIRST_DELAY
             await self._look_for_sandbox()
             if anyio.current_time() + delay > deadline:
                 return LinkLostError(
-                    f"sandbox {self.name} could not be reached for {self._budget:g} s"
+                    f"sandbox {self.name} could not be reached for {self._patience:g} s"
                     + (f" ({error})" if error else "")
                 )
             await anyio.sleep(delay)
