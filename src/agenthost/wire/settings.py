@@ -12,7 +12,7 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True)
 class WireSettings:
-    """Sizes in bytes, times in seconds. Both ends may differ but for ``initial_window``.
+    """Sizes in bytes, times in seconds. Frames have the same sizes at both ends, and ``initial_window``.
 
     Attributes:
         text_payload: Bytes in one data frame on a carrier that takes only ASCII lines.
