@@ -104,7 +104,9 @@ def _host_acts(world: World) -> None:
             host.change_mind(random.choice(shared))
     elif roll < 0.77 and host.driving:
         host.drive_anew(random.choice(list(host.driving)))
-    elif roll < 0.8 and host.calls:
+    elif roll < 0.79 and host.stdins:
+        host.release(world.name("release"), random.choice(list(host.stdins)))
+    elif roll < 0.82 and host.calls:
         call = random.choice(list(host.calls))
         host.link.abandon(call)
         del host.calls[call]

@@ -107,8 +107,7 @@ class GuestModel:
             case events.Ended(sid):
                 self._ended(sid)
             case events.Stopped(sid):
-                process = self.processes.get(sid.split("/")[1])
-                assert process is not None
+                process = self.processes[sid.split("/")[1]]
                 assert process.out.sid == sid
                 assert not process.told_stopped
                 process.told_stopped = True
@@ -126,6 +125,12 @@ class GuestModel:
             self.processes[key] = Process(key, link.link_id, size, out, stdin)
             self.hub.add_stream(out, link=link.link_id)
             link.expect(stdin)
+        elif method == "release":
+            process = self.processes.pop(str(params["of"]), None)
+            if process is not None:
+                process.out.stop()
+                link.refuse(process.stdin.sid)
+                self.hub.remove_stream(process.out.sid)
         self.pending.append((link, call, key))
 
     def _received(self, sid: str, data: Data) -> None:

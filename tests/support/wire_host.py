@@ -241,6 +241,10 @@ class HostModel:
         if eager:
             self._attach_process(key)
 
+    def release(self, key: str, process: str) -> None:
+        """Be done with a program, whatever it still prints."""
+        self.calls[self.link.call("release", {"key": key, "of": process})] = key
+
     def write_line(self, agent: str, size: int) -> None:
         """Send the agent a line that says who sent it and which of its lines it is."""
         writer = self.inputs[agent]

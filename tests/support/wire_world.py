@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from support.wire_guest import GuestModel
@@ -75,6 +76,8 @@ class World:
             journal_bound=random.choice([50, 300, 2000]),
             output_bound=random.choice([40, 300]),
         )
+        # The ends may differ in how much they are willing to hold.
+        self.host_settings = replace(self.settings, window=initial * random.choice([1, 3]), output_bound=1)
         self.boots = 0
         self.hosts: list[HostModel] = []
         self.carriers: list[SimCarrier] = []
@@ -100,7 +103,7 @@ class World:
         boot_id = self.guest.boot_id if self.random.random() < 0.5 else None
         host = HostModel(
             self.name("host"),
-            self.settings,
+            self.host_settings,
             self.random,
             self.guest,
             drives,
