@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
+from types import CodeType
 
 from agenthost.sandbox import Boot, Isolation
 
@@ -159,5 +160,15 @@ def _code(source: bytes, name: str, path: str | None) -> bytes:
             expected += (int(status.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
             expected += (status.st_size & 0xFFFFFFFF).to_bytes(4, "little")
             if data[:16] == expected:
-                return data[16:]
-    return marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+                return _anonymous(data[16:], name)
+    return _anonymous(marshal.dumps(compile(source, name, "exec", dont_inherit=True)), name)
+
+
+def _anonymous(data: bytes, name: str) -> bytes:
+    """Return byte code that tells nothing of where it was compiled: so it is the same from everywhere."""
+
+    def renamed(code: CodeType) -> CodeType:
+        constants = (renamed(item) if isinstance(item, CodeType) else item for item in code.co_consts)
+        return code.replace(co_filename=name, co_consts=tuple(constants))
+
+    return marshal.dumps(renamed(marshal.loads(data)))
