@@ -19,20 +19,26 @@ def deployment_secret(secret: str | bytes | None = None) -> bytes:
     Raises:
         ConfigError: The secret is shorter than 16 bytes, or cannot be kept.
     """
-    given = secret if secret is not None else os.environ.get("AGENTHOST_SECRET")
-    if given:
+    given = secret if secret is not None else os.environ.get("AGENTHOST_SECRET") or None
+    if given is not None:
         value = given.encode() if isinstance(given, str) else given
-        if len(value) < _MINIMUM:
-            raise ConfigError(f"the deployment secret is shorter than {_MINIMUM} bytes")
+        _check(value, "the deployment secret")
         return value
     path = state_directory() / "secret"
     try:
-        return _kept(path)
+        kept = _kept(path)
     except OSError as exc:
         raise ConfigError(
             f"the deployment secret cannot be kept in {path}: {exc.strerror}; "
             "set AGENTHOST_STATE_DIR to a directory that can be written, or AGENTHOST_SECRET"
         ) from exc
+    _check(kept, f"what {path} holds of the deployment secret")
+    return kept
+
+
+def _check(value: bytes, what: str) -> None:
+    if len(value) < _MINIMUM:
+        raise ConfigError(f"{what} is shorter than {_MINIMUM} bytes")
 
 
 def _kept(path: Path) -> bytes:
@@ -42,8 +48,8 @@ def _kept(path: Path) -> bytes:
     value = secrets.token_hex(32).encode()
     temporary = path.with_name(f".secret-{secrets.token_hex(8)}")
     temporary.touch(mode=0o600)
-    temporary.write_bytes(value)
     try:
+        temporary.write_bytes(value)
         os.link(temporary, path)  # the first of several processes wins, and the file is whole when it appears
     except FileExistsError:
         return path.read_bytes()
