@@ -1,0 +1,311 @@
+"""What is put into a sandbox: two zipapps and a configuration, without secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from support.model_agent import script_agent
+
+from agenthost.errors import AccessDeniedError
+from agenthost.guest.boot import GuestLayout, guest_zipapp, make_boot, runner_zipapp
+from agenthost.guest.carriers.socket import connect_unix
+from agenthost.guest.client import GuestSandbox
+from agenthost.guest.session import Session
+from agenthost.guest.tokens import TokenMaker
+from agenthost.providers.local.provider import LocalProvider
+from agenthost.sandbox import Capabilities, Carrier, SandboxInfo
+from agenthost.spec import SandboxSpec
+from agenthost.wire.tokens import CONTROL
+
+SECONDS = 60.0  # until a test is taken to hang
+SECRET = "a secret that must be seen nowhere"
+
+
+def names_in(zipapp: bytes) -> list[str]:
+    """Return the names of an archive's files."""
+    return [name for name in zipfile.ZipFile(io.BytesIO(zipapp)).namelist() if not name.endswith("/")]
+
+
+def test_the_guest_fits_one_buffered_exec() -> None:
+    assert len(guest_zipapp()) <= 48 * 1024
+
+
+def test_only_what_runs_inside_travels() -> None:
+    for zipapp, own in ((guest_zipapp(), "guest/inside"), (runner_zipapp(), "runner")):
+        names = names_in(zipapp)
+        assert "__main__.py" in names
+        folders = {name.rpartition("/")[0] for name in names} - {""}
+        assert folders == {"agenthost/wire", f"agenthost/{own}"}
+        assert "agenthost/__init__.py" not in names
+
+
+def test_byte_code_goes_beside_the_source_of_every_module() -> None:
+    for plain, compiled in (
+        (guest_zipapp(), guest_zipapp(compiled=True)),
+        (runner_zipapp(), runner_zipapp(compiled=True)),
+    ):
+        assert set(names_in(compiled)) == {name + end for name in names_in(plain) for end in ("", "c")}
+
+
+PRINT_DIGESTS = """
+import hashlib
+from agenthost.guest.boot import guest_zipapp, runner_zipapp
+for make in (guest_zipapp, runner_zipapp):
+    for compiled in (False, True):
+        print(hashlib.sha256(make(compiled=compiled)).hexdigest())
+"""
+
+
+def test_archives_are_the_same_byte_for_byte_wherever_they_are_made(tmp_path: Path) -> None:
+    """From compiled modules or from sources, from another place, on another day, by another user."""
+    here = Path(__file__).parents[2] / "src"
+    there = tmp_path / "elsewhere"
+    shutil.copytree(here, there, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([sys.executable, "-m", "compileall", "-q", there], check=True, timeout=120)
+    digests: set[str] = set()
+    for source, changed in (
+        (here, {"PYTHONPYCACHEPREFIX": str(tmp_path / "none"), "TZ": "Asia/Tokyo"}),
+        (there, {"PYTHONHASHSEED": "7"}),
+        (there, {"PYTHONPYCACHEPREFIX": str(tmp_path / "none"), "PYTHONHASHSEED": "8", "HOME": "/"}),
+    ):
+        env = {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1", **changed}
+        argv = [sys.executable, "-c", PRINT_DIGESTS]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=120)
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def test_the_configuration_holds_digests_and_no_token() -> None:
+    tokens = TokenMaker(SECRET.encode(), sandbox="s", nonce="n")
+    boot = make_boot(
+        LAYOUT, control_digest=tokens.digest("", CONTROL), env={"A": "b"}, lifetime=5.0, compiled=False
+    )
+    assert set(boot.files) == {"guest.pyz", "runner.pyz", "boot.json"}
+    assert json.loads(boot.files["boot.json"]) == boot.config
+    for data in (*boot.files.values(), repr(boot).encode()):
+        assert tokens.control().encode() not in data
+        assert SECRET.encode() not in data
+    assert tokens.control() not in repr(tokens)
+    assert SECRET not in repr(tokens)
+
+
+LAYOUT = GuestLayout(
+    workdir="/workspace",
+    home="/home/agent",
+    spool_dir="/var/lib/agenthost",
+    boot_dir="/opt/agenthost/boot",
+    python="/usr/bin/python3",
+    site_dirs=(),
+    isolation="none",
+    user_is_root=False,
+)
+
+
+async def test_secret_and_tokens_are_seen_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    shown: list[str] = []
+    with anyio.fail_after(SECONDS):
+        async with LocalProvider(secret=SECRET) as provider:
+            sandbox = await provider.create(SandboxSpec())
+            try:
+                async with script_agent(sandbox, "tell(dict(os.environ))", name="seen") as agent:
+                    shown.append(json.dumps(await agent.told()))
+                    shown.append(repr(agent.channel))
+                    look = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /opt/agenthost/boot/boot.json"
+                    found = await sandbox.exec(["sh", "-c", look])
+                    shown.append(found.stdout.decode(errors="replace"))
+                    shown += [repr(sandbox), repr(provider), repr(sandbox.session), repr(sandbox.token)]
+                    shown.append(repr(await sandbox.info()))
+                shown += all_files(Path(os.environ["AGENTHOST_STATE_DIR"], "local", sandbox.name))
+                async with LocalProvider(secret=SECRET + " not") as stranger:
+                    try:
+                        await stranger.get(sandbox.id)
+                    except AccessDeniedError as exc:
+                        shown.append(f"{exc} {exc!r}")
+                tokens = [sandbox.token.control()]
+                tokens += [sandbox.token.token("seen", role) for role in ("driver", "observer")]
+            finally:
+                await sandbox.terminate()
+    shown.append(caplog.text)
+    assert len(shown) >= 12
+    for text in shown:
+        for secret in (SECRET, *tokens):
+            assert secret not in text
+
+
+def all_files(root: Path) -> list[str]:
+    """Return what is in the files below a directory."""
+    return [path.read_bytes().decode(errors="replace") for path in root.rglob("*") if path.is_file()]
+
+
+def old_python() -> str:
+    """Return a Python 3.10, or skip the test."""
+    roots = [Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions", Path("/usr/local/bin")]
+    candidates = [path for root in roots for path in (*root.glob("3.10*/bin/python"), root / "python3.10")]
+    for candidate in (shutil.which("python3.10"), *map(str, candidates)):
+        if candidate and os.path.exists(candidate):
+            probe = "import sys; print(sys.version_info[:2] == (3, 10))"
+            done = subprocess.run(
+                [candidate, "-c", probe], capture_output=True, text=True, check=False, timeout=60
+            )
+            if done.stdout == "True\n":
+                return candidate
+    pytest.skip("not in CI: there is no Python 3.10 on this machine")
+
+
+class PlainBackend:
+    """A guest that runs on this machine, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def boot(self) -> None:
+        """It runs already."""
+
+    async def dial(self) -> Carrier:
+        """Connect."""
+        return await connect_unix(str(self._directory / "guest.sock"))
+
+    async def info(self) -> SandboxInfo:
+        """Tell that it runs."""
+        return SandboxInfo(id="plain", name="plain", provider="plain", state="running")
+
+    async def terminate(self) -> None:
+        """Do nothing: its process is the test's."""
+
+
+@asynccontextmanager
+async def plain_guest(python: str, directory: Path, command: str) -> AsyncGenerator[GuestSandbox]:
+    """Run a guest on this machine, without isolation, and yield its sandbox."""
+    layout = GuestLayout(
+        workdir=str(directory),
+        home=str(directory),
+        spool_dir=str(directory / "spool"),
+        boot_dir=str(directory),
+        python=python,
+        site_dirs=(),
+        isolation="none",
+        user_is_root=os.getuid() == 0,
+    )
+    tokens = TokenMaker(SECRET.encode(), sandbox="plain", nonce="n")
+    boot = make_boot(layout, control_digest=tokens.digest("", CONTROL), env={}, lifetime=None, compiled=False)
+    for name, data in boot.files.items():
+        (directory / name).write_bytes(data)
+    argv = [python, "-I", str(directory / "guest.pyz"), command]
+    argv += ["--boot", str(directory / "boot.json"), "--socket", str(directory / "guest.sock")]
+    async with await anyio.open_process(argv, stderr=None, cwd="/") as process:
+        if command == "start":
+            assert await process.wait() == 0
+        session = Session(PlainBackend(directory), name="plain")
+        session.link.grant("", CONTROL, tokens.control())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.run)
+            await session.wait_ready()
+            try:
+                yield GuestSandbox(
+                    PlainBackend(directory),
+                    session,
+                    sandbox_id="plain",
+                    name="plain",
+                    provider="plain",
+                    capabilities=Capabilities(isolation="none"),
+                    layout=layout,
+                    token=tokens,
+                )
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await session.call("stop", {})
+                    session.close()
+                    if command == "serve":
+                        assert await process.wait() == 0
+
+
+async def try_everything(sandbox: GuestSandbox) -> None:
+    """Use what a guest can do."""
+    result = await sandbox.exec(["sh", "-c", "cat; echo err >&2; exit 3"], stdin=b"in \xff" * 20_000)
+    assert (result.exit_code, result.stdout, result.stderr) == (3, b"in \xff" * 20_000, b"err\n")
+    data = bytes(range(256)) * 10_000
+    await sandbox.write_file("a/b", data)
+    assert await sandbox.read_file("a/b") == data
+    with pytest.raises(FileNotFoundError):
+        await sandbox.read_file("missing")
+    async with sandbox.spawn(["cat"]) as process:
+        await process.send_stdin(b"line\n")
+        assert await process.receive_stdout() == b"line\n"
+    async with script_agent(sandbox, "tell(ask(connect(), body=b'question'))") as agent:
+        assert (await agent.answer(b"answer"))[1] == b"question"
+        assert await agent.told() == [200, "answer"]
+
+
+async def test_the_guest_runs_on_python_3_10(tmp_path: Path) -> None:
+    python = old_python()
+    with anyio.fail_after(SECONDS):
+        async with plain_guest(python, tmp_path, "serve") as sandbox:
+            about = await sandbox.session.call("about", {})
+            assert about["python"].startswith("3.10.")
+            await try_everything(sandbox)
+
+
+def test_the_runner_starts_on_python_3_10(tmp_path: Path) -> None:
+    python = old_python()
+    (tmp_path / "runner.pyz").write_bytes(runner_zipapp())
+    argv = [python, "-I", "-S", str(tmp_path / "runner.pyz")]
+    done = subprocess.run(argv, input=b"", capture_output=True, check=False, timeout=60, env={})
+    last = json.loads(done.stdout.splitlines()[-1])
+    # Without the SDK it says so: nothing of its own was in the way.
+    assert last["kind"] == "end"
+    assert "claude" in json.dumps(last["error"]).lower()
+    assert b"Traceback" not in done.stderr
+
+
+async def test_a_guest_that_detached_itself_adopts_orphans_and_ends_when_told(tmp_path: Path) -> None:
+    with anyio.fail_after(SECONDS):
+        async with plain_guest(sys.executable, tmp_path, "start") as sandbox:
+            await try_everything(sandbox)
+            guest = (await sandbox.exec(["sh", "-c", "echo $PPID"])).stdout
+            orphan = "setsid sh -c 'until [ $(ps -o ppid= -p $$) = $0 ]; do :; done; echo adopted' $0 & exit"
+            result = await sandbox.exec(["sh", "-c", f"({orphan})", guest.decode().strip()])
+            assert result.stdout == b"adopted\n"
+            log = tmp_path / "guest.sock.log"
+            assert log.stat().st_mode & 0o7777 == 0o600
+            assert log.read_text() == ""
+            assert (tmp_path / "guest.sock").stat().st_mode & 0o7777 == 0o600
+            assert (tmp_path / "spool").stat().st_mode & 0o7777 == 0o700
+        while is_running(int(guest)):
+            await anyio.lowlevel.checkpoint()
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process lives and is no zombie."""
+    try:
+        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_call_that_makes_no_sense_is_told_how() -> None:
+    for arguments in ([], ["nonsense"]):
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", f"import sys; sys.argv = ['x', *{arguments!r}]; {RUN_MAIN}"],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 2
+        assert b"usage: guest.pyz" in done.stderr
+
+
+RUN_MAIN = "from agenthost.guest.inside.__main__ import main; sys.exit(main())"
