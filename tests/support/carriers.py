@@ -31,7 +31,7 @@ class Faults:
             carrier.break_off()
 
     def stall(self) -> None:
-        """From now on the carriers of now bring nothing and take nothing, and nobody is told."""
+        """From now on the carriers of now bring nothing but their end, and take nothing."""
         for carrier in self.carriers:
             carrier.stalled = True
 
@@ -91,8 +91,8 @@ class FaultyCarrier:
 
             tasks.start_soon(until_broken)
             data = await self._inner.receive()
-            if self.stalled:
-                await anyio.sleep_forever()
+            while data and self.stalled:
+                data = await self._inner.receive()
             tasks.cancel_scope.cancel()
         if self._broken.is_set():
             return b""
