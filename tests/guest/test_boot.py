@@ -10,23 +10,19 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 from support.model_agent import script_agent
+from support.plain_guest import plain_guest
 
 from agenthost.errors import AccessDeniedError
 from agenthost.guest.boot import GuestLayout, guest_zipapp, make_boot, runner_zipapp
-from agenthost.guest.carriers.socket import connect_unix
 from agenthost.guest.client import GuestSandbox
-from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
 from agenthost.providers.local.provider import LocalProvider
-from agenthost.sandbox import Capabilities, Carrier, SandboxInfo
 from agenthost.spec import SandboxSpec
 from agenthost.wire.tokens import CONTROL
 
@@ -166,73 +162,6 @@ def old_python() -> str:
     pytest.skip("not in CI: there is no Python 3.10 on this machine")
 
 
-class PlainBackend:
-    """A guest that runs on this machine, in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    async def boot(self) -> None:
-        """It runs already."""
-
-    async def dial(self) -> Carrier:
-        """Connect."""
-        return await connect_unix(str(self._directory / "guest.sock"))
-
-    async def info(self) -> SandboxInfo:
-        """Tell that it runs."""
-        return SandboxInfo(id="plain", name="plain", provider="plain", state="running")
-
-    async def terminate(self) -> None:
-        """Do nothing: its process is the test's."""
-
-
-@asynccontextmanager
-async def plain_guest(python: str, directory: Path, command: str) -> AsyncGenerator[GuestSandbox]:
-    """Run a guest on this machine, without isolation, and yield its sandbox."""
-    layout = GuestLayout(
-        workdir=str(directory),
-        home=str(directory),
-        spool_dir=str(directory / "spool"),
-        boot_dir=str(directory),
-        python=python,
-        site_dirs=(),
-        isolation="none",
-        user_is_root=os.getuid() == 0,
-    )
-    tokens = TokenMaker(SECRET.encode(), sandbox="plain", nonce="n")
-    boot = make_boot(layout, control_digest=tokens.digest("", CONTROL), env={}, lifetime=None, compiled=False)
-    for name, data in boot.files.items():
-        (directory / name).write_bytes(data)
-    argv = [python, "-I", str(directory / "guest.pyz"), command]
-    argv += ["--boot", str(directory / "boot.json"), "--socket", str(directory / "guest.sock")]
-    async with await anyio.open_process(argv, stderr=None, cwd="/") as process:
-        if command == "start":
-            assert await process.wait() == 0
-        session = Session(PlainBackend(directory), name="plain")
-        session.link.grant("", CONTROL, tokens.control())
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(session.run)
-            await session.wait_ready()
-            try:
-                yield GuestSandbox(
-                    PlainBackend(directory),
-                    session,
-                    sandbox_id="plain",
-                    name="plain",
-                    provider="plain",
-                    capabilities=Capabilities(isolation="none"),
-                    layout=layout,
-                    token=tokens,
-                )
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await session.call("stop", {})
-                    session.close()
-                    if command == "serve":
-                        assert await process.wait() == 0
-
-
 async def try_everything(sandbox: GuestSandbox) -> None:
     """Use what a guest can do."""
     result = await sandbox.exec(["sh", "-c", "cat; echo err >&2; exit 3"], stdin=b"in \xff" * 20_000)
@@ -253,7 +182,7 @@ async def try_everything(sandbox: GuestSandbox) -> None:
 async def test_the_guest_runs_on_python_3_10(tmp_path: Path) -> None:
     python = old_python()
     with anyio.fail_after(SECONDS):
-        async with plain_guest(python, tmp_path, "serve") as sandbox:
+        async with plain_guest(python, tmp_path) as sandbox:
             about = await sandbox.session.call("about", {})
             assert about["python"].startswith("3.10.")
             await try_everything(sandbox)

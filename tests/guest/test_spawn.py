@@ -235,3 +235,24 @@ async def test_one_slow_reader_does_not_hold_up_the_others(box: GuestSandbox) ->
             assert await flood.receive_stdout()
             for _ in range(20):
                 assert (await box.exec(["echo", "through"])).stdout == b"through\n"
+
+
+async def test_a_program_that_runs_on_costs_the_guest_nothing_for_what_else_is_done(
+    box: GuestSandbox,
+) -> None:
+    """Its wait is a call without an answer, behind which the guest keeps the answers of all others."""
+
+    async def work(times: int) -> int:
+        for _ in range(times):
+            assert len(await box.read_file("kept")) == 30_000
+            await box.exec(["true"])
+        return await guest_memory(box)
+
+    await box.write_file("kept", bytes(30_000))
+    with anyio.fail_after(SECONDS):
+        async with box.spawn(["cat"]) as process, anyio.create_task_group() as tasks:
+            tasks.start_soon(process.wait)
+            before = await work(100)
+            assert await work(400) - before < 4 * MIB
+            await process.close_stdin()
+    await box.exec(["rm", "kept"])

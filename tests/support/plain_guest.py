@@ -1,0 +1,87 @@
+"""A guest on this machine, without isolation: for what a sandbox would hide or forbid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from agenthost.guest.boot import GuestLayout, make_boot
+from agenthost.guest.carriers.socket import connect_unix
+from agenthost.guest.client import GuestSandbox
+from agenthost.guest.session import Session
+from agenthost.guest.tokens import TokenMaker
+from agenthost.sandbox import Capabilities, Carrier, SandboxInfo
+from agenthost.wire.tokens import CONTROL
+
+
+class PlainBackend:
+    """A guest that runs on this machine, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def boot(self) -> None:
+        """It runs already."""
+
+    async def dial(self) -> Carrier:
+        """Connect."""
+        return await connect_unix(str(self._directory / "guest.sock"))
+
+    async def info(self) -> SandboxInfo:
+        """Tell that it runs."""
+        return SandboxInfo(id="plain", name="plain", provider="plain", state="running")
+
+    async def terminate(self) -> None:
+        """Do nothing: its process is the test's."""
+
+
+@asynccontextmanager
+async def plain_guest(
+    python: str, directory: Path, command: str = "serve", *, wrapper: Sequence[str] = ()
+) -> AsyncGenerator[GuestSandbox]:
+    """Run a guest, started by ``wrapper``, and yield its sandbox. Leaving the block ends it."""
+    layout = GuestLayout(
+        workdir=str(directory),
+        home=str(directory),
+        spool_dir=str(directory / "spool"),
+        boot_dir=str(directory),
+        python=python,
+        site_dirs=(),
+        isolation="none",
+        user_is_root=os.getuid() == 0,
+    )
+    tokens = TokenMaker(b"of this guest alone", sandbox="plain", nonce="n")
+    boot = make_boot(layout, control_digest=tokens.digest("", CONTROL), env={}, lifetime=None, compiled=False)
+    for name, data in boot.files.items():
+        (directory / name).write_bytes(data)
+    argv = [*wrapper, python, "-I", str(directory / "guest.pyz"), command]
+    argv += ["--boot", str(directory / "boot.json"), "--socket", str(directory / "guest.sock")]
+    async with await anyio.open_process(argv, stderr=None, cwd="/") as process:
+        if command == "start":
+            assert await process.wait() == 0
+        session = Session(PlainBackend(directory), name="plain")
+        session.link.grant("", CONTROL, tokens.control())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(session.run)
+            await session.wait_ready()
+            try:
+                yield GuestSandbox(
+                    PlainBackend(directory),
+                    session,
+                    sandbox_id="plain",
+                    name="plain",
+                    provider="plain",
+                    capabilities=Capabilities(isolation="none"),
+                    layout=layout,
+                    token=tokens,
+                )
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await session.call("stop", {})
+                    session.close()
+                    if command == "serve":
+                        assert await process.wait() == 0
