@@ -19,8 +19,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agenthost.agent import HostedAgent, SafeDefaults, prewarm, query
+    from agenthost.agent import HostedAgent, SafeDefaults, query
     from agenthost.errors import AgentHostError
+    from agenthost.prewarming import prewarm
     from agenthost.registry import open_provider
     from agenthost.sandbox import (
         Capabilities,
@@ -79,7 +80,7 @@ _WHERE = {
     "SandboxProvider": "sandbox",
     "SandboxSpec": "spec",
     "open_provider": "registry",
-    "prewarm": "agent",
+    "prewarm": "prewarming",
     "query": "agent",
 }
 

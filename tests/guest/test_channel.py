@@ -23,6 +23,7 @@ from agenthost.errors import (
 from agenthost.guest.channel import AgentChannel
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.local.provider import LocalProvider
+from agenthost.spec import SandboxSpec
 
 SECONDS = 60.0  # until a test is taken to hang
 MIB = 1024 * 1024
@@ -202,14 +203,18 @@ async def test_a_runner_that_cannot_be_started_is_the_kernels_error_and_its_name
             assert await agent.told() == "up"
 
 
-async def test_an_agent_may_be_started_first_and_driven_later(box: GuestSandbox, other: GuestSandbox) -> None:
-    argv = ["sh", "-c", "echo begun; read line; echo heard $line"]
+async def test_an_agent_may_begin_with_its_sandbox_and_be_driven_later() -> None:
     with anyio.fail_after(SECONDS):
-        await box.start_agent("later", argv=argv, env={}, model=False)
-        async with other.drive_agent("later") as channel:
-            assert await channel.receive() == b"begun\n"
-            await channel.send(b"you\n")
-            assert await rest_of(channel) == b"heard you\n"
+        async with LocalProvider() as provider:
+            box = await provider.create(SandboxSpec(), agent_id="first")
+            try:
+                async with box.drive_agent("first") as channel:
+                    assert b'"state":"ready"' in await channel.receive()
+                    await channel.send(b'{"op":"end"}\n')
+                    assert b'"kind":"end","error":null' in await rest_of(channel)
+                    assert await channel.wait() == 0
+            finally:
+                await box.terminate()
 
 
 async def test_an_agent_that_was_never_started_is_not_driven(box: GuestSandbox) -> None:

@@ -4,7 +4,7 @@ hosted.py      HostedAgent              one_shot.py    query
 life.py        what is opened and closed, in order
 plan.py        what was asked for       options.py     options as data
 defaults.py    SafeDefaults             credentials.py which key, and where it stays
-prewarming.py  sandboxes started ahead   progress.py    what is under way
+progress.py    what is under way
 journal.py     events from the agent    sender.py      lines to it
 model_proxy.py model traffic            errors.py      exceptions from inside
 workspace.py   files in and out         archive.py     tar, without secrets and without surprises
@@ -13,8 +13,7 @@ workspace.py   files in and out         archive.py     tar, without secrets and 
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.hosted import HostedAgent
 from agenthost.agent.one_shot import query
-from agenthost.agent.prewarming import Prewarmed, prewarm
 from agenthost.agent.progress import Progress
 from agenthost.agent.usage import Usage
 
-__all__ = ["HostedAgent", "Prewarmed", "Progress", "SafeDefaults", "Usage", "prewarm", "query"]
+__all__ = ["HostedAgent", "Progress", "SafeDefaults", "Usage", "query"]

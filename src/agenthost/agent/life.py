@@ -22,12 +22,12 @@ from agenthost.agent.journal import Journal
 from agenthost.agent.model_proxy import ModelProxy, load_http_client
 from agenthost.agent.options import apply_defaults
 from agenthost.agent.plan import Plan, check_isolation, check_paths
-from agenthost.agent.prewarming import Prewarmed, take_prewarmed
 from agenthost.agent.progress import Reporter
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
 from agenthost.agent.workspace import missing_paths, upload
 from agenthost.errors import AgentHostError, BootstrapError, ConfigError, SandboxStartError
+from agenthost.prewarming import Prewarmed, take_prewarmed
 from agenthost.registry import open_provider
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.wire.codec import Codec
@@ -65,6 +65,7 @@ class AgentLife:
         self._late = False
         self._tasks: anyio.abc.TaskGroup | None = None
         self._warm: Prewarmed | None = None
+        self._begun: str | None = None  # an agent that runs already
 
     # ---- for the owner
 
@@ -126,13 +127,10 @@ class AgentLife:
             self._report.tell("end", "the agent has ended")
 
     def _channel(self, guest: GuestSandbox) -> AbstractAsyncContextManager[AgentChannel]:
-        if self._warm is not None:
-            self._report.tell("agent", "taking the runner that was started ahead")
-            return guest.drive_agent(self._warm.agent_id)
-        self._report.tell("agent", "starting the runner")
-        # Random, so that several hosts may start agents in one sandbox.
-        agent_id = "agent-" + secrets.token_hex(6)
-        return guest.agent(agent_id, env={}, model=self._plan.access is not None)
+        self._report.tell("agent", "starting the runner" if self._warm is None else "taking its runner")
+        if self._begun is not None:
+            return guest.drive_agent(self._begun)
+        return guest.agent(_new_agent_id(), env={}, model=self._plan.access is not None)
 
     async def _with_channel(
         self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, channel: AgentChannel
@@ -196,7 +194,8 @@ class AgentLife:
     @asynccontextmanager
     async def _make(self, provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
         check_isolation(self._plan, provider.capabilities.isolation, f"provider {provider.name!r}")
-        self._report.tell("sandbox", f"starting a sandbox ({provider.name})")
+        what = "starting a sandbox" if self._warm is None else "taking the sandbox that was started ahead"
+        self._report.tell("sandbox", f"{what} ({provider.name})")
         # One that was started ahead is ours to end: a cancellation waits until there is something to end.
         sandbox: Sandbox | None = None
         with anyio.CancelScope(shield=self._warm is not None):
@@ -212,8 +211,15 @@ class AgentLife:
                 _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
 
     async def _obtain(self, provider: SandboxProvider) -> Sandbox:
-        if self._warm is not None:
+        from agenthost.guest.provider import GuestProvider
+
+        if self._warm is not None and isinstance(provider, GuestProvider):
+            self._begun = self._warm.agent_id
             return await provider.get(await self._warm.sandbox_id())
+        # An agent that begins with its sandbox has the model's port: not for credentials="env".
+        if isinstance(provider, GuestProvider) and self._plan.access is not None:
+            self._begun = _new_agent_id()
+            return await provider.create(self._plan.spec, agent_id=self._begun)
         return await provider.create(self._plan.spec)
 
     @asynccontextmanager
@@ -335,6 +341,11 @@ class AgentLife:
         with anyio.move_on_after(_SEND_END_SECONDS), contextlib.suppress(AgentHostError, OSError):
             await self.sender.send({"op": "end"})
         await journal.until(lambda: journal.ended)
+
+
+def _new_agent_id() -> str:
+    """Return a random name: several hosts may start agents in one sandbox."""
+    return "agent-" + secrets.token_hex(6)
 
 
 def _describe(packed: Packed) -> str:

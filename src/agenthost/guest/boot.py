@@ -57,6 +57,15 @@ class GuestLayout:
     isolation: Isolation
     user_is_root: bool
 
+    def runner_argv(self) -> list[str]:
+        """Return the command of agenthost's own runner."""
+        # Where the SDK's directories are named, the interpreter's own packages must not come before them.
+        flags = ["-I", "-S"] if self.site_dirs else ["-I"]
+        argv = [self.python, *flags, f"{self.boot_dir}/runner.pyz"]
+        for folder in self.site_dirs:
+            argv += ["--site", folder]
+        return argv
+
 
 @cache
 def guest_zipapp(*, compiled: bool = False) -> bytes:
@@ -76,15 +85,26 @@ def make_boot(
     control_digest: str,
     env: Mapping[str, str],
     lifetime: float | None,
+    agent: Mapping[str, object] | None,
     compiled: bool,
 ) -> Boot:
-    """Return what must be put into a sandbox. ``lifetime`` is in seconds from the guest's start."""
+    """Return what must be put into a sandbox.
+
+    Args:
+        layout: Where things are inside.
+        control_digest: What the guest keeps of the control token.
+        env: Added to the environment of every program.
+        lifetime: Seconds from the guest's start.
+        agent: An agent to be started with the guest, as the parameters of the call ``start``.
+        compiled: Add byte code for this Python.
+    """
     config: dict[str, object] = {
         "control_digest": control_digest,
         "workdir": layout.workdir,
         "spool_dir": layout.spool_dir,
         "env": dict(env),
         "lifetime": lifetime,
+        "agent": agent,
     }
     return Boot(
         files={

@@ -6,7 +6,7 @@ import errno
 import json
 import secrets
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ import anyio
 
 from agenthost.errors import AgentEndedError, AgentHostError, ConfigError, SupersededError
 from agenthost.guest.flows import Inflow, Outflow
+from agenthost.guest.process import start_params
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
 from agenthost.wire.frames import Data
@@ -224,14 +225,15 @@ class AgentChannel:
         news.set()
 
 
-async def start_agent(session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool) -> None:
-    """Start an agent. It runs, and waits for a driver."""
-    agent = params["id"]
+def agent_params(
+    agent: str, argv: Sequence[str], tokens: TokenMaker, *, env: Mapping[str, str], model: bool
+) -> dict[str, Any]:
+    """Return the parameters of the call ``start`` for an agent; it then waits for a driver."""
     spec: dict[str, Any] = {"digests": {role: tokens.digest(agent, role) for role in (DRIVER, OBSERVER)}}
     if model:
         # Random for each agent: what steals it from one cannot spend as another.
         spec["model_key"] = "sk-ant-agenthost-" + secrets.token_hex(24)
-    await session.call("start", {**params, "agent": spec})
+    return {**start_params(agent, argv, cwd=None, env=env, user=None), "agent": spec}
 
 
 @asynccontextmanager
@@ -270,11 +272,11 @@ async def observe_agent(session: Session, agent: str, tokens: TokenMaker) -> Asy
 
 @asynccontextmanager
 async def open_channel(
-    session: Session, params: dict[str, Any], tokens: TokenMaker, *, model: bool
+    session: Session, params: dict[str, Any], tokens: TokenMaker
 ) -> AsyncGenerator[AgentChannel]:
     """Start an agent and drive it."""
     try:
-        await start_agent(session, params, tokens, model=model)
+        await session.call("start", params)
     except (OSError, ConfigError):
         raise  # it was not started, and another one of this name is none of ours
     except BaseException:

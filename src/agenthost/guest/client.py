@@ -10,7 +10,7 @@ from typing import Any
 
 from agenthost.errors import SandboxGoneError
 from agenthost.guest.boot import GuestLayout
-from agenthost.guest.channel import AgentChannel, drive_agent, observe_agent, open_channel, start_agent
+from agenthost.guest.channel import AgentChannel, agent_params, drive_agent, observe_agent, open_channel
 from agenthost.guest.flows import Inflow
 from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
@@ -155,14 +155,9 @@ class GuestSandbox:
             env: Added to the runner's environment.
             model: Whether its model traffic travels over the link (``next_exchange``).
         """
-        return open_channel(self.session, self._agent_params(agent_id, argv, env), self.token, model=model)
-
-    async def start_agent(
-        self, agent_id: str, *, argv: Sequence[str] | None = None, env: Mapping[str, str], model: bool
-    ) -> None:
-        """Start an agent that waits for a driver. Arguments as of ``agent``."""
-        params = self._agent_params(agent_id, argv, env)
-        await start_agent(self.session, params, self.token, model=model)
+        command = argv or self.layout.runner_argv()
+        params = agent_params(agent_id, command, self.token, env=env, model=model)
+        return open_channel(self.session, params, self.token)
 
     def drive_agent(self, agent_id: str) -> AbstractAsyncContextManager[AgentChannel]:
         """Drive an agent that was started before; leaving the block kills it."""
@@ -171,20 +166,6 @@ class GuestSandbox:
     def observe_agent(self, agent_id: str) -> AbstractAsyncContextManager[Inflow]:
         """Read an agent's journal, from the oldest byte that is kept. See ReplayGapError."""
         return observe_agent(self.session, agent_id, self.token)
-
-    def _agent_params(
-        self, agent_id: str, argv: Sequence[str] | None, env: Mapping[str, str]
-    ) -> dict[str, Any]:
-        return start_params(agent_id, argv or self.runner_argv(), cwd=None, env=env, user=None)
-
-    def runner_argv(self) -> list[str]:
-        """Return the argv of agenthost's own runner in this sandbox."""
-        # Where the SDK's directories are named, the interpreter's own packages must not come before them.
-        flags = ["-I", "-S"] if self.layout.site_dirs else ["-I"]
-        argv = [self.layout.python, *flags, f"{self.layout.boot_dir}/runner.pyz"]
-        for folder in self.layout.site_dirs:
-            argv += ["--site", folder]
-        return argv
 
     async def info(self) -> SandboxInfo:
         """Ask the provider."""

@@ -6,13 +6,14 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.abc
 
 from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError
 from agenthost.guest.boot import GuestLayout, make_boot
+from agenthost.guest.channel import agent_params
 from agenthost.guest.client import GuestSandbox
 from agenthost.guest.secret import deployment_secret
 from agenthost.guest.session import Session
@@ -90,27 +91,18 @@ class GuestProvider(ABC):
             with anyio.move_on_after(_ENDING, shield=True):
                 await self.aclose()
 
-    async def create(self, spec: SandboxSpec) -> GuestSandbox:
+    async def create(self, spec: SandboxSpec, *, agent_id: str | None = None) -> GuestSandbox:
         """Make a sandbox and wait until its guest answers.
+
+        Args:
+            spec: What to make.
+            agent_id: Start an agent of this name with the sandbox, for ``drive_agent``: its boot then
+                overlaps with the guest's. Its model traffic travels over the link.
 
         Raises:
             SandboxStartError: It did not answer in time; it has been ended.
         """
-        name = spec.name or generate_name()
-        nonce = secrets.token_hex(16)
-        lifetime = spec.max_lifetime or DEFAULT_LIFETIME
-        spec = replace(spec, name=name, max_lifetime=lifetime, labels={**spec.labels, NONCE_LABEL: nonce})
-        self.check(spec)
-        layout = self.layout(spec)
-        tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
-        boot = make_boot(
-            layout,
-            control_digest=tokens.digest("", CONTROL),
-            env=spec.env,
-            lifetime=lifetime,
-            compiled=self.same_python,
-        )
-        backend = await self.make(spec, boot)
+        name, layout, tokens, backend = await self._make(spec, agent_id)
         sandbox: GuestSandbox | None = None
         try:
             await backend.boot()
@@ -125,6 +117,40 @@ class GuestProvider(ABC):
                 raise SandboxStartError(f"sandbox {name} did not come up: {exc}") from exc
             raise
         return sandbox
+
+    async def launch(self, spec: SandboxSpec, *, agent_id: str) -> str:
+        """Make a sandbox that starts an agent, and return its id without waiting for either.
+
+        ``get`` and ``drive_agent`` take them up.
+        """
+        _, _, _, backend = await self._make(spec, agent_id)
+        try:
+            await backend.boot()
+            return (await backend.info()).id
+        except BaseException:
+            with anyio.move_on_after(_ENDING, shield=True):
+                await backend.terminate()
+            raise
+
+    async def _make(
+        self, spec: SandboxSpec, agent_id: str | None
+    ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
+        name = spec.name or generate_name()
+        nonce = secrets.token_hex(16)
+        lifetime = spec.max_lifetime or DEFAULT_LIFETIME
+        spec = replace(spec, name=name, max_lifetime=lifetime, labels={**spec.labels, NONCE_LABEL: nonce})
+        self.check(spec)
+        layout = self.layout(spec)
+        tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
+        boot = make_boot(
+            layout,
+            control_digest=tokens.digest("", CONTROL),
+            env=spec.env,
+            lifetime=lifetime,
+            agent=None if agent_id is None else _first_agent(agent_id, layout, tokens),
+            compiled=self.same_python,
+        )
+        return name, layout, tokens, await self.make(spec, boot)
 
     async def get(self, sandbox_id: str) -> GuestSandbox:
         """Return a sandbox made before, by this or another process.
@@ -180,3 +206,7 @@ class GuestProvider(ABC):
             layout=layout,
             token=tokens,
         )
+
+
+def _first_agent(agent_id: str, layout: GuestLayout, tokens: TokenMaker) -> dict[str, Any]:
+    return agent_params(agent_id, layout.runner_argv(), tokens, env={}, model=True)

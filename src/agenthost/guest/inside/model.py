@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -80,11 +81,14 @@ class ModelEndpoint:
         self._server: asyncio.base_events.Server | None = None
         self.port = 0
 
-    async def listen(self) -> None:
-        """Listen on a free port of 127.0.0.1."""
+    async def listen(self, bound: socket.socket | None = None) -> None:
+        """Listen on a free port of 127.0.0.1, or on a socket that has one already."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self._connection), "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if bound is None:
+            bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            bound.bind(("127.0.0.1", 0))
+        self._server = await loop.create_server(lambda: _Connection(self._connection), sock=bound)
+        self.port = bound.getsockname()[1]
 
     def add_agent(self, agent: str, key: str) -> None:
         """Let an agent in by this key."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 from agenthost.guest.inside.calls import CallError, Calls, Reply, Sinks
+from agenthost.guest.inside.first_agent import FirstAgent
 from agenthost.guest.inside.model import ModelEndpoint
 from agenthost.guest.inside.processes import GuestProcess
+from agenthost.guest.inside.spawning import Spawned, model_env
 from agenthost.guest.inside.spool import DiskSpool
-from agenthost.wire.guest import GuestHub
+from agenthost.wire.guest import GuestHub, GuestLink
 from agenthost.wire.streams import RecvStream, SendStream
 
 
@@ -76,12 +79,29 @@ class ProcessCalls:
         for process in self._living.values():
             process.kill()
 
+    def adopt(self, first: FirstAgent) -> None:
+        """Take over the agent that was started before the host asked for any."""
+        self._keep(first.params, None, lambda _env: first.spawned)
+
     def _start(self, reply: Reply, params: dict[str, Any]) -> None:
-        name, agent = str(params["id"]), params.get("agent")
+        name = str(params["id"])
         if name in self._named:
             raise CallError("Taken", f"there is an agent {name!r} already")
         if params.get("user") and os.getuid() != 0:
             raise CallError("Unsupported", "a program can run as another user only where the guest is root")
+
+        def spawn(env: dict[str, str]) -> Spawned:
+            cwd = os.path.join(self._workdir, params.get("cwd") or "")
+            return Spawned(list(params["argv"]), cwd=cwd, env=env, user=params.get("user"))
+
+        process = self._keep(params, reply.link, spawn)
+        reply.ok({"pid": process.pid})
+
+    def _keep(
+        self, params: dict[str, Any], link: GuestLink | None, spawn: Callable[[dict[str, str]], Spawned]
+    ) -> GuestProcess:
+        """Start a process with its streams. An agent belongs to whoever drives it, others to their link."""
+        name, agent = str(params["id"]), params.get("agent")
         settings = self._hub.settings
         prefix = f"a/{name}" if agent else f"p/{name}"
         out_bound = settings.journal_bound if agent else settings.output_bound
@@ -97,17 +117,13 @@ class ProcessCalls:
             source: RecvStream = self._hub.add_agent(name, dict(agent["digests"])).input
             if agent.get("model_key"):
                 self._model.add_agent(name, str(agent["model_key"]))
-                env["ANTHROPIC_BASE_URL"] = f"http://127.0.0.1:{self._model.port}"
-                env["ANTHROPIC_API_KEY"] = str(agent["model_key"])
+                env.update(model_env(self._model.port, str(agent["model_key"])))
         else:
             source = RecvStream(f"{prefix}/in", offset=0, window=settings.window)
         env.update(params.get("env") or {})
         try:
             process = GuestProcess(
-                list(params["argv"]),
-                cwd=os.path.join(self._workdir, params.get("cwd") or ""),
-                env=env,
-                user=params.get("user"),
+                spawn(env),
                 out=out,
                 err=err,
                 on_written=lambda count: self._hub.consumed(source, count),
@@ -122,15 +138,13 @@ class ProcessCalls:
         if "input" in params:  # all of stdin is here already
             process.stdin.write(b64decode(params["input"]))
             process.stdin.end()
-        link_id = reply.link.link_id
-        if agent:
-            process.is_agent = True
-        else:
-            process.link = link_id
-            reply.link.expect(source)
+        process.is_agent = bool(agent)
+        if link is not None and not agent:
+            process.link = link.link_id
+            link.expect(source)
         for stream in (out, err):
-            self._hub.add_stream(stream, agent=name if agent else None, link=None if agent else link_id)
-        reply.ok({"pid": process.pid})
+            self._hub.add_stream(stream, agent=name if agent else None, link=process.link)
+        return process
 
     def _signal(self, reply: Reply, params: dict[str, Any]) -> None:
         process = self._named.get(_name(params))

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import subprocess
 import sys
 import termios
 from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from agenthost.guest.inside.spawning import Spawned
 from agenthost.guest.inside.tree import kill_group, kill_tree
 from agenthost.wire.streams import SendStream
 
@@ -22,7 +22,6 @@ _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ; named there since Python 3.10, but n
 # After a program ended, a child of it may hold its output open for ever: wait this long for the end, seconds.
 _DRAIN = 1.0
 # What was started by the guest has it in its environment: so an orphan is found whose parents are all gone.
-_MARK = "AGENTHOST_PROCESS"
 _FULL_DISK_RETRY = 0.5  # seconds until the guest looks again whether a full disk has room
 
 
@@ -183,30 +182,16 @@ class GuestProcess:
 
     def __init__(
         self,
-        argv: list[str],
+        spawned: Spawned,
         *,
-        cwd: str,
-        env: dict[str, str],
-        user: str | None,
         out: SendStream,
         err: SendStream,
         on_written: Callable[[int], None],
         on_broken: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        token = os.urandom(12).hex()
-        self._mark = f"{_MARK}={token}".encode()
-        self._popen = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=cwd,
-            env={**env, _MARK: token},
-            start_new_session=True,
-            user=user,
-        )
+        self._mark = spawned.mark
+        self._popen = spawned.popen
         self.pid = self._popen.pid
         self.exit_code: int | None = None
         self.link: str | None = None

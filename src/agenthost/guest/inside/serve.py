@@ -1,52 +1,30 @@
-"""The guest: listens, keeps links, processes and files, and ends when its time is over."""
+"""The guest's start: listens, lets the first agent begin, and only then loads what serves the host."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import os
-import signal
 import socket
-import time
-from dataclasses import dataclass
-from typing import Any
 
-from agenthost.guest.inside.calls import Calls, Reply, Sinks, about
-from agenthost.guest.inside.carrier import Carriers
-from agenthost.guest.inside.file_calls import FileCalls
+from agenthost.guest.inside.config import read_config
+from agenthost.guest.inside.first_agent import start_first_agent
 from agenthost.guest.inside.hardening import harden
-from agenthost.guest.inside.model import ModelEndpoint
-from agenthost.guest.inside.process_calls import ProcessCalls
-from agenthost.wire.events import Called, DriverChanged, Ended, Event, LinkForgotten, Received
-from agenthost.wire.guest import GuestHub, GuestLink
-
-_LAST_WORD = 0.05  # seconds between the answer to ``stop`` and the end
-_TICK = 1.0  # seconds between looks at silent links; the wire's own times are far longer
-
-
-@dataclass(frozen=True)
-class BootConfig:
-    """What ``boot.json`` holds. Digests only, never a token."""
-
-    control_digest: str
-    workdir: str
-    spool_dir: str
-    env: dict[str, str]
-    lifetime: float | None = None
 
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
     """Run until told to end; with ``detach`` return as soon as another process listens."""
-    with open(boot_path, encoding="utf-8") as file:
-        config = BootConfig(**json.load(file))
+    config = read_config(boot_path)
     listener = _listen(listen_fd, socket_path)
     os.umask(0o022)
     if detach and _leave_to_child(listener):
         return 0
     harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
-    asyncio.run(_Guest(config).run(listener))
+    first = start_first_agent(config)
+    # It imports the SDK, which takes long, while this process imports the rest of itself.
+    from agenthost.guest.inside.guest import run_guest
+
+    run_guest(config, listener, first)
     return 0
 
 
@@ -79,88 +57,3 @@ def _leave_to_child(listener: socket.socket) -> bool:
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
     return False
-
-
-class _Guest:
-    def __init__(self, config: BootConfig) -> None:
-        self._config = config
-        self._hub = GuestHub(os.urandom(16).hex(), config.control_digest)
-        self._hub.look = self._look
-        self._ended = asyncio.Event()
-        self._carriers: Carriers | None = None
-        sinks = self._sinks = Sinks(self._hub)
-        self._model = ModelEndpoint(self._hub, config.spool_dir)
-        self._calls = Calls(sinks)
-        self._processes = ProcessCalls(
-            self._hub,
-            sinks,
-            self._model,
-            env={**os.environ, **config.env},
-            workdir=config.workdir,
-            spool_dir=config.spool_dir,
-        )
-        self._processes.register(self._calls)
-        self._files = FileCalls(self._hub, sinks, config.workdir)
-        self._files.register(self._calls)
-        self._calls.add("about", self._about)
-        self._calls.add("cut", self._cut)
-        self._calls.add("stop", self._stop)
-
-    async def run(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._ended.set)
-        loop.add_signal_handler(signal.SIGCHLD, self._processes.reap)
-        await self._model.listen()
-        carriers = self._carriers = Carriers(self._hub, listener)
-        if self._config.lifetime is not None:
-            loop.call_later(self._config.lifetime, self._ended.set)
-        loop.call_later(_TICK, self._tick)
-        await self._ended.wait()
-        carriers.close()
-        self._processes.kill_all()
-
-    def _tick(self) -> None:
-        asyncio.get_running_loop().call_later(_TICK, self._tick)
-        now = time.monotonic()
-        if self._carriers is not None:
-            self._carriers.tick(now)
-        self._hub.tick(now)
-        self._look(None)
-
-    def _look(self, link: GuestLink | None) -> None:
-        """Do what the wire's state machine says happened."""
-        while self._hub.events:
-            self._happened(None, self._hub.events.popleft())
-        while link is not None and link.events:
-            self._happened(link, link.events.popleft())
-
-    def _happened(self, link: GuestLink | None, event: Event) -> None:
-        if isinstance(event, Received):
-            if not self._model.received(event.sid, bytes(event.data)):
-                self._sinks.received(event.sid, bytes(event.data))
-        elif isinstance(event, Ended):
-            if not self._model.ended(event.sid):
-                self._sinks.ended(event.sid)
-        elif isinstance(event, Called):
-            assert link is not None
-            self._calls.do(link, event.call, event.method, event.params)
-        elif isinstance(event, DriverChanged):
-            self._model.driver_changed(event.agent)
-            self._processes.driver_changed(event.agent)
-        elif isinstance(event, LinkForgotten):
-            self._sinks.link_forgotten(event.link_id)
-            self._files.link_forgotten(event.link_id)
-            self._processes.link_forgotten(event.link_id)
-
-    def _stop(self, reply: Reply, _params: dict[str, Any]) -> None:
-        """End the guest, as soon as this answer is on its way."""
-        reply.ok(os.getpid())
-        asyncio.get_running_loop().call_later(_LAST_WORD, self._ended.set)
-
-    def _about(self, reply: Reply, _params: dict[str, Any]) -> None:
-        reply.ok(about(self._hub, self._config.workdir))
-
-    def _cut(self, reply: Reply, params: dict[str, Any]) -> None:
-        self._model.cut(str(params["agent"]), str(params["stream"]))
-        reply.ok()

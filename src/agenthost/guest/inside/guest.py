@@ -1,0 +1,116 @@
+"""Everything that the guest keeps, in one event loop: links, processes, files, the model endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+from agenthost.guest.inside.calls import Calls, Reply, Sinks, about
+from agenthost.guest.inside.carrier import Carriers
+from agenthost.guest.inside.config import BootConfig
+from agenthost.guest.inside.file_calls import FileCalls
+from agenthost.guest.inside.first_agent import FirstAgent
+from agenthost.guest.inside.model import ModelEndpoint
+from agenthost.guest.inside.process_calls import ProcessCalls
+from agenthost.wire.events import Called, DriverChanged, Ended, Event, LinkForgotten, Received
+from agenthost.wire.guest import GuestHub, GuestLink
+
+_LAST_WORD = 0.05  # seconds between the answer to ``stop`` and the end
+_TICK = 1.0  # seconds between looks at silent links; the wire's own times are far longer
+
+
+def run_guest(config: BootConfig, listener: socket.socket, first: FirstAgent | None) -> None:
+    """Run until told to end, or until the lifetime is over."""
+    asyncio.run(_Guest(config).run(listener, first))
+
+
+class _Guest:
+    def __init__(self, config: BootConfig) -> None:
+        self._config = config
+        self._hub = GuestHub(os.urandom(16).hex(), config.control_digest)
+        self._hub.look = self._look
+        self._ended = asyncio.Event()
+        self._carriers: Carriers | None = None
+        sinks = self._sinks = Sinks(self._hub)
+        self._model = ModelEndpoint(self._hub, config.spool_dir)
+        self._calls = Calls(sinks)
+        self._processes = ProcessCalls(
+            self._hub,
+            sinks,
+            self._model,
+            env={**os.environ, **config.env},
+            workdir=config.workdir,
+            spool_dir=config.spool_dir,
+        )
+        self._processes.register(self._calls)
+        self._files = FileCalls(self._hub, sinks, config.workdir)
+        self._files.register(self._calls)
+        self._calls.add("about", self._about)
+        self._calls.add("cut", self._cut)
+        self._calls.add("stop", self._stop)
+
+    async def run(self, listener: socket.socket, first: FirstAgent | None) -> None:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._ended.set)
+        loop.add_signal_handler(signal.SIGCHLD, self._processes.reap)
+        await self._model.listen(None if first is None else first.model_socket)
+        if first is not None:
+            self._processes.adopt(first)
+            self._processes.reap()  # it may have ended before anybody listened
+        carriers = self._carriers = Carriers(self._hub, listener)
+        if self._config.lifetime is not None:
+            loop.call_later(self._config.lifetime, self._ended.set)
+        loop.call_later(_TICK, self._tick)
+        await self._ended.wait()
+        carriers.close()
+        self._processes.kill_all()
+
+    def _tick(self) -> None:
+        asyncio.get_running_loop().call_later(_TICK, self._tick)
+        now = time.monotonic()
+        if self._carriers is not None:
+            self._carriers.tick(now)
+        self._hub.tick(now)
+        self._look(None)
+
+    def _look(self, link: GuestLink | None) -> None:
+        """Do what the wire's state machine says happened."""
+        while self._hub.events:
+            self._happened(None, self._hub.events.popleft())
+        while link is not None and link.events:
+            self._happened(link, link.events.popleft())
+
+    def _happened(self, link: GuestLink | None, event: Event) -> None:
+        if isinstance(event, Received):
+            if not self._model.received(event.sid, bytes(event.data)):
+                self._sinks.received(event.sid, bytes(event.data))
+        elif isinstance(event, Ended):
+            if not self._model.ended(event.sid):
+                self._sinks.ended(event.sid)
+        elif isinstance(event, Called):
+            assert link is not None
+            self._calls.do(link, event.call, event.method, event.params)
+        elif isinstance(event, DriverChanged):
+            self._model.driver_changed(event.agent)
+            self._processes.driver_changed(event.agent)
+        elif isinstance(event, LinkForgotten):
+            self._sinks.link_forgotten(event.link_id)
+            self._files.link_forgotten(event.link_id)
+            self._processes.link_forgotten(event.link_id)
+
+    def _stop(self, reply: Reply, _params: dict[str, Any]) -> None:
+        """End the guest, as soon as this answer is on its way."""
+        reply.ok(os.getpid())
+        asyncio.get_running_loop().call_later(_LAST_WORD, self._ended.set)
+
+    def _about(self, reply: Reply, _params: dict[str, Any]) -> None:
+        reply.ok(about(self._hub, self._config.workdir))
+
+    def _cut(self, reply: Reply, params: dict[str, Any]) -> None:
+        self._model.cut(str(params["agent"]), str(params["stream"]))
+        reply.ok()
