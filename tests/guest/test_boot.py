@@ -192,7 +192,8 @@ def test_the_runner_starts_on_python_3_10(tmp_path: Path) -> None:
     python = old_python()
     (tmp_path / "runner.pyz").write_bytes(runner_zipapp())
     argv = [python, "-I", "-S", str(tmp_path / "runner.pyz")]
-    done = subprocess.run(argv, input=b"", capture_output=True, check=False, timeout=60, env={})
+    connect = b'{"op":"connect","options":{},"sdk_version":"0.0.0"}\n'
+    done = subprocess.run(argv, input=connect, capture_output=True, check=False, timeout=60, env={})
     last = json.loads(done.stdout.splitlines()[-1])
     # Without the SDK it says so: nothing of its own was in the way.
     assert last["kind"] == "end"
