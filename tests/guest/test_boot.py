@@ -20,11 +20,12 @@ from support.plain_guest import plain_guest
 
 from agenthost.errors import AccessDeniedError
 from agenthost.guest.boot import GuestLayout, guest_zipapp, make_boot, runner_zipapp
+from agenthost.guest.channel import agent_params
 from agenthost.guest.client import GuestSandbox
 from agenthost.guest.tokens import TokenMaker
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
-from agenthost.wire.tokens import CONTROL
+from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER
 
 SECONDS = 60.0  # until a test is taken to hang
 SECRET = "a secret that must be seen nowhere"
@@ -86,13 +87,16 @@ def test_archives_are_the_same_byte_for_byte_wherever_they_are_made(tmp_path: Pa
 
 def test_the_configuration_holds_digests_and_no_token() -> None:
     tokens = TokenMaker(SECRET.encode(), sandbox="s", nonce="n")
+    agent = agent_params("first", LAYOUT.runner_argv(), tokens, env={}, model=True)
+    control = tokens.digest("", CONTROL)
     boot = make_boot(
-        LAYOUT, control_digest=tokens.digest("", CONTROL), env={"A": "b"}, lifetime=5.0, compiled=False
+        LAYOUT, control_digest=control, env={"A": "b"}, lifetime=5.0, agent=agent, compiled=False
     )
     assert set(boot.files) == {"guest.pyz", "runner.pyz", "boot.json"}
     assert json.loads(boot.files["boot.json"]) == boot.config
     for data in (*boot.files.values(), repr(boot).encode()):
-        assert tokens.control().encode() not in data
+        for token in (tokens.control(), tokens.token("first", DRIVER), tokens.token("first", OBSERVER)):
+            assert token.encode() not in data
         assert SECRET.encode() not in data
     assert tokens.control() not in repr(tokens)
     assert SECRET not in repr(tokens)
@@ -192,13 +196,18 @@ def test_the_runner_starts_on_python_3_10(tmp_path: Path) -> None:
     python = old_python()
     (tmp_path / "runner.pyz").write_bytes(runner_zipapp())
     argv = [python, "-I", "-S", str(tmp_path / "runner.pyz")]
-    connect = b'{"op":"connect","options":{},"sdk_version":"0.0.0"}\n'
-    done = subprocess.run(argv, input=connect, capture_output=True, check=False, timeout=60, env={})
-    last = json.loads(done.stdout.splitlines()[-1])
-    # Without the SDK it says so: nothing of its own was in the way.
-    assert last["kind"] == "end"
-    assert "claude" in json.dumps(last["error"]).lower()
-    assert b"Traceback" not in done.stderr
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env={}) as runner:
+        assert runner.stdin is not None
+        assert runner.stdout is not None
+        assert runner.stderr is not None
+        runner.stdin.write(b'{"op":"connect","options":{},"sdk_version":"0.0.0"}\n')
+        runner.stdin.flush()
+        last = [json.loads(line) for line in runner.stdout][-1]
+        # Without the SDK it says so: nothing of its own was in the way.
+        assert last["kind"] == "end"
+        assert "claude" in json.dumps(last["error"]).lower()
+        assert b"Traceback" not in runner.stderr.read()
 
 
 async def test_a_guest_that_detached_itself_adopts_orphans_and_ends_when_told(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ async def plain_guest(
         user_is_root=os.getuid() == 0,
     )
     tokens = TokenMaker(b"of this guest alone", sandbox="plain", nonce="n")
-    boot = make_boot(layout, control_digest=tokens.digest("", CONTROL), env={}, lifetime=None, compiled=False)
+    digest = tokens.digest("", CONTROL)
+    boot = make_boot(layout, control_digest=digest, env={}, lifetime=None, agent=None, compiled=False)
     for name, data in boot.files.items():
         (directory / name).write_bytes(data)
     argv = [*wrapper, python, "-I", str(directory / "guest.pyz"), command]
