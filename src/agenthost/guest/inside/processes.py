@@ -21,7 +21,6 @@ _PIPE = 1024 * 1024  # bytes a program may print before the guest has read any
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ; named there since Python 3.10, but not by every build
 # After a program ended, a child of it may hold its output open for ever: wait this long for the end, seconds.
 _DRAIN = 1.0
-# What was started by the guest has it in its environment: so an orphan is found whose parents are all gone.
 _FULL_DISK_RETRY = 0.5  # seconds until the guest looks again whether a full disk has room
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
+# What was started by the guest has it in its environment: so an orphan is found whose parents are all gone.
 _MARK = "AGENTHOST_PROCESS"
 
 
