@@ -460,6 +460,28 @@ def test_that_a_host_wants_no_more_is_told_whatever_is_cut(when: str) -> None:
     assert not vars(host)["_stopping"]
 
 
+def test_a_stop_that_comes_twice_is_told_once_and_confirmed_twice() -> None:
+    hub = make_hub()
+    out = SendStream("p/1/out", bound=1000)
+    hub.add_stream(out, link="link")
+    raw = HandMadeHost(hub)
+    raw.shake(shown("", CONTROL))
+    stop = {"t": "stop", "s": "p/1/out"}
+    assert raw.send(stop, stop) == [{"t": "stopped", "s": "p/1/out"}] * 2
+    assert raw.carrier.link is not None
+    assert happened(raw.carrier.link) == [Stopped("p/1/out")]
+
+
+def test_a_stream_stopped_before_its_bytes_were_taken_sends_none_of_them() -> None:
+    joint, out, _ = _program()
+    joint.host.subscribe("p/1/out")
+    joint.run()
+    out.write(b"x")
+    out.stop()
+    joint.run()
+    assert received(joint.host, "p/1/out") == b""
+
+
 def test_stopping_what_has_ended_and_arrived_is_no_news() -> None:
     joint, _, stdin = _program()
     stream = joint.host.send_stream("p/1/in")
