@@ -11,17 +11,19 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.inside import living, until
-from support.model_agent import script_agent
+from support.model_agent import PRELUDE, body_of, script_agent
 
 from agenthost.errors import (
     AgentEndedError,
     AgentHostError,
     ConfigError,
     GuestLostError,
+    LinkError,
     SupersededError,
 )
-from agenthost.guest.channel import AgentChannel
+from agenthost.guest.channel import AgentChannel, Exchange, agent_params
 from agenthost.guest.client import GuestSandbox
+from agenthost.guest.flows import Inflow
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 
@@ -278,6 +280,115 @@ async def test_driving_again_in_one_process_supersedes_too(box: GuestSandbox) ->
                 await old.channel.receive()
             await new.send(b"1\n")
             assert await new.receive() == b"1\n"
+
+
+async def test_a_model_request_waits_for_a_driver_and_goes_to_the_next_one(
+    box: GuestSandbox, other: GuestSandbox
+) -> None:
+    script = PRELUDE + "tell(ask(connect(), body=b'question'))\nhear()"
+    params = agent_params("unattended", ["python3", "-c", script], box.token, env={}, model=True)
+    with anyio.fail_after(SECONDS):
+        await box.session.call("start", params)
+        async with box.drive_agent("unattended") as old:
+            exchange = await old.next_exchange()
+            assert await read_request(exchange) == b"question"
+            async with other.drive_agent("unattended") as new:
+                with pytest.raises(SupersededError):
+                    await exchange.send(b"too late" * 1000)
+                    await until_superseded(old)
+                    await exchange.send(b"too late")
+                await exchange.wait_gone()
+                again = await new.next_exchange()
+                assert await read_request(again) == b"question"
+                await again.send_head(200, [])
+                await again.send(b"answer")
+                again.end()
+                assert await new.receive() == b'[200, "answer"]\n'
+
+
+async def test_an_answer_that_an_old_driver_had_begun_is_cut_and_the_agent_asks_again(
+    box: GuestSandbox, other: GuestSandbox
+) -> None:
+    script = """
+sock = socket.create_connection(("127.0.0.1", PORT))
+sock.sendall(head("GET"))
+data = b""
+while not data.endswith(b"begun\\r\\n"):
+    data += sock.recv(1000)
+tell(True)
+while sock.recv(1000): pass
+tell(ask(connect(), body=b"again"))
+hear()
+"""
+    with anyio.fail_after(SECONDS):
+        async with script_agent(box, script, name="cut-short") as old:
+            exchange = await old.next_exchange()
+            await exchange.send_head(200, [])
+            await exchange.send(b"begun")
+            assert await old.told() is True
+            async with other.drive_agent("cut-short") as new:
+                # The one that was cut may be told before it is gone.
+                while (asked := await next_body(new)) != b"again":
+                    assert asked == b""
+                assert (await new.receive()).startswith(b"true\n")
+
+
+async def next_body(channel: AgentChannel) -> bytes:
+    """Answer the next model request with nothing; return its body, none of one that was cut."""
+    exchange = await channel.next_exchange()
+    try:
+        body = await read_request(exchange)
+        await exchange.send_head(200, [])
+        exchange.end()
+        await exchange.wait_gone()
+    except ConnectionError:
+        body = b""
+    channel.close_exchange(exchange)
+    return body
+
+
+async def read_request(exchange: Exchange) -> bytes:
+    """Read a request to its end, return its body."""
+    await exchange.head()
+    return await body_of(exchange)
+
+
+async def test_observers_read_the_journal_from_its_beginning_and_stall_nobody(
+    box: GuestSandbox, other: GuestSandbox
+) -> None:
+    script = "for n in range(6): sys.stdout.write(chr(65 + n) * 1_000_000)\nsys.stdout.flush()\nhear()"
+    with anyio.fail_after(SECONDS):
+        async with (
+            script_agent(box, script, name="observed") as agent,
+            other.observe_agent("observed") as stalled,
+        ):
+            assert await stalled.receive()  # and no more for now: it has credit for 2 MiB
+            size = 0
+            while size < 6_000_000:
+                size += len(await agent.channel.receive())
+                agent.channel.ack(size)
+            await agent.say("end")
+            assert await agent.channel.receive() == b""
+            async with LocalProvider() as third:
+                late = await third.get(box.id)
+                async with late.observe_agent("observed") as journal:
+                    assert sum([len(data) async for data in pieces(journal)]) == 6_000_000
+
+
+async def pieces(journal: Inflow) -> AsyncIterator[bytes]:
+    """Yield what a journal brings."""
+    while data := await journal.receive():
+        yield data
+
+
+async def test_a_stream_has_one_reader_in_a_process_and_the_one_before_is_told(box: GuestSandbox) -> None:
+    with anyio.fail_after(SECONDS):
+        running = script_agent(box, "while True: tell(hear())", name="read-twice")
+        async with running as agent, box.observe_agent("read-twice") as journal:
+            with pytest.raises(LinkError, match="read anew"):
+                await agent.channel.receive()
+            await agent.say(1)
+            assert await journal.receive() == b"1\n"
 
 
 async def test_half_a_line_of_a_driver_that_went_was_never_sent(
