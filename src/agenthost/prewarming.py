@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import secrets
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -17,8 +18,9 @@ import anyio
 import anyio.to_thread
 
 from agenthost.errors import SandboxStartError, UnsupportedError
+from agenthost.owned import disown, end_all, end_sandbox, own
 from agenthost.registry import open_provider
-from agenthost.spec import SandboxSpec
+from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
 if TYPE_CHECKING:
     from agenthost.guest.provider import GuestProvider
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # Seconds that ``prewarm`` waits for the start to get going. Alone it takes 40 ms until the sandbox's first
 # process runs; beside an import in the main thread, with which it shares the interpreter's lock, 200.
 _HEAD_START = 0.08
+_FRESH = 0.25  # how much of its lifetime a sandbox may have waited
 _READY = b'"state":"ready"'
 
 _lock = threading.Lock()
@@ -43,6 +46,7 @@ class Prewarmed:
         self._error: Exception | None = None
         self._started = threading.Event()
         self._taken = False
+        self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="agenthost-prewarm", daemon=True)
 
     def __enter__(self) -> Self:
@@ -75,10 +79,13 @@ class Prewarmed:
 
     def close(self) -> None:
         """End the sandbox if no agent took it. Idempotent; blocks until it has ended."""
-        # In a thread, because an event loop may be running in this one.
+        self.begin_end().join()
+
+    def begin_end(self) -> threading.Thread:
+        """Begin to end it, in a thread: an event loop may be running in this one."""
         ending = threading.Thread(target=self.end_here)
         ending.start()
-        ending.join()
+        return ending
 
     async def __aenter__(self) -> Self:
         """Do nothing: it is under way since ``prewarm``."""
@@ -92,14 +99,25 @@ class Prewarmed:
             await anyio.to_thread.run_sync(self.close)
 
     def end_here(self) -> None:
-        """For ``close``, and for the program's end, when no thread can be started any more."""
+        """For ``close``: end it in this thread, in which no event loop runs."""
         with _lock:
             if self._taken:
                 return
             self.take()
-        self._thread.join()
+        self.settle()
         if self._sandbox_id is not None:
-            anyio.run(_end, self.provider, self._sandbox_id)
+            anyio.run(end_sandbox, self.provider, self._sandbox_id)
+            disown(self._sandbox_id)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether an agent that takes it now gets most of its lifetime."""
+        lifetime = self.spec.max_lifetime or DEFAULT_LIFETIME
+        return time.monotonic() - self._began <= lifetime * _FRESH
+
+    def settle(self) -> None:
+        """Return when it has been started or has failed."""
+        self._thread.join()
 
     def begin(self, head_start: float) -> None:
         """For ``prewarm``: start, and leave the interpreter to it for a moment."""
@@ -122,14 +140,15 @@ class Prewarmed:
     async def _start(self) -> None:
         async with _open(self.provider) as provider:
             self._sandbox_id = await provider.launch(self.spec, agent_id=self.agent_id)
+            own(self.provider, self._sandbox_id)
 
 
 def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prewarmed:
     """Start a sandbox with a booted runner now, for the next HostedAgent that asks for the same.
 
     Returns at once. The next HostedAgent of this process with the same provider name and an equal spec
-    takes it, whatever its options. One that nobody took is ended by ``close``, at the program's end or,
-    failing both, at its lifetime.
+    takes it, whatever its options; not when more than a quarter of its lifetime has passed, it is ended
+    then. One that nobody took is ended by ``close``, at the program's end or, failing both, at its lifetime.
 
     Args:
         provider: A registered name.
@@ -158,18 +177,26 @@ def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prew
 
 def take_prewarmed(provider: str, spec: SandboxSpec) -> Prewarmed | None:
     """Return the one that was started first for this, if there is one; it is the caller's from now on."""
+    stale: list[Prewarmed] = []
+    found: Prewarmed | None = None
     with _lock:
-        for warm in _waiting:
-            if warm.provider == provider and warm.spec == spec:
-                warm.take()
-                return warm
-    return None
+        for warm in tuple(_waiting):
+            if found is None and warm.provider == provider and warm.spec == spec:
+                if warm.is_fresh:
+                    warm.take()
+                    found = warm
+                else:
+                    stale.append(warm)
+    for warm in stale:
+        warm.begin_end()
+    return found
 
 
 def _close_all() -> None:
-    """Program end: leave no sandbox that nobody took."""
+    """Program end: leave no sandbox that nobody took, also none that is just being made."""
     for warm in tuple(_waiting):
-        warm.end_here()
+        warm.settle()
+    end_all()
 
 
 def _open(name: str) -> GuestProvider:
@@ -180,9 +207,3 @@ def _open(name: str) -> GuestProvider:
     if not isinstance(provider, GuestProvider):
         raise UnsupportedError(f"provider {name!r} starts no sandbox ahead: it brings no guest of ours")
     return provider
-
-
-async def _end(provider_name: str, sandbox_id: str) -> None:
-    async with _open(provider_name) as provider:
-        sandbox = await provider.get(sandbox_id)
-        await sandbox.terminate()

@@ -20,12 +20,14 @@ class Capabilities:
     Attributes:
         isolation: By mechanism.
         networks: Modes of NetworkPolicy that are enforced.
+        default_network: The mode of a sandbox whose spec says nothing.
         limits: Names of ResourceLimits fields that are enforced exactly.
         ports, lease, pause, snapshot, images, header_injection, bulk_files: The optional protocols.
     """
 
     isolation: Isolation
     networks: frozenset[str] = frozenset()
+    default_network: Literal["open", "none"] = "open"
     limits: frozenset[str] = frozenset()
     ports: bool = False
     lease: bool = False

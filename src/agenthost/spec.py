@@ -10,6 +10,8 @@ from typing import Literal
 
 from agenthost.errors import ConfigError
 
+DEFAULT_LIFETIME = 3600.0  # seconds; an hour is what the providers' own defaults lie around
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
 

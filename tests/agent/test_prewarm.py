@@ -80,3 +80,16 @@ async def test_a_program_that_ends_without_an_agent_leaves_no_sandbox() -> None:
         done = await anyio.run_process([sys.executable, "-c", program], env={**os.environ}, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
     assert await living() == []
+
+
+async def test_one_that_has_ended_meanwhile_is_replaced_by_another(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("hello")), prewarm("local") as warm:
+            await warm.wait_booted()
+            async with open_provider("local") as provider:
+                await (await provider.get(await warm.sandbox_id())).terminate()
+            async with HostedAgent(provider="local") as agent:
+                assert agent.sandbox.id != await warm.sandbox_id()
+                await agent.query("hi")
+                assert [message async for message in agent.receive_response()]
+    assert await living() == []

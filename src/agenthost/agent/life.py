@@ -21,12 +21,20 @@ from agenthost.agent.errors import rebuild
 from agenthost.agent.journal import Journal
 from agenthost.agent.model_proxy import ModelProxy, load_http_client
 from agenthost.agent.options import apply_defaults
-from agenthost.agent.plan import Plan, check_isolation, check_paths
+from agenthost.agent.plan import Plan, check_isolation, check_network, check_paths
 from agenthost.agent.progress import Reporter
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
 from agenthost.agent.workspace import missing_paths, upload
-from agenthost.errors import AgentHostError, BootstrapError, ConfigError, SandboxStartError
+from agenthost.errors import (
+    AgentHostError,
+    BootstrapError,
+    ConfigError,
+    SandboxGoneError,
+    SandboxNotFoundError,
+    SandboxStartError,
+)
+from agenthost.owned import disown, own
 from agenthost.prewarming import Prewarmed, take_prewarmed
 from agenthost.registry import open_provider
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -87,8 +95,16 @@ class AgentLife:
             self._leave.set()
         else:
             self._scope.cancel()
+        cancelled: BaseException | None = None
         with anyio.CancelScope(shield=True):
-            await self._done.wait()
+            while not self._done.is_set():
+                try:
+                    await self._done.wait()
+                except anyio.get_cancelled_exc_class() as error:
+                    # asyncio's own cancel() knows no shield. It is obeyed when nothing is left.
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     # ---- the task
 
@@ -194,6 +210,7 @@ class AgentLife:
     @asynccontextmanager
     async def _make(self, provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
         check_isolation(self._plan, provider.capabilities.isolation, f"provider {provider.name!r}")
+        check_network(self._plan, provider.capabilities.default_network, f"provider {provider.name!r}")
         what = "starting a sandbox" if self._warm is None else "taking the sandbox that was started ahead"
         self._report.tell("sandbox", f"{what} ({provider.name})")
         # One that was started ahead is ours to end: a cancellation waits until there is something to end.
@@ -201,12 +218,14 @@ class AgentLife:
         with anyio.CancelScope(shield=self._warm is not None):
             sandbox = await self._obtain(provider)
         assert sandbox is not None
+        own(provider.name, sandbox.id)
         try:
             self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
             yield sandbox
         finally:
             with anyio.move_on_after(_TERMINATE_SECONDS, shield=True) as scope:
                 await sandbox.terminate()
+                disown(sandbox.id)
             if scope.cancelled_caught:
                 _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
 
@@ -214,8 +233,14 @@ class AgentLife:
         from agenthost.guest.provider import GuestProvider
 
         if self._warm is not None and isinstance(provider, GuestProvider):
-            self._begun = self._warm.agent_id
-            return await provider.get(await self._warm.sandbox_id())
+            try:
+                sandbox = await provider.get(await self._warm.sandbox_id())
+            except (SandboxNotFoundError, SandboxGoneError):
+                self._report.tell("sandbox", "it has ended by now: starting another one")
+                self._warm = None
+            else:
+                self._begun = self._warm.agent_id
+                return sandbox
         # An agent that begins with its sandbox has the model's port: not for credentials="env".
         if isinstance(provider, GuestProvider) and self._plan.access is not None:
             self._begun = _new_agent_id()

@@ -73,11 +73,6 @@ def make_plan(
         access = take_model_access(plain.env)
     else:
         put_key_inside(plain.env)
-        if spec is not None and spec.network is not None and spec.network.mode == "none":
-            raise ConfigError(
-                "credentials='env' needs a network in the sandbox, and spec.network is none; "
-                "use credentials='host', which needs none"
-            )
     plain.encode(Codec({}))  # refuses what is no data while nothing has been made
     directory = Path(workspace) if workspace is not None else None
     if directory is not None and not directory.is_dir():
@@ -104,6 +99,16 @@ def check_isolation(plan: Plan, isolation: str, name: str) -> None:
             f"permission_mode='bypassPermissions' on {name}, which isolates nothing: the agent could do "
             "anything to this machine without asking. Use an isolated provider, or "
             "SafeDefaults(refuse_unisolated_bypass=None)"
+        )
+
+
+def check_network(plan: Plan, default: str, name: str) -> None:
+    """Refuse an agent whose key is inside a sandbox from which no model can be reached."""
+    network = plan.spec.network
+    if plan.access is None and (default if network is None else network.mode) == "none":
+        raise ConfigError(
+            f"credentials='env' needs a network in the sandbox, and this one on {name} has none: give "
+            "spec=SandboxSpec(network=NetworkPolicy.open()), or use credentials='host', which needs none"
         )
 
 

@@ -42,19 +42,22 @@ class Exchange:
         self.sid = sid
         self._session = session
         self._agent = agent
-        self._request: Inflow = session.inflow(sid)
+        self._request: Inflow | None = None  # subscribed to in ``head``: until then nothing of it comes
         self._answer: Outflow = session.outflow(answer_sid)
         self._rest = b""
         self._gone = anyio.Event()
         self._complete = self._closed = False
         self._hung_up = ConnectionResetError(errno.ECONNRESET, "the agent has hung up")
-        self._request.missing = self._hung_up
 
     async def head(self) -> ExchangeHead:
         """Return the request's head. Call once, before ``receive``."""
+        if self._gone.is_set():
+            raise self._hung_up
+        request = self._request = self._session.inflow(self.sid)
+        request.missing = self._hung_up
         data = b""
         while b"\n" not in data:
-            piece = await self._request.receive()
+            piece = await request.receive()
             if not piece or len(data) > _LONGEST_HEAD:
                 raise AgentHostError("the guest sent a model request without a head")
             data += piece
@@ -72,6 +75,7 @@ class Exchange:
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
+        assert self._request is not None, "head comes first"
         return await self._request.receive()
 
     async def send_head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
@@ -99,7 +103,8 @@ class Exchange:
     def gone(self, error: Exception | None = None) -> None:
         """For the channel: the guest is done with it, or this host with the agent."""
         self._gone.set()
-        self._request.fail(error or self._hung_up)
+        if self._request is not None:
+            self._request.fail(error or self._hung_up)
         self._answer.fail(error or self._hung_up)
         if self._closed:
             self._session.close_outflow(self._answer)
@@ -107,7 +112,8 @@ class Exchange:
     def close(self) -> bool:
         """Be done with both streams, with a complete answer when the agent has it; False as long as not."""
         self._closed = True
-        self._session.close_inflow(self._request)
+        if self._request is not None:
+            self._session.close_inflow(self._request)
         if self._complete and not self._gone.is_set():
             return False
         self._session.close_outflow(self._answer)
@@ -198,7 +204,7 @@ class AgentChannel:
 
     def close(self) -> None:
         """Be done with all its streams. Who still waits gets AgentEndedError."""
-        self.fail(AgentEndedError(f"agent {self.agent} was released"))
+        self.fail(self.error or AgentEndedError(f"agent {self.agent} was released"))
         for exchange in tuple(self._open.values()):
             self.close_exchange(exchange)
         if self._flows is not None:
@@ -244,6 +250,7 @@ async def drive_agent(session: Session, agent: str, tokens: TokenMaker) -> Async
     session.channels[agent] = channel
     if before is not None:
         before.fail(SupersededError(f"this process drives agent {agent} anew"))
+        before.close()
     try:
         _, offset = await session.grant(agent, DRIVER, tokens.token(agent, DRIVER))
         channel.drive(offset)

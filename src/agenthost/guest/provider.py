@@ -19,12 +19,11 @@ from agenthost.guest.secret import deployment_secret
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
-from agenthost.spec import Limits, SandboxSpec, generate_name
+from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.tokens import CONTROL
 
 NONCE_LABEL = "agenthost-nonce"
-DEFAULT_LIFETIME = 3600.0  # seconds; an hour is what the providers' own defaults lie around
 _ENDING = 20.0  # seconds that ending a sandbox may take when its start failed
 
 

@@ -111,6 +111,13 @@ class Session:
 
     async def run(self) -> None:
         """Keep the link up until it cannot be kept up. Never raises; only ``close`` cancels it."""
+        error: Exception = LinkError(f"the link to sandbox {self.name} was closed")
+        try:
+            await self._run()
+        finally:  # however it ended: by asyncio's own cancel() too, which knows no shield
+            self._fail(error)
+
+    async def _run(self) -> None:
         with self._scope:
             error: Exception
             try:
@@ -440,6 +447,8 @@ class Session:
     async def grant(self, agent: str, role: str, token: str) -> tuple[int, int]:
         """Take a role; returns the epoch and how much of the agent's input has arrived."""
         self.failure.check()
+        if (agent, role) in self._granting:
+            raise ConfigError(f"this process asks for the {role}'s role of agent {agent} already")
         waiter = self._granting[agent, role] = _Waiter()
         self.link.grant(agent, role, token)
         try:
@@ -457,10 +466,18 @@ class Session:
         raise LinkError(f"the link to sandbox {self.name} ended before a role was given")
 
     def inflow(self, sid: str, *, offset: int | None = 0, auto_ack: bool = True) -> Inflow:
+<<<<<<< src/agenthost/guest/session.py
+        """Subscribe to a stream. Close it with ``close_inflow``."""
+        if sid in self._inflows:
+            raise ConfigError(
+                f"this process reads stream {sid} already; use another provider object for that"
+            )
+=======
         """Subscribe to a stream. Close it with ``close_inflow``. Whoever reads it now reads no more."""
         before = self._inflows.get(sid)
         if before is not None:
             before.fail(LinkError(f"stream {sid} is read anew, by somebody else in this process"))
+>>>>>>> /tmp/land.theirs
         flow = self._inflows[sid] = Inflow(self.link, sid, self.failure, offset=offset, auto_ack=auto_ack)
         return flow
 

@@ -240,7 +240,7 @@ class GuestLink(Peer):
     def stream_removed(self, sid: str) -> None:
         """There is no such stream any more."""
         reading = self._reading.get(sid)
-        if reading is not None and (reading.stream.stopped or not reading.stream.ended):
+        if reading is not None and (reading.stream.stopped or not reading.stream.ended or reading.end_sent):
             self._unread(sid)
             self._post({"t": "none", "s": sid})
 

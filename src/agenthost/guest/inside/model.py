@@ -19,6 +19,7 @@ from agenthost.wire.streams import RecvStream, SendStream
 _HEAD = 64 * KIB  # longest request head
 _BODY = 64 * MIB  # longest request body; the Messages API itself takes 32 MB
 _CHUNK = 256 * KIB
+_AT_ONCE = 64  # requests of one agent under way; the CLI with its subagents has a handful
 _LINGER = 5.0  # seconds that what an agent still sends is read after it was refused
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_BODY = (204, 304)
@@ -155,6 +156,8 @@ class ModelEndpoint:
         if agent is None:
             raise BadRequestError(401, "this model endpoint takes only the agent's own key")
         length = _length(headers)
+        if sum(exchange.agent == agent for exchange in self._exchanges.values()) >= _AT_ONCE:
+            raise BadRequestError(429, f"an agent has more than {_AT_ONCE} model requests under way")
         number, self._next = self._next, self._next + 1
         exchange = Exchange(self._hub, agent, number, self._spool_dir, self._forget)
         self._exchanges[exchange.answer.sid] = exchange

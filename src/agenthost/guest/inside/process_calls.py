@@ -135,13 +135,13 @@ class ProcessCalls:
             raise
         self._named[name] = self._living[process.pid] = process
         self._sinks.add(source.sid, process.stdin.write, process.stdin.end)
-        if "input" in params:  # all of stdin is here already
-            process.stdin.write(b64decode(params["input"]))
-            process.stdin.end()
         process.is_agent = bool(agent)
         if link is not None and not agent:
             process.link = link.link_id
             link.expect(source)
+        if "input" in params:  # all of stdin is here already
+            process.stdin.write(b64decode(params["input"]))
+            process.stdin.end()
         for stream in (out, err):
             self._hub.add_stream(stream, agent=name if agent else None, link=process.link)
         return process

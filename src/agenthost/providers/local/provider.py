@@ -60,6 +60,7 @@ class LocalProvider(GuestProvider):
         self.capabilities = Capabilities(
             isolation="namespaces",
             networks=frozenset({"none", "open"}),
+            default_network="none",
             limits=supported_limits(),
             mounts=True,
         )

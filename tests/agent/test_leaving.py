@@ -1,0 +1,87 @@
+"""Leaving in a hurry: what breaks the block off, and that nothing is left all the same."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - its own cancel() is what is tested: it knows nothing of anyio's shields
+import os
+import sys
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from support.hosting import fake_cli
+
+from agenthost import HostedAgent, SandboxSpec, open_provider
+from agenthost.errors import ConfigError
+
+LIMIT = 120
+PLAIN = "local-unisolated"
+
+
+async def living(provider: str = PLAIN) -> list[str]:
+    async with open_provider(provider) as opened:
+        return [info.id async for info in opened.list()]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_asyncios_own_cancel_does_not_break_the_leaving_off(anyio_backend: str) -> None:
+    assert anyio_backend == "asyncio"
+    leaving = asyncio.Event()
+
+    async def hold() -> None:
+        async with HostedAgent(fake_cli("echo"), provider=PLAIN, on_progress=watch):
+            pass
+
+    def watch(progress: Any) -> None:
+        if progress.stage == "ready":
+            asyncio.get_running_loop().call_soon(leaving.set)
+
+    with anyio.fail_after(LIMIT):
+        task = asyncio.get_running_loop().create_task(hold())
+        await leaving.wait()
+        while not task.done():  # again and again, wherever it is
+            task.cancel()
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await living() == []
+
+
+async def test_a_program_that_never_leaves_the_block_leaves_no_sandbox() -> None:
+    program = (
+        "import asyncio, agenthost\n"
+        "loop = asyncio.new_event_loop()\n"
+        "agent = agenthost.HostedAgent(provider='local')\n"
+        "loop.run_until_complete(agent.connect())\n"
+        "print(agent.sandbox.id, flush=True)\n"
+        "raise SystemExit(3)\n"
+    )
+    env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
+    with anyio.fail_after(LIMIT):
+        done = await anyio.run_process([sys.executable, "-c", program], env=env, check=False)
+        assert done.returncode == 3
+        assert done.stdout.startswith(b"ah-")
+        assert await living("local") == []
+
+
+async def test_a_second_reader_over_the_same_link_is_refused() -> None:
+    with anyio.fail_after(LIMIT):
+        async with open_provider("local") as provider:
+            sandbox: Any = await provider.create(SandboxSpec())
+            try:
+                async with sandbox.agent("one", argv=["cat"], env={}, model=False) as channel:
+                    with pytest.raises(ConfigError, match="already"):
+                        async with sandbox.observe_agent("one"):
+                            raise AssertionError("two readers of one stream")
+                    await channel.send(b"still here\n")
+                    assert await channel.receive() == b"still here\n"
+            finally:
+                await sandbox.terminate()
+
+
+async def test_a_key_inside_needs_a_network_there() -> None:
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(ConfigError, match=r"NetworkPolicy\.open"):
+            await HostedAgent(provider="local", credentials="env").connect()
+        assert await living("local") == []
