@@ -466,18 +466,11 @@ class Session:
         raise LinkError(f"the link to sandbox {self.name} ended before a role was given")
 
     def inflow(self, sid: str, *, offset: int | None = 0, auto_ack: bool = True) -> Inflow:
-<<<<<<< src/agenthost/guest/session.py
         """Subscribe to a stream. Close it with ``close_inflow``."""
         if sid in self._inflows:
             raise ConfigError(
                 f"this process reads stream {sid} already; use another provider object for that"
             )
-=======
-        """Subscribe to a stream. Close it with ``close_inflow``. Whoever reads it now reads no more."""
-        before = self._inflows.get(sid)
-        if before is not None:
-            before.fail(LinkError(f"stream {sid} is read anew, by somebody else in this process"))
->>>>>>> /tmp/land.theirs
         flow = self._inflows[sid] = Inflow(self.link, sid, self.failure, offset=offset, auto_ack=auto_ack)
         return flow
 
