@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from agenthost.agent.journal import Fault, Journal
@@ -54,6 +55,14 @@ class Source:
         return b"MemoryError\n"
 
 
+class YieldingSource(Source):
+    """A source where each piece is a chance to be cancelled, as on a real link."""
+
+    async def receive(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        return await super().receive()
+
+
 def line(event: dict[str, Any]) -> bytes:
     return json.dumps({"seq": 1, "ts": 1.5, **event}, separators=(",", ":")).encode() + b"\n"
 
@@ -83,6 +92,29 @@ async def test_messages_are_handed_out_in_order_however_they_were_cut() -> None:
     assert got == list(range(20))
     assert journal.failure is None
     assert journal.fault is None
+
+
+@pytest.mark.parametrize("piece", [64 * 1024, 2 * 1024], ids=["64-kib", "2-kib"])
+async def test_a_line_of_32_mib_in_small_pieces_arrives_whole(piece: int) -> None:
+    size = 32 * 1024 * 1024
+    data = line(message(text="x" * size)) + line(message(number=2)) + line(END)
+    source = YieldingSource()
+    for start in range(0, len(data), piece):
+        source.feed_bytes(data[start : start + piece])
+    source.feed_bytes(b"")
+    # Joining what is there to each new piece would copy 260 GiB in the case of 2 KiB.
+    journal = opened(source)
+    got: list[bytes | Fault] = []
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            got.extend([item async for item in _all(journal)])
+
+    assert journal.failure is None
+    assert len(got) == 2
+    assert isinstance(got[0], bytes)
+    assert json.loads(got[0])["message"]["text"] == "x" * size
+    assert number_of(got[1]) == 2
 
 
 def number_of(item: bytes | Fault) -> int:

@@ -73,7 +73,7 @@ class Journal:
         self.failure: Exception | None = None
         self._source = source
         self._stderr = stderr
-        self._rest = b""
+        self._parts: list[bytes] = []  # of a line whose end is not here yet
         self._offset = 0
         self._unread: deque[tuple[bytes | Fault, int]] = deque()
         self._size = 0
@@ -124,8 +124,12 @@ class Journal:
         return AgentError(f"the runner ended with exit code {code} before it could tell why{told}")
 
     def _take(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n") if self._rest else data.split(b"\n")
-        for line in lines:
+        # A line is put together once, at its end: it may be 64 MiB long and come in a thousand pieces.
+        first, *more = data.split(b"\n")
+        self._parts.append(first)
+        for part in more:
+            line = b"".join(self._parts)
+            self._parts = [part]
             self._offset += len(line) + 1
             if _MESSAGE in line[:_HEAD]:
                 if line.find(_RESULT, 0, _HEAD) >= 0 or line.find(_INIT, 0, _HEAD) >= 0:
