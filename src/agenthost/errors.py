@@ -31,6 +31,7 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
         +-- BootstrapError                  the agent could not be started; says what is missing
         +-- IncompleteTurnError             a turn ended without a ResultMessage
         +-- AgentEndedError                 the agent has ended already
+        +-- DownloadError                   what the sandbox sent is no archive, or more than is accepted
 """
 
 from __future__ import annotations
@@ -164,3 +165,10 @@ class IncompleteTurnError(AgentError):
 
 class AgentEndedError(AgentError):
     """The agent has ended already."""
+
+
+class DownloadError(AgentError):
+    """What the sandbox sent is no archive, or exceeds a limit that the message names.
+
+    What was unpacked before is in the target directory; nothing was written outside of it.
+    """

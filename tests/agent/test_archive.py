@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agenthost.agent.archive import pack, unpack
-from agenthost.errors import ConfigError
+from agenthost.agent.archive import MAX_HEADER, MAX_SIZE, UnpackLimits, pack, unpack
+from agenthost.errors import ConfigError, DownloadError
 
 
 def packed(directory: Path) -> tuple[set[str], list[str]]:
@@ -170,3 +171,114 @@ def test_files_that_are_there_are_replaced_and_directories_kept(tmp_path: Path) 
     assert (tmp_path / "a").read_text() == "evil"
     assert (tmp_path / "dir" / "x").exists()
     assert told.refused == ["dir", "a/b"]
+
+
+def test_an_archive_that_is_compressed_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    bomb = io.BytesIO(gzip.compress(archive_of(member("a")).getvalue()))
+
+    with pytest.raises(DownloadError, match="no readable tar archive"):
+        unpack(bomb, tmp_path / "target")
+
+    assert list((tmp_path / "target").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (UnpackLimits(members=2), "more than 2 files and directories"),
+        (UnpackLimits(size=11), "more than 11 bytes in all, with the 4 of 'c/d/e'"),
+        (UnpackLimits(depth=2), "a path of 3 names, 'c/d/e', at most 2"),
+    ],
+    ids=["members", "size", "depth"],
+)
+def test_more_than_is_accepted_is_an_error_that_names_the_limit(
+    tmp_path: Path, limits: UnpackLimits, said: str
+) -> None:
+    target = tmp_path / "target"
+
+    with pytest.raises(DownloadError) as caught:
+        unpack(archive_of(member("a"), member("b"), member("c/d/e")), target, limits)
+
+    assert said in str(caught.value)
+    assert "2 files were unpacked before" in str(caught.value)
+    assert f"nothing was written outside of {target}" in str(caught.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "target"]
+
+
+def test_exactly_what_is_accepted_is_unpacked(tmp_path: Path) -> None:
+    limits = UnpackLimits(members=3, size=12, depth=3)
+
+    told = unpack(archive_of(member("a"), member("b"), member("c/d/e")), tmp_path, limits)
+
+    assert (told.files, told.size, told.refused) == (3, 12, [])
+
+
+def test_refused_members_count_so_that_nothing_goes_on_without_an_end(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="more than 2"):
+        unpack(archive_of(*[member("../out")] * 3), tmp_path / "target", UnpackLimits(members=2))
+
+
+def test_a_sparse_file_is_counted_as_long_as_it_reads_and_not_written(tmp_path: Path) -> None:
+    size = MAX_SIZE + 1
+    info = member("hole")
+    info.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.name": "hole",
+        "GNU.sparse.size": str(size),
+        "GNU.sparse.map": f"{size - 4},4",
+    }
+
+    with pytest.raises(DownloadError, match=f"with the {size} of 'hole'"):
+        unpack(archive_of(info), tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_sparse_file_is_unpacked_with_its_hole(tmp_path: Path) -> None:
+    info = member("hole")
+    info.pax_headers = {"GNU.sparse.name": "hole", "GNU.sparse.size": "104", "GNU.sparse.map": "100,4"}
+
+    told = unpack(archive_of(info), tmp_path)
+
+    assert told.size == 104
+    assert (tmp_path / "hole").read_bytes() == bytes(100) + b"evil"
+
+
+def broken(archive: io.BytesIO, *, size: bytes) -> io.BytesIO:
+    """Return the archive with another size in its first header, whose check sum is made to fit."""
+    data = bytearray(archive.getvalue())
+    data[124:136] = size
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    return io.BytesIO(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        (io.BytesIO(b"x" * 2048), "no readable tar archive"),
+        (io.BytesIO(archive_of(member("a")).getvalue()[:514]), "unexpected end of data"),
+        (broken(archive_of(member("a")), size=b"\xff" * 12), "a size of -1"),
+        (
+            broken(archive_of(member("x" * 200)), size=b"%011o\0" % (MAX_HEADER + 1)),
+            f"a header of {MAX_HEADER + 1} bytes",
+        ),
+        (io.BytesIO(archive_of(member("x" * 200)).getvalue()[:1024] * 2000), "recursion"),
+    ],
+    ids=["garbage", "cut", "negative", "header", "headers"],
+)
+def test_an_archive_that_is_made_to_do_harm_is_an_error(
+    tmp_path: Path, archive: io.BytesIO, said: str
+) -> None:
+    with pytest.raises(DownloadError, match=said):
+        unpack(archive, tmp_path / "target")
+
+    assert [path for path in tmp_path.rglob("*") if path.name not in ("target", "a")] == []
+
+
+def test_names_with_a_zero_byte_are_refused(tmp_path: Path) -> None:
+    info = member("a")
+    info.pax_headers = {"path": "a\0b"}
+
+    assert unpack(archive_of(info, member("c")), tmp_path).refused == ["a\0b"]

@@ -10,11 +10,26 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
-from agenthost.errors import ConfigError
+from agenthost.errors import ConfigError, DownloadError
 
 IGNORE_FILE = ".agenthostignore"
+
+# How much is taken from a sandbox, which can send what it likes.
+MAX_MEMBERS = 100_000
+MAX_SIZE = 4 * 1024**3  # bytes
+MAX_DEPTH = 64
+MAX_HEADER = 1024**2  # bytes; a long name needs some thousand
+_SHOWN = 200  # characters of a name in an error
+# Headers that are read into memory as a whole: they tell more of the member that follows.
+_ABOUT_THE_NEXT = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 # What commonly holds a secret, and what means nothing on another machine.
 DEFAULT_IGNORE = (
@@ -152,25 +167,81 @@ class Unpacked:
     refused: list[str] = field(default_factory=list[str])
 
 
-def unpack(source: IO[bytes], directory: Path) -> Unpacked:
-    """Unpack what a sandbox has packed; nothing in it is trusted.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpackLimits:
+    """How much is taken from a sandbox.
+
+    Attributes:
+        members: Files, directories and links together, also those that are refused.
+        size: Bytes of all files together, holes of sparse files included: they need not be holes here.
+        depth: Names in a path.
+    """
+
+    members: int = MAX_MEMBERS
+    size: int = MAX_SIZE
+    depth: int = MAX_DEPTH
+
+
+class _Header(tarfile.TarInfo):
+    """A header of an archive, refused where reading on would take whatever memory it asks for."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if info.size < 0:
+            raise tarfile.ReadError(f"a header tells a size of {info.size}")
+        if info.type in _ABOUT_THE_NEXT and info.size > MAX_HEADER:
+            raise DownloadError(f"a header of {info.size} bytes, at most {MAX_HEADER} are accepted")
+        return info
+
+
+def unpack(source: IO[bytes], directory: Path, limits: UnpackLimits | None = None) -> Unpacked:
+    """Unpack what a sandbox has packed, as a tar archive that is not compressed; nothing in it is trusted.
 
     Only files, directories and symlinks that stay below ``directory`` are made. Nothing is written through a
     symlink, of the archive or of the directory. Files that are there are replaced.
+
+    Raises:
+        DownloadError: It is no such archive, or more than the limits allow. What came before it is kept.
+        OSError: It cannot be written here.
     """
+    limits = limits or UnpackLimits()
     directory.mkdir(parents=True, exist_ok=True)
     root = directory.resolve()
     done = Unpacked()
-    with tarfile.open(fileobj=source, mode="r|*") as archive:
-        for member in archive:
-            if not _unpack_one(archive, member, root, done):
-                done.refused.append(member.name)
+    try:
+        # A compressed one would let a few bytes ask for any amount of work.
+        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Header) as archive:
+            total = 0
+            for count, member in enumerate(archive, 1):
+                total += member.size
+                _check(member, count, total, limits)
+                if not _unpack_one(archive, member, root, done):
+                    done.refused.append(member.name)
+    # RecursionError: one header about the next can follow another without an end.
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, DownloadError) as error:
+        what = error if isinstance(error, DownloadError) else f"no readable tar archive ({error})"
+        raise DownloadError(
+            f"what the sandbox sent is not accepted: {what}. "
+            f"{done.files} files were unpacked before; nothing was written outside of {directory}"
+        ) from error
     return done
+
+
+def _check(member: tarfile.TarInfo, count: int, total: int, limits: UnpackLimits) -> None:
+    name = ascii(member.name[:_SHOWN])
+    if count > limits.members:
+        raise DownloadError(f"more than {limits.members} files and directories")
+    if total > limits.size:
+        raise DownloadError(f"more than {limits.size} bytes in all, with the {member.size} of {name}")
+    depth = len(PurePosixPath(member.name).parts)
+    if depth > limits.depth:
+        raise DownloadError(f"a path of {depth} names, {name}, at most {limits.depth} are accepted")
 
 
 def _unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, done: Unpacked) -> bool:
     parts = PurePosixPath(member.name).parts
-    if not parts or member.name.startswith("/") or ".." in parts:
+    if not parts or member.name.startswith("/") or ".." in parts or "\0" in member.name + member.linkname:
         return member.isdir() and not parts  # "." itself is there already
     path = root.joinpath(*parts)
     parent = root
