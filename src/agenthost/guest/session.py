@@ -56,6 +56,10 @@ class Channel(Protocol):
         """This host drives the agent no more."""
         ...
 
+    def close(self) -> None:
+        """Be done with all its streams."""
+        ...
+
 
 class _Waiter:
     def __init__(self, call: int = 0, body: Outflow | None = None) -> None:
