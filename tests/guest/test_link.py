@@ -19,6 +19,7 @@ from agenthost.errors import (
     AgentHostError,
     LinkError,
     LinkLostError,
+    ProviderError,
     SandboxGoneError,
     SandboxNotFoundError,
     SandboxStartError,
@@ -220,6 +221,35 @@ async def test_a_sandbox_that_cannot_be_reached_is_lost_after_the_budget_and_liv
                 await sandbox.read_file("x")
             provider.faults.refuse = False
             assert (await (await provider.get(box.id)).exec(["echo", "alive"])).stdout == b"alive\n"
+
+
+@pytest.mark.parametrize("trouble", [ProviderError("503"), TimeoutError(110, "no answer")])
+async def test_a_provider_in_trouble_does_not_end_the_link(
+    faulty: FaultyProvider, cut_box: GuestSandbox, trouble: Exception
+) -> None:
+    with anyio.fail_after(SECONDS):
+        async with cut_box.spawn(["cat"]) as process:
+            before = faulty.faults.dialled
+            faulty.faults.trouble = trouble
+            faulty.faults.cut()
+            while faulty.faults.dialled < before + 3:
+                await anyio.lowlevel.checkpoint()
+            faulty.faults.trouble = None
+            await process.send_stdin(b"on and on")
+            assert await process.receive_stdout() == b"on and on"
+
+
+async def test_an_adapters_defect_ends_the_link_and_nothing_else(
+    faulty: FaultyProvider, cut_box: GuestSandbox
+) -> None:
+    sound = await faulty.get(cut_box.id)
+    with anyio.fail_after(SECONDS):
+        faulty.faults.trouble = ZeroDivisionError("a defect")
+        faulty.faults.carriers[0].break_off()
+        with pytest.raises(LinkError, match="ZeroDivisionError") as caught:
+            await cut_box.exec(["sleep", "1000"], timeout=1000)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+        assert (await sound.exec(["true"])).exit_code == 0
 
 
 async def test_what_timed_out_while_the_link_was_down_is_killed_when_it_is_back(

@@ -20,6 +20,7 @@ class Faults:
         self.carriers: list[FaultyCarrier] = []
         self.plan: Callable[[], tuple[int | None, int | None]] = lambda: (None, None)
         self.refuse = False  # nobody can be dialled
+        self.trouble: Exception | None = None  # what the provider raises to every question
         self.linger = False  # what the host has closed stays open at the guest's end
         self.lingering: list[Carrier] = []
         self.instead: Backend | None = None  # another machine answers
@@ -127,6 +128,8 @@ class FaultyBackend:
     async def dial(self) -> Carrier:
         """Make a faulty carrier."""
         self._faults.dialled += 1
+        if self._faults.trouble is not None:
+            raise self._faults.trouble
         if self._faults.refuse:
             raise ConnectionRefusedError(111, "refused by the test")
         carrier = FaultyCarrier(await (self._faults.instead or self.inner).dial(), self._faults)
@@ -134,7 +137,9 @@ class FaultyBackend:
         return carrier
 
     async def info(self) -> SandboxInfo:
-        """As it is."""
+        """As it is, unless the provider is in trouble."""
+        if self._faults.trouble is not None:
+            raise self._faults.trouble
         return await self.inner.info()
 
     async def terminate(self) -> None:
