@@ -52,6 +52,10 @@ class Channel(Protocol):
         """The guest is done with a stream, of this agent or of another."""
         ...
 
+    def close(self) -> None:
+        """Be done with all its streams."""
+        ...
+
     def fail(self, error: Exception) -> None:
         """This host drives the agent no more."""
         ...
@@ -470,11 +474,9 @@ class Session:
         raise LinkError(f"the link to sandbox {self.name} ended before a role was given")
 
     def inflow(self, sid: str, *, offset: int | None = 0, auto_ack: bool = True) -> Inflow:
-        """Subscribe to a stream. Close it with ``close_inflow``."""
+        """Subscribe to a stream. Close it with ``close_inflow``. One reader in a process, else ConfigError."""
         if sid in self._inflows:
-            raise ConfigError(
-                f"this process reads stream {sid} already; use another provider object for that"
-            )
+            raise ConfigError(f"stream {sid} is read already; a second reader needs its own provider object")
         flow = self._inflows[sid] = Inflow(self.link, sid, self.failure, offset=offset, auto_ack=auto_ack)
         return flow
 
