@@ -380,21 +380,12 @@ async def pieces(journal: Inflow) -> AsyncIterator[bytes]:
         yield data
 
 
-<<<<<<< tests/guest/test_channel.py
 async def test_a_second_reader_over_the_same_link_is_refused_and_the_first_goes_on(box: GuestSandbox) -> None:
     with anyio.fail_after(SECONDS):
         async with script_agent(box, "while True: tell(hear())", name="read-twice") as agent:
             with pytest.raises(ConfigError, match="is read already"):
                 async with box.observe_agent("read-twice"):
                     raise AssertionError("two readers of one stream")
-=======
-async def test_a_stream_has_one_reader_in_a_process_and_a_second_is_refused(box: GuestSandbox) -> None:
-    with anyio.fail_after(SECONDS):
-        async with script_agent(box, "while True: tell(hear())", name="read-twice") as agent:
-            with pytest.raises(ConfigError, match="reads stream"):
-                async with box.observe_agent("read-twice"):
-                    raise AssertionError("two readers over one link")
->>>>>>> /tmp/land.theirs
             await agent.say(1)
             assert await agent.told() == 1
 
@@ -442,13 +433,8 @@ async def test_what_one_host_started_another_host_does_not_read(
 ) -> None:
     with anyio.fail_after(SECONDS):
         prefix, _, number = box.session.unique().rpartition("-")
-<<<<<<< tests/guest/test_channel.py
         async with box.spawn(["echo", "mine"]) as process:  # its name is the next one
             flow = other.session.inflow(f"p/{prefix}-{int(number) + 1}/out")
-=======
-        async with box.spawn(["echo", "mine"]) as process:
-            flow = other.session.inflow(f"p/{prefix}-{int(number) + 1}/out")  # its name is the next one
->>>>>>> /tmp/land.theirs
             with pytest.raises(GuestLostError):
                 await flow.receive()
             other.session.close_inflow(flow)

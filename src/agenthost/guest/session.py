@@ -60,10 +60,6 @@ class Channel(Protocol):
         """This host drives the agent no more."""
         ...
 
-    def close(self) -> None:
-        """Be done with all its streams."""
-        ...
-
 
 class _Waiter:
     def __init__(self, call: int = 0, body: Outflow | None = None) -> None:
@@ -474,7 +470,7 @@ class Session:
         raise LinkError(f"the link to sandbox {self.name} ended before a role was given")
 
     def inflow(self, sid: str, *, offset: int | None = 0, auto_ack: bool = True) -> Inflow:
-        """Subscribe to a stream. Close it with ``close_inflow``. One reader in a process, else ConfigError."""
+        """Subscribe to a stream. Close it with ``close_inflow``. ConfigError: it is read already."""
         if sid in self._inflows:
             raise ConfigError(f"stream {sid} is read already; a second reader needs its own provider object")
         flow = self._inflows[sid] = Inflow(self.link, sid, self.failure, offset=offset, auto_ack=auto_ack)
