@@ -47,7 +47,7 @@ def member(name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "", mode: in
 
 def test_a_directory_comes_back_as_it_was(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    fill(source, "a.txt", "deep/er/b.txt", "ü \"quoted\" '\U0001f40d'.txt", ".git/config")
+    fill(source, "a.txt", "deep/er/b.txt", "ü \"quoted\" '\U0001f40d'.txt", ".git/HEAD")
     (source / "run").write_bytes(b"\xff\x00")
     (source / "run").chmod(0o755)
     (source / "empty").mkdir()
@@ -87,6 +87,102 @@ def test_what_looks_like_a_secret_is_left_out_and_named(tmp_path: Path) -> None:
 
     assert names == {"a.py", ".env.example", "keys", "sub"}
     assert ignored == [".aws", ".env", ".env.local", "keys/server.pem", "sub/id_rsa"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".env",
+        ".env.production",
+        ".envrc",
+        ".git/config",
+        ".git/config.worktree",
+        ".git/modules/lib/config",
+        ".git/modules/group/lib/config",
+        ".git/worktrees/other/config.worktree",
+        ".git-credentials",
+        ".gitconfig",
+        ".config/git/credentials",
+        ".config/gh/hosts.yml",
+        ".config/gcloud/access_tokens.db",
+        "credentials.json",
+        ".credentials.json",
+        "terraform.tfstate",
+        "terraform.tfstate.backup",
+        "terraform.tfstate.d/production/terraform.tfstate",
+        "production.tfstate",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+        ".pgpass",
+        ".cargo/credentials.toml",
+        "server.pem",
+        "server.key",
+        "Server.PEM",
+        "id_rsa",
+        "id_ed25519_work",
+        ".aws/credentials",
+        ".ssh/config",
+        ".docker/config.json",
+        ".kube/config",
+    ],
+)
+@pytest.mark.parametrize("where", ["", "deep/er/"], ids=["top", "deep"])
+def test_credentials_are_left_out_wherever_they_lie(tmp_path: Path, where: str, name: str) -> None:
+    fill(tmp_path, where + name, where + "a.py")
+
+    names, ignored = packed(tmp_path)
+
+    assert where + name not in names
+    assert where + "a.py" in names
+    assert [path for path in ignored if (where + name).startswith(path)] == ignored != []
+
+
+def test_what_only_resembles_a_credential_travels(tmp_path: Path) -> None:
+    alike = {
+        ".env.example",
+        ".env.sample",
+        ".env.template",
+        ".env.dist",
+        ".envrc.example",
+        ".git/HEAD",
+        ".git/index",
+        ".git/objects/config",
+        ".gitignore",
+        "config",
+        "credentials.json.example",
+        "credentials.py",
+        "id_map.py",
+        "keys.py",
+        "main.tf",
+        "src/git/config",
+    }
+    fill(tmp_path, *alike)
+
+    names, ignored = packed(tmp_path)
+
+    assert alike <= names
+    assert ignored == []
+
+
+def test_the_ignore_file_can_let_a_credential_travel(tmp_path: Path) -> None:
+    fill(tmp_path, ".git/config", "sub/.git/config", ".npmrc")
+    (tmp_path / ".agenthostignore").write_text("!.git/config\n!.npmrc\n")
+
+    names, ignored = packed(tmp_path)
+
+    assert names >= {".git/config", ".npmrc"}
+    assert ignored == ["sub/.git/config"]
+
+
+def test_a_pattern_with_two_stars_is_for_every_directory(tmp_path: Path) -> None:
+    fill(tmp_path, "out/x", "a/b/out/x", "a/about/x", "a/out/y")
+    (tmp_path / ".agenthostignore").write_text("**/out/x\n")
+
+    names, ignored = packed(tmp_path)
+
+    assert ignored == ["a/b/out/x", "out/x"]
+    assert {"a/about/x", "a/out/y"} <= names
 
 
 def test_the_ignore_file_adds_patterns_and_takes_them_back(tmp_path: Path) -> None:

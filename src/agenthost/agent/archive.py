@@ -31,46 +31,80 @@ _ABOUT_THE_NEXT = (
     tarfile.GNUTYPE_LONGLINK,
 )
 
-# What commonly holds a secret, and what means nothing on another machine.
+# What commonly holds a secret, in any directory and in any case of its letters, and what means nothing on
+# another machine. docs/how-it-works.md tells it.
 DEFAULT_IGNORE = (
     ".env",
     ".env.*",
+    ".envrc",
+    # Private keys and key stores.
     "*.pem",
     "*.key",
     "*.p12",
     "*.pfx",
+    "*.ppk",
+    "*.jks",
+    "*.kdbx",
     "id_rsa*",
     "id_dsa*",
     "id_ecdsa*",
     "id_ed25519*",
+    "id_xmss*",
     ".ssh/",
+    ".gnupg/",
+    # git: a remote's address may hold a token.
+    "**/.git/config",
+    "**/.git/config.worktree",
+    "**/.git/worktrees/*/config.worktree",
+    "**/.git/modules/*/config",
+    "**/.git/modules/*/config.worktree",
+    "**/.git/credentials",
+    "**/.config/git/credentials",
+    "**/.config/gh/",
+    ".git-credentials",
+    ".gitconfig",
+    ".gitcookies",
+    # Clouds and containers.
     ".aws/",
     ".azure/",
     ".gcloud/",
-    ".gnupg/",
+    "**/.config/gcloud/",
     ".kube/",
     ".docker/",
+    ".dockercfg",
+    ".vault-token",
+    # Terraform's state has every secret that it has made, in clear.
+    "terraform.tfstate*",
+    "*.tfstate",
+    "*.tfstate.backup",
+    ".terraformrc",
+    ".terraform.d/",
+    # Registries, databases and whatever else logs in.
     ".netrc",
+    "_netrc",
     ".npmrc",
     ".pypirc",
-    ".git-credentials",
+    ".pgpass",
+    "**/.cargo/credentials*",
+    "credentials.json",
     ".credentials.json",
     "__pycache__/",
     ".venv/",
 )
 # Looks like a secret and is meant to be shared.
-_NOT_SECRET = (".env.example", ".env.sample", ".env.template")
+_NOT_SECRET = (".env.example", ".env.sample", ".env.template", ".env.dist")
 
 
 class Ignore:
-    """Patterns like those of a .gitignore, in short: ``name``, ``*.ext``, ``dir/``, ``a/b``, ``!keep``."""
+    """Patterns like those of a .gitignore: ``name``, ``*.ext``, ``dir/``, ``a/b``, ``**/a/b``, ``!keep``."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = [p.strip() for p in patterns if p.strip() and not p.strip().startswith("#")]
 
     def matches(self, path: PurePosixPath, *, is_directory: bool) -> bool:
         """Return whether a path, relative to the directory, is left out. The last pattern that fits wins."""
-        ignored = path.name not in _NOT_SECRET and _any(DEFAULT_IGNORE, path, is_directory)
+        lower = PurePosixPath(str(path).lower())
+        ignored = lower.name not in _NOT_SECRET and _any(DEFAULT_IGNORE, lower, is_directory)
         for pattern in self._patterns:
             keep = pattern.startswith("!")
             if _fits(pattern.removeprefix("!"), path, is_directory):
@@ -86,6 +120,8 @@ def _fits(pattern: str, path: PurePosixPath, is_directory: bool) -> bool:
     if pattern.endswith("/") and not is_directory:
         return False
     pattern = pattern.rstrip("/")
+    if pattern.startswith("**/"):
+        return fnmatch.fnmatchcase(f"/{path}", f"*{pattern[2:]}")
     if "/" in pattern:
         return fnmatch.fnmatchcase(str(path), pattern.lstrip("/"))
     return fnmatch.fnmatchcase(path.name, pattern)
