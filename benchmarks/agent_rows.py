@@ -15,18 +15,20 @@ from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ClaudeSDKClie
 from measure import Row, in_turns
 
 import agenthost
-from agenthost import HostedAgent
+from agenthost import HostedAgent, open_provider
 
 _PROGRAMS = Path(__file__).parent / "programs"
 _DELTAS = 20_000
 _KEY = "sk-ant-scripted"
 
 
-async def rows(rounds: int) -> AsyncIterator[Row]:
-    """Measure all."""
+async def rows(rounds: int, site: str | None = None) -> AsyncIterator[Row]:
+    """Measure all; ``site`` is a directory with the SDK and mcp<2, as one would bake it into an image."""
     with _model_server() as url, tempfile.TemporaryDirectory() as home, _environment(url, home):
         yield await _fresh_program(rounds)
         yield await _cold(rounds)
+        if site is not None:
+            yield await _cold_with_site(site, rounds)
         yield await _prewarmed(rounds)
         yield await _live_turn(rounds * 3)
         yield await _partial_messages(max(1, rounds // 2))
@@ -121,6 +123,16 @@ async def _hosted_start() -> float:
 async def _cold(rounds: int) -> Row:
     a, b = await in_turns(_hosted_start, _bare_start, rounds)
     return _row("long-lived host, cold, to first message", a, b, goal=2.4, rounds=rounds)
+
+
+async def _cold_with_site(site: str, rounds: int) -> Row:
+    async with open_provider("local", site=site) as provider:
+
+        async def ours() -> float:
+            return await _time_to_message(HostedAgent(_options(), provider=provider))
+
+        a, b = await in_turns(ours, _bare_start, rounds)
+    return _row("the same, baked with mcp<2", a, b, goal=2.0, rounds=rounds)
 
 
 async def _prewarmed(rounds: int) -> Row:

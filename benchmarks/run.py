@@ -13,13 +13,14 @@ from measure import Row
 from rich.console import Console
 from rich.table import Table
 
-_GROUPS = {"sandbox": sandbox_rows.rows, "agent": agent_rows.rows}
+_GROUPS = ("sandbox", "agent")
 
 
-async def _measure(groups: list[str], rounds: int, console: Console) -> list[Row]:
+async def _measure(groups: list[str], rounds: int, site: str | None, console: Console) -> list[Row]:
     found: list[Row] = []
     for group in groups:
-        async for row in _GROUPS[group](rounds):
+        rows = sandbox_rows.rows(rounds) if group == "sandbox" else agent_rows.rows(rounds, site)
+        async for row in rows:
             found.append(row)
             console.print(f"[dim]{row.group}: {row.name}: {row.ours:.3g} {row.unit}[/dim]")
     return found
@@ -30,6 +31,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of: {', '.join(_GROUPS)}")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement (default 7)")
+    parser.add_argument(
+        "--baked",
+        metavar="DIR",
+        help="add a row for this: pip install --target DIR claude-agent-sdk 'mcp<2' (and compileall)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     arguments = parser.parse_args()
     groups = arguments.groups or list(_GROUPS)
@@ -37,7 +43,7 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown group {unknown[0]!r}; there are {', '.join(_GROUPS)}")
     progress = Console(stderr=True)
-    rows = asyncio.run(_measure(groups, arguments.rounds, progress))
+    rows = asyncio.run(_measure(groups, arguments.rounds, arguments.baked, progress))
     if arguments.json:
         for row in rows:
             print(json.dumps({**dataclasses.asdict(row), "ratio": row.ratio, "met": row.met}))
