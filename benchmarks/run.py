@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import agent_rows
 import sandbox_rows
@@ -16,7 +17,7 @@ from rich.table import Table
 _GROUPS = ("sandbox", "agent")
 
 
-async def _measure(groups: list[str], rounds: int, site: str | None, console: Console) -> list[Row]:
+async def _measure(groups: Sequence[str], rounds: int, site: str | None, console: Console) -> list[Row]:
     found: list[Row] = []
     for group in groups:
         rows = sandbox_rows.rows(rounds) if group == "sandbox" else agent_rows.rows(rounds, site)
@@ -38,7 +39,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     arguments = parser.parse_args()
-    groups = arguments.groups or list(_GROUPS)
+    groups: list[str] = arguments.groups or list(_GROUPS)
     unknown = [group for group in groups if group not in _GROUPS]
     if unknown:
         parser.error(f"unknown group {unknown[0]!r}; there are {', '.join(_GROUPS)}")
