@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import claude_agent_sdk as sdk
 import pytest
 from support.command_line import agenthost, environment
 
 import agenthost as package
+from agenthost.cli.app import tell_sdk_error
 
 
 def test_help_names_every_command() -> None:
@@ -61,6 +63,25 @@ def test_help_loads_no_sdk() -> None:
     source += "sys.exit('claude_agent_sdk' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, check=False, timeout=60)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            sdk.ProcessError("Command failed", exit_code=7, stderr="a warning\nno such model\n"),
+            ["ProcessError", "exit code: 7", "no such model"],
+        ),
+        (sdk.CLINotFoundError("Claude Code not found", "/opt/claude"), ["CLINotFoundError", "/opt/claude"]),
+        (sdk.CLIJSONDecodeError("{nonsense", ValueError("bad")), ["CLIJSONDecodeError", "{nonsense"]),
+        (sdk.ClaudeSDKError(""), ["ClaudeSDKError"]),
+    ],
+    ids=["process", "not-found", "json", "empty"],
+)
+def test_an_error_of_the_sdk_is_one_line_that_says_what_to_do_next(error: Exception, said: list[str]) -> None:
+    told = tell_sdk_error(error)
+    assert all(part in told for part in [*said, "agenthost doctor"])
+    assert "\n" not in told
 
 
 def test_a_reader_that_goes_away_is_not_complained_about(tmp_path: Path) -> None:

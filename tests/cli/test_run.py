@@ -109,6 +109,39 @@ async def test_an_error_of_the_model_is_told_and_exits_with_1() -> None:
     assert "Traceback" not in done.stderr
 
 
+def complaint(stderr: str) -> str:
+    """Return what the command says at its end, which is one line and no traceback."""
+    assert "Traceback" not in stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("agenthost: ")]
+    assert len(lines) == 1, stderr
+    assert stderr.endswith(f"{lines[0]}\n")
+    return lines[0]
+
+
+async def test_a_cli_that_dies_in_the_middle_of_a_turn_is_told_in_one_line_and_exits_with_1() -> None:
+    # It is the first process of its kind in there; its shells are others.
+    script = [ToolUse("Bash", {"command": "kill -KILL $PPID"}), Text("I should be dead.")]
+    async with ScriptedModel(script, api_key=KEY, strict=False) as model:
+        done = await run_agenthost("run", "go", env=model_env(model))
+    assert done.exit_code == 1, done.stderr
+    said = complaint(done.stderr)
+    assert "ProcessError" in said
+    assert "agenthost doctor" in said
+    assert sandboxes() == []
+
+
+async def test_a_download_that_cannot_be_written_is_told_in_one_line_and_exits_with_1(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way\n")
+    async with ScriptedModel([Text("Done.")], api_key=KEY) as model:
+        done = await run_agenthost("run", "go", "--download", "file/out", env=model_env(model), cwd=tmp_path)
+    assert done.exit_code == 1, done.stderr
+    said = complaint(done.stderr)
+    assert "'file/out'" in said
+    assert "--download" in said
+    assert "claude   Done." in done.stdout.splitlines()
+    assert sandboxes() == []
+
+
 async def test_without_a_key_it_says_what_to_set_and_makes_nothing() -> None:
     done = await run_agenthost("run", "go")
     assert done.exit_code == 2

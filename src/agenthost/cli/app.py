@@ -13,10 +13,13 @@ from agenthost.cli.demo import demo
 from agenthost.cli.doctor import doctor
 from agenthost.cli.run import run
 from agenthost.cli.stopping import StoppedError
+from agenthost.cli.transcript import printable
 from agenthost.errors import AgentHostError, ConfigError
 
 _FAILED = 1
 _MAKES_NO_SENSE = 2
+_LONGEST = 1000  # characters of what somebody else says
+_NEXT = "Try again; `agenthost doctor` says what works on this machine"
 
 app = typer.Typer(
     name="agenthost",
@@ -62,9 +65,36 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return _say(error, _FAILED)
     except StoppedError as stopped:
         return 128 + stopped.signal
+    except OSError as error:
+        return _say(f"{_one_line(error)}. {_NEXT}", _FAILED)
+    except Exception as error:
+        if not _is_of_sdk(error):
+            raise  # a defect: its traceback is what a report needs
+        return _say(tell_sdk_error(error), _FAILED)
     return 0
 
 
-def _say(error: AgentHostError, code: int) -> int:
-    print(f"agenthost: {error}", file=sys.stderr)
+def tell_sdk_error(error: Exception) -> str:
+    """Return one line for an exception of the Claude Agent SDK: what happened and what to do next."""
+    said = _one_line(error)
+    # Its message may say only where to look: the CLI's own last words are here.
+    stderr = str(getattr(error, "stderr", None) or "").strip().rpartition("\n")[2]
+    if stderr and stderr not in said:
+        said = f"{said}: {stderr[:_LONGEST]}"
+    return f"the agent failed, {type(error).__name__}: {said.rstrip('.')}. {_NEXT}"
+
+
+def _is_of_sdk(error: Exception) -> bool:
+    # Whoever raises it has imported the SDK; to import it for this would cost a second.
+    sdk = sys.modules.get("claude_agent_sdk")
+    return sdk is not None and isinstance(error, sdk.ClaudeSDKError)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
+
+
+def _say(error: AgentHostError | str, code: int) -> int:
+    # Some of it was said in a sandbox.
+    print(f"agenthost: {printable(str(error))}", file=sys.stderr)
     return code

@@ -15,6 +15,7 @@ from rich.console import Console
 from agenthost.agent import HostedAgent
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Transcript
+from agenthost.errors import AgentError
 from agenthost.registry import open_provider, provider_names
 
 if TYPE_CHECKING:
@@ -95,9 +96,19 @@ async def _run(request: _Request, transcript: Transcript) -> bool:
             async for message in agent.receive_response():
                 show(message)
             if request.download is not None:
-                await agent.download(request.download)
+                await _download(agent, request.download)
                 transcript.step(f"downloaded to {request.download}")
     return transcript.result is not None and not transcript.result.is_error
+
+
+async def _download(agent: HostedAgent, target: Path) -> None:
+    try:
+        await agent.download(target)
+    except OSError as error:
+        raise AgentError(
+            f"what the agent made cannot be written to {str(target)!r}: {error}. "
+            "It is gone with the sandbox; run again with a --download that can be written"
+        ) from error
 
 
 def _permission_mode(isolation: Isolation, transcript: Transcript) -> PermissionMode:
