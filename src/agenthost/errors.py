@@ -148,7 +148,10 @@ class AccessDeniedError(LinkError):
 
 
 class WireVersionError(LinkError):
-    """The guest speaks another version of the wire. Bake a new image with ``agenthost bake``."""
+    """The guest was put into its sandbox by another version of agenthost and speaks another wire.
+
+    Use the version that made the sandbox, or make a new sandbox.
+    """
 
 
 class AgentError(AgentHostError):

@@ -298,7 +298,7 @@ class Session:
                 self._fail(
                     WireVersionError(
                         f"the guest of sandbox {self.name} speaks wire {version!r}, this agenthost wire "
-                        f"{WIRE_VERSION}: make a new image with `agenthost bake`"
+                        f"{WIRE_VERSION}: use the version of agenthost that made it, or make a new sandbox"
                     )
                 )
             case events.Refused(agent, role, reason):
