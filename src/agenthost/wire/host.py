@@ -308,6 +308,12 @@ class HostLink(Peer):
                 self._refused(agent, role, text(reason))
         return returned
 
+    def _on_ack(self, sid: str, offset: int, limit: int) -> None:
+        known = self._arrived.get(sid)
+        if known is not None:  # also when nobody writes that stream yet: it is not told again
+            self._arrived[sid] = (max(known[0], natural(offset)), max(known[1], natural(limit)), known[2])
+        super()._on_ack(sid, offset, limit)
+
     def _on_answer(self, header: Header) -> None:
         if self._calls.pop(header["i"], None) is not None:
             self._sent_calls.discard(header["i"])
