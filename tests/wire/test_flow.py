@@ -150,6 +150,21 @@ def test_take_stops_soon_after_its_budget() -> None:
     assert len(first) < 1000
 
 
+def test_credit_that_was_told_before_a_driver_began_to_write_is_not_lost() -> None:
+    hub = make_hub("a", settings=SMALL)
+    first, second = make_host("1", drives="a", settings=SMALL), make_host("2", drives="a", settings=SMALL)
+    lines = content("a/a/in", 0, 39).replace(b"\n", b"?") + b"\n"
+    first.send_stream("a/a/in").write(lines)
+    assert received(join(first, hub).guest, "a/a/in") == lines
+    joint = join(second, hub)
+    assert hub.doors["a"].input.limit == 40
+    hub.consumed(hub.doors["a"].input, 40)
+    joint.run()
+    second.send_stream("a/a/in", base=40).write(b"next\n")
+    joint.run()
+    assert received(joint.guest, "a/a/in") == b"next\n"
+
+
 # ---- readers
 
 
