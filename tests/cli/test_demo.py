@@ -37,8 +37,9 @@ async def test_the_agent_mends_the_program_and_the_sandbox_is_tight() -> None:
         "         +    return sum(cents) * (100 - discount_percent) // 100",
         "ok   the key is not in the sandbox",
         "ok   there is no network",
-        "ok   no file of the host is there",
+        "ok   none of your files is there",
         "     control: it finds a canary in each of these places",
+        "     visible: the system's directories (/usr ...), Python and the packages beside the SDK, read-only",
     ):
         assert line in done.stdout.splitlines()
     assert "\x1b" not in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from agenthost.providers.local.isolated import find_host
 from agenthost.providers.local.probe import is_proven, probe
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.providers.local.remedies import install_hint, remedy
+from agenthost.registry import provider_names
 from agenthost.spec import SandboxSpec
 
 _REAL = shutil.which("bwrap") or "bwrap"
@@ -162,7 +164,13 @@ def test_a_remedy_is_always_something_to_do() -> None:
     assert remedy("")
 
 
+@pytest.mark.parametrize("said", ["", "namespace", "mount proc", "Unknown option", "uid map: not permitted"])
+def test_a_remedy_names_no_provider_that_cannot_be_opened(said: str) -> None:
+    named = re.findall(r"(\S+) provider", remedy(said))
+    assert set(named) <= set(provider_names())
+
+
 async def test_another_system_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(IsolationUnavailableError, match="darwin"):
+    with pytest.raises(IsolationUnavailableError, match="darwin: run this program on Linux"):
         find_host()

@@ -31,8 +31,10 @@ _LABEL = "agenthost-demo"
 _TITLES = {
     "key": "the key is not in the sandbox",
     "network": "there is no network",
-    "host files": "no file of the host is there",
+    "host files": "none of your files is there",
 }
+# What is of the host and is there all the same.
+_VISIBLE = "the system's directories (/usr ...), Python and the packages beside the SDK, read-only"
 
 
 def demo() -> None:
@@ -138,6 +140,8 @@ def _conclude(
         console.print(f"     looked: {finding.looked}", style="dim", soft_wrap=True)
         control = finding.control_text if finding.control else f"FAILED: must hold: {finding.control_text}"
         console.print(f"     control: {control}", style="dim" if finding.control else "red", soft_wrap=True)
+        if finding.name == "host files":
+            console.print(f"     visible: {_VISIBLE}", style="dim", soft_wrap=True)
         for where in finding.found:
             console.print(Text(f"     found: {printable(where)}", style="bold red"), soft_wrap=True)
     console.print()

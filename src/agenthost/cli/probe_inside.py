@@ -236,7 +236,10 @@ def probe_host_files(
         "found": [*found, *sorted(search.hits["host_file"])],
         # By its path, through /proc, and by its name in the walk.
         "control": len(control) >= 3,
-        "looked": f"{len(paths)} files by path, through /proc, by content, by name among {len(names)}",
+        "looked": (
+            f"{len(paths)} files planted on the host, by path, through /proc, by content, by name among"
+            f" {len(names)}"
+        ),
         "control_text": "it finds a file planted inside in each of these ways",
     }
 

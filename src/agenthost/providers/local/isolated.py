@@ -49,7 +49,8 @@ def find_host(bwrap_path: str | None = None, site: str | None = None) -> Host:
     """
     if not sys.platform.startswith("linux"):
         raise IsolationUnavailableError(
-            f"the local sandbox needs Linux namespaces, and this is {sys.platform}; use the docker provider"
+            f"the local sandbox needs Linux namespaces, and this is {sys.platform}: "
+            "run this program on Linux, in a virtual machine for instance"
         )
     found = shutil.which(bwrap_path or "bwrap")
     if found is None:

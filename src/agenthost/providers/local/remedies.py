@@ -13,7 +13,7 @@ _PACKAGE_MANAGERS = (
 )
 _CONTAINER = (
     "this looks like a container: start it with --security-opt seccomp=unconfined "
-    "--security-opt apparmor=unconfined --security-opt systempaths=unconfined, or use the docker provider"
+    "--security-opt apparmor=unconfined --security-opt systempaths=unconfined, or run this outside of it"
 )
 
 
