@@ -252,6 +252,26 @@ def test_nothing_is_written_through_a_symlink(tmp_path: Path) -> None:
     assert (target / "inner").is_symlink()
 
 
+def test_links_that_lead_outside_only_together_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    fill(source, "s/a.txt")
+    (source / "s" / "up").symlink_to("..")
+    (source / "out").symlink_to("s/up/..")
+
+    assert packed(source) == ({"s", "s/a.txt", "s/up"}, ["out"])
+    told = unpack(
+        archive_of(
+            member("s", kind=tarfile.DIRTYPE),
+            member("s/up", kind=tarfile.SYMTYPE, link=".."),
+            member("out", kind=tarfile.SYMTYPE, link="s/up/.."),
+        ),
+        tmp_path / "target",
+    )
+
+    assert told.refused == ["out"]
+    assert sorted(p.name for p in (tmp_path / "target").iterdir()) == ["s"]
+
+
 def test_modes_are_reduced_to_what_is_harmless(tmp_path: Path) -> None:
     unpack(archive_of(member("tool", mode=0o6777), member("text", mode=0o666)), tmp_path)
 

@@ -186,12 +186,22 @@ def _can_travel(path: Path, root: Path) -> bool:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         target = path.readlink()
-        return not target.is_absolute() and _is_inside(path.parent / target, root)
+        return _stays_inside(PurePosixPath(target), path, root)
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-def _is_inside(path: Path, root: Path) -> bool:
-    return os.path.normpath(path) == str(root) or os.path.normpath(path).startswith(f"{root}{os.sep}")
+def _stays_inside(target: PurePosixPath, link: Path, root: Path) -> bool:
+    """Return whether a symlink leads to a place below ``root``, whatever other links are there.
+
+    ``..`` is taken only at the beginning: behind a name, which may be a link itself, it leads anywhere.
+    """
+    names = list(target.parts)
+    while names and names[0] == "..":
+        names.pop(0)
+    if target.is_absolute() or ".." in names:
+        return False
+    path = os.path.normpath(link.parent / target)
+    return path == str(root) or path.startswith(f"{root}{os.sep}")
 
 
 @dataclass(slots=True)
@@ -294,8 +304,7 @@ def _unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, d
     if path.is_dir() and not path.is_symlink():
         return False
     if member.issym():
-        target = PurePosixPath(member.linkname)
-        if target.is_absolute() or not _is_inside(path.parent / target, root):
+        if not _stays_inside(PurePosixPath(member.linkname), path, root):
             return False
         path.unlink(missing_ok=True)
         path.symlink_to(member.linkname)

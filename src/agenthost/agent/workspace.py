@@ -11,8 +11,8 @@ from typing import IO, cast
 import anyio
 import anyio.to_thread
 
-from agenthost.agent.archive import Packed, Unpacked, pack, unpack
-from agenthost.errors import AgentError
+from agenthost.agent.archive import MAX_MEMBERS, MAX_SIZE, Packed, Unpacked, pack, unpack
+from agenthost.errors import AgentError, DownloadError
 from agenthost.sandbox import Process, Sandbox
 
 _IN_MEMORY = 32 * 1024 * 1024  # bytes of an archive that are kept out of a temporary file
@@ -64,12 +64,20 @@ async def download(sandbox: Sandbox, python: str, source: str, target: Path) -> 
 
     Raises:
         AgentError: It cannot be read inside.
+        DownloadError: It is larger than what is taken from a sandbox; nothing was written.
         OSError: It cannot be written here.
     """
+    size = 0
     with _temporary() as archive:
         async with sandbox.spawn([python, "-I", "-c", _PACK, source]) as process:
             await process.close_stdin()
             while data := await process.receive_stdout():
+                size += len(data)
+                if size > _LARGEST:
+                    raise DownloadError(
+                        f"{source} is larger than {_LARGEST} bytes as an archive; nothing was written. "
+                        "Download a part of it with source="
+                    )
                 await anyio.to_thread.run_sync(archive.write, data)
             await _succeed(process, f"{source} cannot be read in the sandbox")
         archive.seek(0)
@@ -93,6 +101,10 @@ async def _succeed(process: Process, what: str) -> None:
     if code != 0:
         last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise AgentError(f"{what}: {last or f'exit code {code}'}")
+
+
+# An archive within the limits of ``unpack``, with up to 2 KiB of headers and padding for each member.
+_LARGEST = MAX_SIZE + 2048 * MAX_MEMBERS
 
 
 def _temporary() -> IO[bytes]:
