@@ -39,8 +39,10 @@ async def test_the_agent_mends_the_program_and_the_sandbox_is_tight() -> None:
         "ok   there is no network",
         "ok   none of your files is there",
         "     control: it finds a canary in each of these places",
-        "     visible: the system's directories (/usr ...), Python and the packages beside the SDK, "
-        "read-only",
+        (
+            "     visible: the system's directories (/usr ...), Python and the packages beside the SDK, "
+            "read-only"
+        ),
     ):
         assert line in done.stdout.splitlines()
     assert "\x1b" not in done.stdout
