@@ -8,10 +8,20 @@ from support.wire_host import HostModel
 from support.wire_world import AGENTS, LONGEST_LINE, LONGEST_WRITE, SimCarrier, World
 
 
-def act(world: World) -> None:
-    """Let one thing happen."""
-    (action,) = world.random.choices(_ACTIONS, cum_weights=_WEIGHTS)
-    action(world)
+class Schedule:
+    """What happens to a world. Each schedule has its own taste: some never cut, some do little else."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._weights: list[float] = [
+            weight * (world.random.choice([0, 0.3, 1, 1, 4]) if action not in _NEEDED else 1)
+            for action, weight in _WEIGHTED
+        ]
+
+    def step(self) -> None:
+        """Let one thing happen."""
+        (action,) = self._world.random.choices(_ACTIONS, self._weights)
+        action(self._world)
 
 
 def _pick_carrier(world: World) -> SimCarrier | None:
@@ -85,18 +95,18 @@ def _host_acts(world: World) -> None:
         if random.random() < 0.4:
             host.feed_process(key, random.randint(1, LONGEST_WRITE), end=random.random() < 0.2)
     roll = random.random()
-    if roll < 0.3:
+    if roll < 0.25:
         host.call(world.name("call"))
-    elif roll < 0.5:
+    elif roll < 0.4:
         agent = random.choice(AGENTS)
         host.signal(world.name("signal"), agent)
-    elif roll < 0.65 and host.control:
+    elif roll < 0.6 and host.control:
         host.spawn(world.name("spawn"), random.randint(0, 700), eager=random.random() < 0.5)
-    elif roll < 0.7:
+    elif roll < 0.66:
         owned = [sid for sid in host.readers if sid.startswith("p/")]
         if owned:
             host.stop_reading(random.choice(owned))
-    elif roll < 0.75:
+    elif roll < 0.72:
         shared = [
             sid for sid, r in host.readers.items() if sid.endswith("out") and sid[0] == "a" and not r.gone
         ]
@@ -184,4 +194,4 @@ _WEIGHTED: tuple[tuple[Callable[[World], None], int], ...] = (
     (_hosts_change, 2),
 )
 _ACTIONS = [action for action, _ in _WEIGHTED]
-_WEIGHTS = [sum(weight for _, weight in _WEIGHTED[: index + 1]) for index in range(len(_WEIGHTED))]
+_NEEDED = (_move, _flow, _dial)

@@ -72,7 +72,7 @@ class World:
             binary_payload=text_payload * random.choice([1, 3]),
             max_line=32 * 1024,
             initial_window=initial,
-            window=initial * random.choice([1, 2, 5]),
+            window=initial * random.choice([1, 1, 2, 5]),
             journal_bound=random.choice([50, 300, 2000]),
             output_bound=random.choice([40, 300]),
         )

@@ -6,7 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.wire_actions import act
+from support.wire_actions import Schedule
 from support.wire_host import HostModel
 from support.wire_world import World
 
@@ -15,8 +15,9 @@ from support.wire_world import World
 @given(seed=st.integers(0, 2**63), steps=st.integers(1, 800))
 def test_what_is_delivered_equals_what_was_sent_whatever_happens_on_the_way(seed: int, steps: int) -> None:
     world = World(seed)
+    schedule = Schedule(world)
     for _ in range(steps):
-        act(world)
+        schedule.step()
         world.check()
     world.settle()
     world.check()
