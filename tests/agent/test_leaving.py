@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 from support.hosting import fake_cli
 
-from agenthost import HostedAgent, open_provider
+from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider
 from agenthost.errors import ConfigError
 
 LIMIT = 120
@@ -65,8 +65,10 @@ async def test_a_program_that_never_leaves_the_block_leaves_no_sandbox() -> None
         assert await living("local") == []
 
 
-async def test_a_key_inside_needs_a_network_there() -> None:
+@pytest.mark.parametrize("network", [None, NetworkPolicy.none()])
+async def test_a_key_inside_needs_a_network_there(network: NetworkPolicy | None) -> None:
+    spec = SandboxSpec(network=network)
     with anyio.fail_after(LIMIT):
         with pytest.raises(ConfigError, match=r"NetworkPolicy\.open"):
-            await HostedAgent(provider="local", credentials="env").connect()
+            await HostedAgent(provider="local", credentials="env", spec=spec).connect()
         assert await living("local") == []

@@ -19,7 +19,6 @@ from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.options import PlainOptions, apply_defaults, plain_options
 from agenthost.agent.plan import check_isolation, check_paths, make_plan
 from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
-from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.wire.codec import Codec
 
 CODEC = Codec({})
@@ -228,15 +227,6 @@ def test_credentials_env_puts_the_hosts_key_inside(monkeypatch: pytest.MonkeyPat
 
     assert made.access is None
     assert made.options.env == {"ANTHROPIC_API_KEY": "sk-host"}
-
-
-def test_credentials_env_without_a_network_is_refused() -> None:
-    with pytest.raises(ConfigError, match="needs a network"):
-        plan(
-            {"env": {"ANTHROPIC_API_KEY": "k"}},
-            credentials="env",
-            spec=SandboxSpec(network=NetworkPolicy.none()),
-        )
 
 
 @pytest.mark.parametrize("credentials", ["provider", "gateway"])
