@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from agenthost.errors import AgentHostError, BootstrapError
+from agenthost.errors import AgentHostError, BootstrapError, SandboxNotFoundError
 from agenthost.guest.boot import GuestLayout
 from agenthost.guest.carriers.stdio import open_process_carrier
 from agenthost.guest.client import GuestSandbox
@@ -111,7 +111,7 @@ class _OnSandbox(GuestProvider):
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Never: there is just the one."""
-        raise NotImplementedError(f"{sandbox_id}: this provider knows only the sandbox that it was given")
+        raise SandboxNotFoundError(f"{sandbox_id}: this provider knows only the sandbox that it was given")
 
     async def list(self, labels: object = None) -> AsyncGenerator[SandboxInfo]:
         """Yield the one sandbox."""

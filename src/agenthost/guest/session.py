@@ -22,10 +22,10 @@ from agenthost.errors import (
     SandboxGoneError,
     SandboxNotFoundError,
     SupersededError,
-    UnsupportedError,
     WireVersionError,
 )
 from agenthost.guest.flows import Failure, Inflow, Outflow
+from agenthost.guest.refusals import call_error
 from agenthost.sandbox import Backend, Carrier
 from agenthost.wire import events
 from agenthost.wire.frames import ProtocolError
@@ -431,7 +431,7 @@ class Session:
         if isinstance(waiter.value, Exception):
             raise waiter.value
         self.failure.check()
-        raise _call_error(dict(waiter.value or {}))
+        raise call_error(dict(waiter.value or {}))
 
     def forget(self, number: int) -> None:
         """Care no more for a call's answer. One that the guest does not have whole will never be done."""
@@ -492,19 +492,3 @@ class Session:
         if self._outflows.get(flow.sid) is flow:
             del self._outflows[flow.sid]
             flow.close()
-
-
-def _call_error(value: dict[str, Any]) -> Exception:
-    kind, message = value.get("type"), value.get("message")
-    if kind == "OSError":
-        path = value.get("path")
-        return OSError(value["errno"], message, path) if path else OSError(value["errno"], message)
-    if kind == "Unsupported":
-        return UnsupportedError(message)
-    if kind == "Taken":
-        return ConfigError(message)
-    if kind == "AccessDenied":
-        return AccessDeniedError(message)
-    if kind == "NoProcess":
-        return GuestLostError(message)
-    return LinkError(f"the guest refused a call: {message}")
