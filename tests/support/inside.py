@@ -34,10 +34,11 @@ async def living(sandbox: Sandbox, argument: str) -> list[int]:
 
 
 async def end(sandbox: Sandbox, argument: str) -> None:
-    """Kill the processes inside that have ``argument`` among their arguments."""
+    """Kill the processes inside that have ``argument`` among their arguments; return when they are gone."""
     for pid in await living(sandbox, argument):
         await sandbox.exec(["kill", "-9", str(pid)])
-    assert await living(sandbox, argument) == []
+    # A killed process takes its time, the more so one that has much to give back.
+    await until(lambda: living(sandbox, argument), lambda left: not left)
 
 
 async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
