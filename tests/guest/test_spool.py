@@ -8,7 +8,8 @@ import random
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -63,37 +64,42 @@ def test_what_lies_below_a_trimmed_offset_goes_from_the_disk(tmp_path: Path) -> 
     spool.close()
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """Let no file grow above 4000 bytes: what a full disk looks like."""
+@contextmanager
+def small_files() -> Generator[None]:
+    """Let no file grow above 4000 bytes: what a full disk looks like.
+
+    Only around what is tested: the report of the test may go to a file, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, old)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_what_does_not_fit_is_not_added_and_may_be_added_later(tmp_path: Path) -> None:
-    spool = DiskSpool(str(tmp_path), memory=1000, segment=10_000)
-    written = b""
-    with pytest.raises(OSError, match="large") as caught:
-        for number in range(100):
-            data = bytes([number]) * 700
-            spool.append(data)
-            written += data
-    assert caught.value.errno == errno.EFBIG
-    assert spool.end == len(written)
-    got = b""
-    while len(got) < spool.end:
-        got += spool.read(len(got), 300)
-    assert got == written
-    spool.trim(spool.end)
-    spool.append(b"y" * 700)
-    spool.append(b"z" * 700)
-    assert spool.read(len(written), 2000).startswith(b"y" * 700)
-    spool.close()
+    with small_files():
+        spool = DiskSpool(str(tmp_path), memory=1000, segment=10_000)
+        written = b""
+        with pytest.raises(OSError, match="large") as caught:
+            for number in range(100):
+                data = bytes([number]) * 700
+                spool.append(data)
+                written += data
+        assert caught.value.errno == errno.EFBIG
+        assert spool.end == len(written)
+        got = b""
+        while len(got) < spool.end:
+            got += spool.read(len(got), 300)
+        assert got == written
+        spool.trim(spool.end)
+        spool.append(b"y" * 700)
+        spool.append(b"z" * 700)
+        assert spool.read(len(written), 2000).startswith(b"y" * 700)
+        spool.close()
 
 
 def test_a_file_that_is_shorter_than_it_was_ends_where_it_ends(tmp_path: Path) -> None:
