@@ -25,8 +25,9 @@ from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 if TYPE_CHECKING:
     from agenthost.guest.provider import GuestProvider
 
-# Seconds that ``prewarm`` waits for the start to get going: beside an import it has to share the interpreter's
-# lock. With 0, 0.03, 0.06 and 0.1 the first message of a program came after about 1.5, 1.4, 1.3 and 1.3 s.
+# Seconds that ``prewarm`` waits for the start to get going: beside an import it has to share the
+# interpreter's lock. With 0, 0.03, 0.06 and 0.1 the first message of a program came after about 1.5, 1.4,
+# 1.3 and 1.3 s (medians of three).
 _HEAD_START = 0.08
 _FRESH = 0.25  # how much of its lifetime a sandbox may have waited
 _READY = b'"state":"ready"'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - its own cancel() is what is tested: it knows nothing of anyio's shields
 import os
+import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -72,3 +74,25 @@ async def test_a_key_inside_needs_a_network_there(network: NetworkPolicy | None)
         with pytest.raises(ConfigError, match=r"NetworkPolicy\.open"):
             await HostedAgent(provider="local", credentials="env", spec=spec).connect()
         assert await living("local") == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_program_that_is_interrupted_leaves_no_sandbox(loop: str, times: int) -> None:
+    program = (
+        "import sys, anyio, agenthost\n"
+        "async def main():\n"
+        "    async with agenthost.HostedAgent(provider='local'):\n"
+        "        print('up', flush=True)\n"
+        "        await anyio.sleep_forever()\n"
+        f"anyio.run(main, backend={loop!r})\n"
+    )
+    env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == b"up\n"
+        for _ in range(times):
+            host.send_signal(signal.SIGINT)
+        assert host.wait(LIMIT) != 0
+    assert anyio.run(living, "local") == []
