@@ -16,12 +16,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.model_agent import script_agent
+from support.old_python import old_python
 from support.plain_guest import plain_guest
 
 from agenthost.errors import AccessDeniedError
 from agenthost.guest.boot import GuestLayout, guest_zipapp, make_boot, runner_zipapp
 from agenthost.guest.channel import agent_params
 from agenthost.guest.client import GuestSandbox
+from agenthost.guest.stripping import strip_source
 from agenthost.guest.tokens import TokenMaker
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
@@ -55,6 +57,26 @@ def test_byte_code_goes_beside_the_source_of_every_module() -> None:
         (runner_zipapp(), runner_zipapp(compiled=True)),
     ):
         assert set(names_in(compiled)) == {name + end for name in names_in(plain) for end in ("", "c")}
+
+
+def test_sources_that_are_sent_are_stripped_and_those_beside_byte_code_are_whole() -> None:
+    for make in (guest_zipapp, runner_zipapp):
+        plain, compiled = (zipfile.ZipFile(io.BytesIO(make(compiled=beside))) for beside in (False, True))
+        for name in names_in(make()):
+            if name != "__main__.py":
+                source = Path(__file__).parents[2].joinpath("src", name).read_bytes()
+                assert compiled.read(name) == source
+                assert plain.read(name) == strip_source(source)
+
+
+def test_a_traceback_from_inside_names_the_line_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "guest.pyz").write_bytes(guest_zipapp())
+    argv = [sys.executable, "-I", "-S", str(tmp_path / "guest.pyz"), "serve"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert "KeyError: '--boot'" in done.stderr
+    source = Path(__file__).parents[2].joinpath("src/agenthost/guest/inside/__main__.py").read_text()
+    number = source.splitlines().index('            options["--boot"],') + 1
+    assert f'guest.pyz/agenthost/guest/inside/__main__.py", line {number}, in main' in done.stderr
 
 
 PRINT_DIGESTS = """
@@ -149,21 +171,6 @@ async def test_secret_and_tokens_are_seen_nowhere(caplog: pytest.LogCaptureFixtu
 def all_files(root: Path) -> list[str]:
     """Return what is in the files below a directory."""
     return [path.read_bytes().decode(errors="replace") for path in root.rglob("*") if path.is_file()]
-
-
-def old_python() -> str:
-    """Return a Python 3.10, or skip the test."""
-    roots = [Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions", Path("/usr/local/bin")]
-    candidates = [path for root in roots for path in (*root.glob("3.10*/bin/python"), root / "python3.10")]
-    for candidate in (shutil.which("python3.10"), *map(str, candidates)):
-        if candidate and os.path.exists(candidate):
-            probe = "import sys; print(sys.version_info[:2] == (3, 10))"
-            done = subprocess.run(
-                [candidate, "-c", probe], capture_output=True, text=True, check=False, timeout=60
-            )
-            if done.stdout == "True\n":
-                return candidate
-    pytest.skip("not in CI: there is no Python 3.10 on this machine")
 
 
 async def try_everything(sandbox: GuestSandbox) -> None:

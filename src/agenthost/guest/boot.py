@@ -15,6 +15,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from types import CodeType
 
+from agenthost.guest.stripping import strip_source
 from agenthost.sandbox import Boot, Isolation
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can tell: archives are equal byte for byte
@@ -151,7 +152,9 @@ def _path_of(entry: Traversable) -> str:
 
 
 def _add(archive: zipfile.ZipFile, name: str, source: bytes, path: str | None, *, compiled: bool) -> None:
-    archive.writestr(_entry(name, archive.compression), source)
+    # Without byte code it is sent somewhere, and every byte of it counts.
+    text = source if compiled else strip_source(source)
+    archive.writestr(_entry(name, archive.compression), text)
     if compiled:
         code = _code(source, name, path)
         archive.writestr(
