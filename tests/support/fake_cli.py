@@ -203,6 +203,18 @@ def flood() -> None:
 
 
 @act
+def flood_200_mb() -> None:
+    """4,000 events of 50 KB. Tells when all of them have gone out."""
+    asked = prompt()
+    for number in range(4_000):
+        event = {"type": "x", "number": number, "pad": "p" * 50_000}
+        write({"type": "stream_event", "uuid": "u", "session_id": "s", "event": event})
+    note("written")
+    write(result(asked))
+    prompt()
+
+
+@act
 def flood_stderr() -> None:
     asked = prompt()
     for number in range(50_000):

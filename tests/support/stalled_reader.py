@@ -1,0 +1,64 @@
+"""A host that reads nothing while its agent floods it, and then everything.
+
+    python stalled_reader.py BACKEND RECORD [HIGH_WATER]
+
+RECORD is where the agent's CLI tells that all has gone out. HIGH_WATER replaces the bytes of messages that
+the host keeps unread. Prints one line of JSON: MiB that it grew by while it did not read, MiB in all, and
+the numbers that were missing or out of order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+import anyio
+from claude_agent_sdk import StreamEvent
+from support.hosting import fake_cli
+from support.runner_process import wait_for_file
+
+import agenthost.agent.journal
+from agenthost import HostedAgent
+
+EVENTS = 4_000
+
+
+def resident() -> float:
+    """Return MiB in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def peak() -> float:
+    """Return MiB in memory at the worst moment so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+async def main(record: Path) -> None:
+    """Host the agent."""
+    wrong: list[int] = []
+    async with HostedAgent(fake_cli("flood_200_mb", record), provider="local-unisolated") as agent:
+        before = resident()
+        await agent.query("go")
+        await wait_for_file(record)
+        # What can come has come: these answers travel behind it on the same link.
+        for _ in range(20):
+            await agent.sandbox.exec(["true"])
+        stalled = peak() - before
+        expected = 0
+        async for message in agent.receive_response():
+            if isinstance(message, StreamEvent):
+                if message.event["number"] != expected:
+                    wrong.append(expected)
+                expected = message.event["number"] + 1
+        told = {"stalled": stalled, "in_all": peak() - before, "wrong": wrong, "events": expected}
+        sys.stdout.write(json.dumps(told))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        setattr(agenthost.agent.journal, "_HIGH_WATER", int(sys.argv[3]))  # noqa: B010 - private, on purpose
+    anyio.run(main, Path(sys.argv[2]), backend=sys.argv[1])
