@@ -49,6 +49,10 @@ def test_marked():
 def test_without_environment():
     start(env={}, cwd=state)
 
+def test_with_a_file_open():
+    with open(state + "/secret", "w") as file:
+        start(env={}, cwd="/", pass_fds=[file.fileno()])
+
 def test_ended():
     process = subprocess.Popen(["sleep", "600"])
     process.kill()
@@ -74,15 +78,16 @@ def test_what_a_run_leaves_behind_fails_it_and_is_ended(
     monkeypatch.setenv("PIDS", str(pids))
     done = run(tmp_path, LEAKING)
     assert done.returncode == 1, done.stdout
-    marked, bare = (int(line) for line in pids.read_text().split())
+    marked, bare, holding = (int(line) for line in pids.read_text().split())
     assert f"process {marked} (sleep 600): it was started by this run" in done.stdout
     assert f"process {bare} (sleep 600): it works in" in done.stdout
+    assert f"process {holding} (sleep 600): it has a file open in" in done.stdout
     assert "local/ah-1 (first seen after test_inner.py::test_sandbox)" in done.stdout
     assert "left-" in done.stdout
     assert "(first seen after test_inner.py::test_temporary)" in done.stdout
     assert "open socket:" in done.stdout
     assert "secret" not in done.stdout
-    for pid in (marked, bare):
+    for pid in (marked, bare, holding):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 

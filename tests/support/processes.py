@@ -26,8 +26,8 @@ def processes_of(marker: str, directories: tuple[str, ...]) -> Iterator[FoundPro
     """Yield processes, other than this one, that a marker or a directory gives away.
 
     A process belongs when its environment holds ``marker``, or when its command line, working directory
-    or root names one of the directories, or when one of them is mounted for it and not for this process:
-    what runs in a sandbox has an empty environment.
+    or root names one of the directories, or when it has a file open there, or when one of them is mounted
+    for it and not for this process: what runs in a sandbox has an empty environment, and so has a keeper.
     """
     own_mounts = _read(os.getpid(), "mountinfo")
     for name in os.listdir("/proc"):
@@ -74,7 +74,16 @@ def _why(pid: int, marker: bytes, directories: list[bytes], own_mounts: bytes) -
             return f"it works in {os.fsdecode(directory)}"
         if directory in mounts and directory not in own_mounts:
             return f"{os.fsdecode(directory)} is mounted in it"
+        if any(link.startswith(directory + b"/") for link in _open_files(pid)):
+            return f"it has a file open in {os.fsdecode(directory)}"
     return ""
+
+
+def _open_files(pid: int) -> list[bytes]:
+    try:
+        return [_link(pid, f"fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []  # it has ended, or it is not for us to see
 
 
 def _read(pid: int, name: str) -> bytes:

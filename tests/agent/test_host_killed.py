@@ -1,0 +1,90 @@
+"""A host that is killed leaves its sandbox to the keeper, which ends all of it when its time is over."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import pytest
+from support.processes import FoundProcess, processes_of, wait_until_gone
+
+from agenthost import open_provider
+from agenthost.testing import ModelRequest, Stall, Text, Turn
+
+LIMIT = 120
+LIFETIME = 15.0  # seconds, from the sandbox's start
+
+HOST = """
+import sys, anyio, agenthost
+from claude_agent_sdk import StreamEvent
+
+async def main():
+    options = {"include_partial_messages": True}
+    spec = agenthost.SandboxSpec(max_lifetime=float(sys.argv[2]))
+    async with agenthost.HostedAgent(options, provider="local", spec=spec) as agent:
+        await agent.query("go")
+        async for message in agent.receive_messages():
+            if isinstance(message, StreamEvent):
+                print(agent.sandbox.id, flush=True)
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """The hosts that are killed are programs of their own, one on each backend."""
+    return "asyncio"
+
+
+def thinks_for_ever(_: ModelRequest) -> Turn:
+    return Turn(Text("Let me think"), Stall())
+
+
+async def living() -> list[str]:
+    async with open_provider("local") as provider:
+        return sorted([info.id async for info in provider.list()])
+
+
+def left() -> list[FoundProcess]:
+    """Return every process of this run of the tests."""
+    marker = f"AGENTHOST_TEST_RUN={os.environ['AGENTHOST_TEST_RUN']}"
+    return list(processes_of(marker, (os.environ["AGENTHOST_STATE_DIR"],)))
+
+
+async def first_line(host: anyio.abc.Process) -> str:
+    assert host.stdout is not None
+    data = b""
+    while not data.endswith(b"\n"):
+        data += await host.stdout.receive()
+    return data.splitlines()[0].decode()
+
+
+async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_lifetime(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(thinks_for_ever), AsyncExitStack() as stack:
+            hosts: list[anyio.abc.Process] = []
+            for backend in ("asyncio", "trio"):
+                argv = [sys.executable, "-c", HOST, backend, str(LIFETIME)]
+                hosts.append(await stack.enter_async_context(await anyio.open_process(argv, stderr=None)))
+            ids = sorted([await first_line(host) for host in hosts])
+            for host in hosts:
+                host.kill()
+            for host in hosts:
+                await host.wait()
+
+            # Losing the host ends nothing by itself: two sandboxes go on, with a CLI in each.
+            running = left()
+            assert await living() == ids
+            assert sum("claude" in process.cmdline.split(" ")[0] for process in running) == len(hosts)
+
+            pids = [process.pid for process in running]
+            await anyio.to_thread.run_sync(wait_until_gone, pids, LIMIT)
+            assert await living() == []
+            assert [str(process) for process in left()] == []
+            assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
