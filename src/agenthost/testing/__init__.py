@@ -1,9 +1,11 @@
 """Doubles and kits for tests of agents and of adapters."""
 
+from agenthost.testing.fake_cli import FakeCLI
 from agenthost.testing.requests import ModelRequest, ToolResult
 from agenthost.testing.script import (
     Answer,
     ApiError,
+    Block,
     Cut,
     Hold,
     Item,
@@ -20,7 +22,9 @@ from agenthost.testing.scripted_model import ScriptedModel, ScriptError
 __all__ = [
     "Answer",
     "ApiError",
+    "Block",
     "Cut",
+    "FakeCLI",
     "Hold",
     "Item",
     "ModelRequest",

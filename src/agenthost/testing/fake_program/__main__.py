@@ -1,0 +1,40 @@
+"""Where the program starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+from agenthost.testing.fake_program.session import Session
+from agenthost.testing.fake_program.turns import Player
+
+_TERMINATED = 143
+
+
+def main(script: dict[str, Any]) -> None:
+    """Play a script, ``{"start": [step], "turns": [[step]]}``, to the end of stdin. Does not return."""
+    session = Session()
+
+    def stop(signum: int, _frame: object) -> None:
+        if signum == signal.SIGTERM:
+            os._exit(_TERMINATED)
+        elif session.busy:
+            session.interrupt()
+        else:
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    player = Player(session)
+    turns = iter(script["turns"])
+    try:
+        player.play(script["start"])
+        threading.Thread(target=session.read, daemon=True).start()
+        while (prompt := session.prompts.get()) is not None:
+            player.turn(prompt, turns)
+    except BrokenPipeError:
+        os._exit(1)  # the SDK reads no more
+    # As the CLI: whoever looks at the exit code alone sees that the last turn failed.
+    os._exit(1 if player.failed else 0)
