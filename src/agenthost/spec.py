@@ -147,6 +147,8 @@ class Limits:
 
     Attributes:
         host_away: Seconds that a model request is held while no driver is attached. 24 hours.
+        decision_wait: Seconds that a decision (``can_use_tool``, a hook) waits while no driver is attached,
+            before it is denied. None waits as long as it takes.
         start: Seconds from asking for a sandbox until its agent answers. 120: a first start from a cold
             disk reads 360 MiB.
         close: Seconds that leaving the block may take before the sandbox is ended by force. 15 is the
@@ -157,6 +159,7 @@ class Limits:
     """
 
     host_away: float = 24 * 3600.0
+    decision_wait: float | None = None
     start: float = 120.0
     close: float = 15.0
     link_budget: float = 60.0

@@ -79,7 +79,7 @@ def test_stderr_stays_on_the_host() -> None:
     lines: list[str] = []
     plain = plain_options(ClaudeAgentOptions(stderr=lines.append))
 
-    assert plain.stderr == lines.append
+    assert plain.callbacks.stderr == lines.append
     assert plain.fields == {}
 
 
@@ -87,21 +87,38 @@ async def allow(*_: object) -> Any:
     raise NotImplementedError
 
 
+def test_functions_and_live_objects_stay_on_the_host_and_are_described() -> None:
+    store, server = InMemorySessionStore(), create_sdk_mcp_server("calc")
+    plain = plain_options(
+        ClaudeAgentOptions(
+            can_use_tool=allow,
+            hooks={"PreToolUse": [HookMatcher(matcher="Bash", hooks=[allow, allow], timeout=3)]},
+            mcp_servers={"calc": server, "out": {"command": "x"}},
+            session_store=store,
+        )
+    )
+
+    assert plain.encode(CODEC) == {"mcp_servers": {"out": {"command": "x"}}}
+    assert plain.callbacks.describe() == {
+        "can_use_tool": True,
+        "hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": 2}]},
+        "servers": {"calc": {"type": "sdk", "name": "calc"}},
+        "store": ["append", "load", "list_sessions", "list_session_summaries", "delete", "list_subkeys"],
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        (ClaudeAgentOptions(can_use_tool=allow), "options.can_use_tool"),
-        (ClaudeAgentOptions(hooks={"Stop": [HookMatcher(hooks=[])]}), "options.hooks"),
-        (ClaudeAgentOptions(session_store=InMemorySessionStore()), "options.session_store"),
-        (
-            ClaudeAgentOptions(mcp_servers={"calc": create_sdk_mcp_server("calc")}),
-            r"options.mcp_servers\['calc'\]",
-        ),
-        ({"can_use_tool": allow, "hooks": {}, "session_store": object()}, "hooks, options.session_store"),
+        ({"can_use_tool": 5}, "options.can_use_tool"),
+        ({"stderr": "x"}, "options.stderr"),
+        ({"hooks": [1]}, "options.hooks"),
+        ({"hooks": {"Stop": [allow]}}, r"options.hooks\['Stop'\]"),
+        ({"mcp_servers": {"calc": {"type": "sdk", "name": "calc"}}}, r"options.mcp_servers\['calc'\]"),
     ],
 )
-def test_callbacks_are_refused_by_name(options: object, name: str) -> None:
-    with pytest.raises(UnsupportedError, match=name):
+def test_a_callback_of_the_wrong_shape_is_refused_by_name(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
         plain_options(options)
 
 

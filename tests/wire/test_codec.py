@@ -105,7 +105,10 @@ def test_every_dataclass_that_the_sdk_exports_is_in_the_table_or_named_with_a_re
         if isinstance(value := getattr(claude_agent_sdk, name), type) and dataclasses.is_dataclass(value)
     }
 
-    assert exported == set(CLASSES) | set(NOT_DATA)
+    beside = (set(CLASSES) | set(NOT_DATA)) - exported
+    assert exported <= set(CLASSES) | set(NOT_DATA)
+    # Not exported, but held by fields of those that are.
+    assert beside == {"PermissionRuleValue"}
     assert not set(CLASSES) & set(NOT_DATA)
     assert len(CLASSES) > 25
 

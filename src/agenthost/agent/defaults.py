@@ -32,3 +32,15 @@ class SafeDefaults:
     disable_nonessential_traffic: bool | None = True
     disable_auto_memory: bool | None = True
     refuse_unisolated_bypass: bool | None = True
+
+
+NO_DEFAULTS = SafeDefaults(
+    setting_sources=None,
+    strict_mcp_config=None,
+    max_buffer_size=None,
+    max_turns=None,
+    config_dir=None,
+    disable_nonessential_traffic=None,
+    disable_auto_memory=None,
+    refuse_unisolated_bypass=None,
+)

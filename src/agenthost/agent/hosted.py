@@ -13,13 +13,14 @@ import anyio.lowlevel
 
 from agenthost.agent.archive import Unpacked
 from agenthost.agent.credentials import Credentials
-from agenthost.agent.defaults import SafeDefaults
+from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
 from agenthost.agent.errors import rebuild
 from agenthost.agent.journal import Journal
 from agenthost.agent.life import AgentLife
 from agenthost.agent.plan import make_plan
 from agenthost.agent.progress import Progress
 from agenthost.agent.sdk import load_json, loaded_sdk
+from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
 from agenthost.agent.workspace import download
 from agenthost.errors import AgentError, ConfigError
@@ -58,14 +59,15 @@ class HostedAgent:
         workspace: str | os.PathLike[str] | None = None,
         credentials: Credentials = "host",
         limits: Limits | None = None,
-        defaults: SafeDefaults | None = None,
+        defaults: SafeDefaults | None = SafeDefaults(),  # noqa: B008 - a frozen value
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         """Say what is wanted. Nothing is checked or made before ``connect``.
 
         Args:
             options: As for ClaudeSDKClient, or its fields in a dict, which needs no import of the SDK.
-                Paths in it name places in the sandbox. Callbacks other than ``stderr`` are refused by name.
+                Paths in it name places in the sandbox. Its functions (``can_use_tool``, hooks, in-process
+                MCP servers, ``session_store``, ``stderr``) run in this process.
             provider: Who makes the sandbox, by name or as an open provider. None is ``local``.
             sandbox: A sandbox that exists. It is not ended with the agent.
             spec: What sandbox to make.
@@ -74,7 +76,7 @@ class HostedAgent:
             credentials: ``host``: the key stays on this machine. ``env``: it is put into the sandbox, where
                 the agent can read it.
             limits: Bounds in seconds and bytes.
-            defaults: What the agent does otherwise than the SDK's defaults.
+            defaults: What the agent does otherwise than the SDK's defaults; None is nothing.
             on_progress: Called with each step of the start and the end.
         """
         self._options = options
@@ -84,7 +86,7 @@ class HostedAgent:
         self._workspace = workspace
         self._credentials: Credentials = credentials
         self._limits = limits
-        self._defaults = defaults or SafeDefaults()
+        self._defaults = defaults if defaults is not None else NO_DEFAULTS
         self._on_progress = on_progress
         self._life: AgentLife | None = None
         self._last: tuple[Usage, str | None] = (Usage(), None)
@@ -100,7 +102,7 @@ class HostedAgent:
 
         Raises:
             ConfigError: What was asked for makes no sense.
-            UnsupportedError: A callback, or an option that the sandbox's SDK lacks, by name.
+            UnsupportedError: An option that the sandbox's SDK lacks, by name.
             SandboxStartError: It was not ready within ``limits.start``.
             BootstrapError: The sandbox cannot run the SDK; the message says what is missing.
             claude_agent_sdk.CLIConnectionError, ProcessError ...: As from ClaudeSDKClient.
@@ -352,6 +354,8 @@ class _Messages:
             if error is not None:
                 raise error
             raise StopAsyncIteration
+        if isinstance(item, Append):
+            return cast("Message", item.message(life.sdk))
         if not isinstance(item, bytes):
             raise rebuild(item, life.sdk, life.codec)
         message = decode_message(item, life)

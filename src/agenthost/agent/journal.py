@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import anyio
 
+from agenthost.agent.answering import Answers
+from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
 from agenthost.errors import AgentEndedError, AgentError, AgentHostError
 
@@ -24,6 +26,7 @@ _EXIT_CODE_SECONDS = 5.0
 _MESSAGE = b'"kind":"message"'
 _RESULT = b'"message":{"$type":"ResultMessage"'
 _INIT = b'"message":{"$type":"SystemMessage","subtype":"init"'
+_FAULT_SIZE = 1024  # bytes that a fault counts for among the unread
 _HEAD = 200  # bytes: the runner writes what is looked for at the beginning of a line
 
 Fault = Mapping[str, Any]
@@ -62,7 +65,9 @@ class _Waiter:
 class Journal:
     """Takes events from the channel and sorts them."""
 
-    def __init__(self, source: Source, *, stderr: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, source: Source, *, stderr: Callable[[str], None] | None, answers: Answers | None = None
+    ) -> None:
         self.usage = Usage()
         self.session_id: str | None = None
         self.ready: Mapping[str, Any] | None = None
@@ -73,9 +78,10 @@ class Journal:
         self.failure: Exception | None = None
         self._source = source
         self._stderr = stderr
+        self._answers = answers
         self._parts: list[bytes] = []  # of a line whose end is not here yet
         self._offset = 0
-        self._unread: deque[tuple[bytes | Fault, int]] = deque()
+        self._unread: deque[tuple[bytes | Fault | Append, int]] = deque()
         self._size = 0
         self._consumed = 0
         self._acked = 0
@@ -136,11 +142,11 @@ class Journal:
                     self._look_at(json.loads(line)["message"])
                 self._keep(line, len(line))
             else:
-                self._sort(json.loads(line))
+                self._sort(json.loads(line), len(line))
         self._wake()
 
-    def _keep(self, item: bytes | Fault, size: int) -> None:
-        if not self._drain:
+    def _keep(self, item: bytes | Fault | Append, size: int) -> None:
+        if not self._drain or isinstance(item, Append):
             self._unread.append((item, self._offset))
             self._size += size
 
@@ -151,7 +157,7 @@ class Journal:
         else:
             self.session_id = message["data"].get("session_id") or self.session_id
 
-    def _sort(self, event: dict[str, Any]) -> None:
+    def _sort(self, event: dict[str, Any], size: int) -> None:
         match event["kind"]:
             case "stderr":
                 self._tell_stderr(event)
@@ -163,7 +169,19 @@ class Journal:
             case "state":
                 self._change(event)
             case "fault":
-                self._keep(event["error"], 1024)
+                self._keep(event["error"], _FAULT_SIZE)
+            case "request":
+                if self._answers is not None:
+                    self._answers.request(event)
+            case "request_cancelled":
+                if self._answers is not None:
+                    self._answers.cancelled(event["id"])
+            case "answer_refused":
+                _log.warning("the agent took no answer to its question %s any more", event["id"])
+            case "store_append":
+                append = self._answers.append(event, size) if self._answers is not None else None
+                if append is not None:
+                    self._keep(append, size)
             case "end":
                 self._has_end = True
                 self.fault = event["error"]
@@ -206,20 +224,37 @@ class Journal:
             await self._news.wait()
         return True
 
-    async def next(self) -> bytes | Fault | None:
+    async def next(self) -> bytes | Fault | Append | None:
         """Return the next message's line, or a fault to be raised in its place; None at the end.
 
+        What the session store lost stands where its messages would have been: an Append with an error.
         Asking for the next one says that the one before will never be asked for again.
         """
-        while not self._unread:
-            self._acknowledge(self._offset)
-            if self.ended:
-                return None
-            await self._news.wait()
+        while True:
+            while not self._unread:
+                self._acknowledge(self._offset)
+                if self.ended:
+                    return None
+                await self._news.wait()
+            first = self._unread[0][0]
+            if isinstance(first, Append) and not first.done.is_set():
+                await first.done.wait()
+                continue  # another reader may have taken it meanwhile
+            item = self._take_unread()
+            if not isinstance(item, Append) or item.error is not None:
+                return item
+
+    def _take_unread(self) -> bytes | Fault | Append:
         if self._consumed - self._acked >= _ACK_EVERY:
             self._acknowledge(self._consumed)
         item, self._consumed = self._unread.popleft()
-        self._size -= len(item) if isinstance(item, bytes) else 1024
+        match item:
+            case bytes():
+                self._size -= len(item)
+            case Append():
+                self._size -= item.size
+            case _:
+                self._size -= _FAULT_SIZE
         if self._size <= _HIGH_WATER // 2:
             self._room.set()
         return item

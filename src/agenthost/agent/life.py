@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.abc
 
+from agenthost.agent.answering import Answers
 from agenthost.agent.archive import Packed
 from agenthost.agent.detached import start_detached
 from agenthost.agent.errors import rebuild
@@ -152,8 +153,11 @@ class AgentLife:
         self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, channel: AgentChannel
     ) -> None:
         plan = self._plan
-        self.journal = Journal(channel, stderr=plan.options.stderr)
+        callbacks = plan.options.callbacks
         self.sender = LineSender(channel)
+        self.answers = Answers(callbacks, send=self.sender.send, codec=self._ready_codec)
+        self.journal = Journal(channel, stderr=callbacks.stderr, answers=self.answers)
+        self.answers.start(tasks)
         tasks.start_soon(self.journal.run)
         tasks.start_soon(self.sender.run)
         if plan.access is not None:
@@ -189,6 +193,10 @@ class AgentLife:
         await self._imported.wait()
         if self._import_error is not None:
             raise self._import_error
+
+    async def _ready_codec(self) -> Codec:
+        await self.sdk_ready()
+        return self.codec
 
     # ---- the sandbox
 
@@ -280,8 +288,17 @@ class AgentLife:
         assert self.sender is not None
         journal, version = self.journal, _sdk_version()
         self._report.tell("agent", "connecting")
-        encoded = self._plan.options.encode(self.codec)
-        await self.sender.send({"op": "connect", "options": encoded, "sdk_version": version})
+        options, limits = self._plan.options, self._plan.limits
+        await self.sender.send(
+            {
+                "op": "connect",
+                "options": options.encode(self.codec),
+                "callbacks": options.callbacks.describe(),
+                "hook_timeout": limits.host_away,
+                "decision_wait": limits.decision_wait,
+                "sdk_version": version,
+            }
+        )
         connected = await journal.until(lambda: journal.connected)
         await self.sdk_ready()
         if not connected:
@@ -361,11 +378,11 @@ class AgentLife:
         assert self.sender is not None
         journal = self.journal
         journal.drain()
-        if journal.ended:
-            return
-        with anyio.move_on_after(_SEND_END_SECONDS), contextlib.suppress(AgentHostError, OSError):
-            await self.sender.send({"op": "end"})
-        await journal.until(lambda: journal.ended)
+        if not journal.ended:
+            with anyio.move_on_after(_SEND_END_SECONDS), contextlib.suppress(AgentHostError, OSError):
+                await self.sender.send({"op": "end"})
+            await journal.until(lambda: journal.ended)
+        await self.answers.settle()
 
 
 def _new_agent_id() -> str:

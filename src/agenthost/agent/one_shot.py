@@ -27,7 +27,7 @@ async def query(
     workspace: str | os.PathLike[str] | None = None,
     credentials: Credentials = "host",
     limits: Limits | None = None,
-    defaults: SafeDefaults | None = None,
+    defaults: SafeDefaults | None = SafeDefaults(),  # noqa: B008 - a frozen value
     on_progress: Callable[[Progress], None] | None = None,
 ) -> AsyncGenerator[Message]:
     """Ask, and yield the messages of the answer: ``claude_agent_sdk.query`` in a sandbox that ends with it.

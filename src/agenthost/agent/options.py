@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, cast
 
+from agenthost.agent.callbacks import Callbacks, take_callbacks
 from agenthost.agent.defaults import SafeDefaults
-from agenthost.errors import ConfigError, UnsupportedError
+from agenthost.errors import ConfigError
 from agenthost.wire.codec import Codec, CodecError
 
-# They hold functions or live objects and cannot cross as data.
-_CALLBACKS = ("can_use_tool", "hooks", "session_store")
 # The SDK reads it no more; its default is the process's own stderr, which differs from process to process.
 _DEAD = "debug_stderr"
 
@@ -25,12 +24,12 @@ class PlainOptions:
     Attributes:
         fields: The fields that are not their default, live values except where ``encode`` was called.
         env: ``options.env``, apart because credentials are taken out of it.
-        stderr: Called on the host with each line that the CLI prints to stderr.
+        callbacks: The functions and live objects among them.
     """
 
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
     env: dict[str, str] = field(default_factory=dict[str, str])
-    stderr: Callable[[str], None] | None = None
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
     @property
     def bypasses_permissions(self) -> bool:
@@ -79,30 +78,16 @@ def plain_options(options: object) -> PlainOptions:
         options: ClaudeAgentOptions, a mapping of its fields, or None.
 
     Raises:
-        UnsupportedError: A callback or live object, by name.
         ConfigError: It is neither, or a value has the wrong shape.
     """
     given = _fields(options)
-    callbacks = [name for name in _CALLBACKS if given.get(name) is not None]
-    if callbacks:
-        raise UnsupportedError(
-            f"options.{', options.'.join(callbacks)}: functions of the host are not called from a sandbox yet"
-        )
-    servers = given.get("mcp_servers")
-    if isinstance(servers, dict):
-        configs = cast("dict[str, Any]", servers)
-        live = [name for name, config in configs.items() if _is_live(config)]
-        if live:
-            raise UnsupportedError(
-                f"options.mcp_servers[{', '.join(map(repr, live))}]: in-process MCP servers are not called "
-                "from a sandbox yet"
-            )
+    callbacks = take_callbacks(given)
     env: Any = given.pop("env", None) or {}
     if not isinstance(env, Mapping):
         raise ConfigError("options.env must map names to values")
-    plain = PlainOptions(stderr=given.pop("stderr", None))
+    plain = PlainOptions(callbacks=callbacks)
     plain.env = {str(name): str(value) for name, value in _items(env)}
-    plain.fields = {name: value for name, value in given.items() if name != _DEAD and name not in _CALLBACKS}
+    plain.fields = {name: value for name, value in given.items() if name != _DEAD}
     return plain
 
 
@@ -146,10 +131,6 @@ def _fields(options: object) -> dict[str, Any]:
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:
     found: Iterable[tuple[Any, Any]] = value.items()
     return found
-
-
-def _is_live(config: Any) -> bool:
-    return isinstance(config, dict) and cast("dict[str, Any]", config).get("type") == "sdk"
 
 
 def _without_paths(value: Any) -> Any:

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from agenthost.runner import sdk as sdk_loader
+from agenthost.runner.callbacks import relayed_options
 from agenthost.runner.faults import Fault, Refusal, describe, describe_stream_end, make_fault
 from agenthost.runner.journal import Journal
 from agenthost.runner.lines import read_lines
 from agenthost.runner.options import SecretFiles, build_options
 from agenthost.runner.process import end_descendants, first_child, reap_adopted, when_ended
 from agenthost.runner.prompts import PromptLedger, as_messages
+from agenthost.runner.requests import Requests
 from agenthost.runner.sdk import Sdk
 
 logger = logging.getLogger("agenthost.runner")
@@ -28,6 +30,8 @@ KILL_GRACE_SECONDS = 0.5
 # The CLI's last words on stderr arrive beside the end of its stdout, not before it.
 STDERR_QUIET_SECONDS = 0.05
 STDERR_LIMIT_SECONDS = 0.5
+# The CLI's own timeout for a hook: the host counts the user's. A day, as long as a host may be away.
+_HOOK_SECONDS = 24 * 3600.0
 
 METHODS = frozenset(
     {
@@ -50,6 +54,7 @@ class Agent:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._requests = Requests(journal)
         self._ledger = PromptLedger()
         self._prompts: asyncio.Queue[list[dict[str, Any]] | None] = asyncio.Queue()
         self._given = 0
@@ -127,8 +132,16 @@ class Agent:
             self._take_prompt(operation)
         elif name == "call":
             self._start(self._call(operation, after=self._given))
+        elif name == "answer":
+            self._requests.answer(operation)
         elif name == "finish":
             self._prompts.put_nowait(None)
+        elif name == "attach":
+            self._requests.attach(self._state())
+        elif name == "driver":
+            self._requests.driver(operation["epoch"], present=operation["present"], shown=operation["shown"])
+        elif name == "note":
+            self._journal.emit("state", state=operation["state"])
         elif name == "end":
             return True
         else:
@@ -142,6 +155,13 @@ class Agent:
             self._given += 1
             self._prompts.put_nowait([{"session_id": session_id, **message} for message in messages])
             self._tell_state()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "connected": self._connected.is_set(),
+            "busy": len(self._ledger) > 0,
+            "session_id": self._ledger.session_id,
+        }
 
     def _tell_state(self) -> None:
         busy = len(self._ledger) > 0
@@ -158,6 +178,7 @@ class Agent:
         except Refusal:
             return  # told by _announce
         host_version = str(operation.get("sdk_version"))
+        self._requests.configure(found.codec, patience=operation.get("decision_wait"))
         try:
             options = build_options(
                 found,
@@ -165,6 +186,13 @@ class Agent:
                 host_version=host_version,
                 files=self._make_files,
                 stderr=self._journal.stderr_line,
+                relayed=relayed_options(
+                    found,
+                    operation.get("callbacks") or {},
+                    self._requests,
+                    self._journal,
+                    hook_timeout=operation.get("hook_timeout") or _HOOK_SECONDS,
+                ),
             )
             self._client = found.module.ClaudeSDKClient(options)
             cli = self._start(self._watch_cli())

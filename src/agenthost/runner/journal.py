@@ -29,6 +29,7 @@ class Journal(asyncio.BaseProtocol):
         self._lines: list[bytes] = []
         self._size = 0
         self._sequence = 0
+        self.size = 0  # bytes of all events so far, written or about to be
         self._timer: asyncio.Handle | None = None
         self._last_write = 0.0
         self._dropped = 0
@@ -108,6 +109,7 @@ class Journal(asyncio.BaseProtocol):
         line = b'{"seq":%d,"ts":%.6f,"kind":"%b",%b\n' % (self._sequence, time.time(), kind, rest)
         self._lines.append(line)
         self._size += len(line)
+        self.size += len(line)
         if self._size > HIGH_WATER:
             self._write()
         elif self._timer is None:

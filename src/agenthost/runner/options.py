@@ -53,6 +53,7 @@ def build_options(
     host_version: str,
     files: Callable[[str | None], SecretFiles],
     stderr: Callable[[str], None],
+    relayed: Mapping[str, Any],
 ) -> Any:
     """Return the SDK's options.
 
@@ -61,6 +62,7 @@ def build_options(
         host_version: The SDK's version on the host, for messages.
         files: Makes the directory for secrets, given the user that the CLI runs as.
         stderr: Takes each line that the CLI prints to stderr. Always set: otherwise the SDK loses them.
+        relayed: Fields that are functions of the host, as functions that ask it.
 
     Raises:
         Refusal: An option that this SDK lacks or that cannot cross, by name.
@@ -83,10 +85,11 @@ def build_options(
     if lacking:
         raise _lacks(sdk, host_version, lacking)
     store = files(values.get("user"))
-    _hide_mcp_servers(values, store)
+    _hide_mcp_servers(values, relayed.get("mcp_servers") or {}, store)
     _hide_settings(sdk, values, store)
     _hide_system_prompt(values, store)
-    return sdk.module.ClaudeAgentOptions(**values, stderr=stderr)
+    functions = {name: value for name, value in relayed.items() if name != "mcp_servers"}
+    return sdk.module.ClaudeAgentOptions(**values, **functions, stderr=stderr)
 
 
 def _lacks(sdk: Sdk, host_version: str, what: list[str]) -> Refusal:
@@ -116,15 +119,28 @@ def _is_inline(text: str) -> bool:
     return text.startswith("{") and text.endswith("}")
 
 
-def _hide_mcp_servers(values: dict[str, Any], files: SecretFiles) -> None:
+def _hide_mcp_servers(values: dict[str, Any], live: Mapping[str, Any], files: SecretFiles) -> None:
     servers = values.get("mcp_servers")
     if isinstance(servers, dict):
         named = cast("dict[str, Any]", servers)
-        live = [name for name, config in named.items() if _kind(config) == "sdk"]
-        if live:
-            raise Refusal("UnsupportedError", f"in-process MCP servers cannot cross as data: {live}")
-        if named:
-            values["mcp_servers"] = files.write("mcp.json", json.dumps({"mcpServers": named}))
+        lifeless = [name for name, config in named.items() if _kind(config) == "sdk"]
+        if lifeless:
+            raise Refusal("UnsupportedError", f"in-process MCP servers cannot cross as data: {lifeless}")
+    if live:
+        # The SDK has to see the servers of the host, and would put the others beside them on the command
+        # line. Of two lists the CLI takes the last, which is this one: it names them all.
+        others = cast("dict[str, Any]", servers or {})
+        values["mcp_servers"] = dict(live)
+        if others:
+            plain = {
+                name: {k: v for k, v in config.items() if k != "instance"} for name, config in live.items()
+            }
+            path = files.write("mcp.json", json.dumps({"mcpServers": {**others, **plain}}))
+            if "mcp-config" not in (values.get("extra_args") or {}):
+                _add_argument(values, "mcp-config", path)
+    elif isinstance(servers, dict):
+        if servers:
+            values["mcp_servers"] = files.write("mcp.json", json.dumps({"mcpServers": servers}))
     elif isinstance(servers, str) and _is_inline(servers):
         values["mcp_servers"] = files.write("mcp.json", servers)
 

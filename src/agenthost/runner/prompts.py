@@ -18,6 +18,7 @@ class PromptLedger:
     def __init__(self) -> None:
         self._open: OrderedDict[str, set[str]] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self.session_id: str | None = None  # of the last result
 
     def __len__(self) -> int:
         return len(self._open)
@@ -36,6 +37,7 @@ class PromptLedger:
 
     def result(self, message: Any) -> None:
         """Close what a ResultMessage answers."""
+        self.session_id = getattr(message, "session_id", None) or self.session_id
         answered: set[str] = set(getattr(message, "user_message_uuids", None) or ())
         single = getattr(message, "user_message_uuid", None)
         if single:

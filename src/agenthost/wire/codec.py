@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
@@ -60,13 +61,28 @@ class UnknownObject:
 
 
 def public_classes(module: ModuleType) -> dict[str, type]:
-    """Return the dataclasses that a module exports by ``__all__`` and that are data, by name."""
+    """Return the dataclasses that are data, by name: a module's own ``__all__``, and what its classes hold.
+
+    Not every class that a field of an exported one holds is exported itself; its public module has it.
+    """
     found: dict[str, type] = {}
+    homes: dict[str, ModuleType] = {}
     for name in cast("Iterable[str]", getattr(module, "__all__", ())):
-        value = getattr(module, name, None)
-        if isinstance(value, type) and dataclasses.is_dataclass(value) and name not in NOT_DATA:
+        value: Any = getattr(module, name, None)
+        if _is_data(value):
             found[name] = value
+            home = sys.modules.get(value.__module__)
+            if home is not None and "._" not in home.__name__:
+                homes[home.__name__] = home
+    for home in homes.values():
+        for name, value in vars(home).items():
+            if _is_data(value) and value.__module__ == home.__name__:
+                found.setdefault(name, value)
     return found
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, type) and dataclasses.is_dataclass(value) and value.__name__ not in NOT_DATA
 
 
 def unknown_fields(value: object) -> Mapping[str, Any]:

@@ -1,0 +1,180 @@
+"""Answers what the agent asks: calls the functions of this process and sends what they return."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from agenthost.agent.callbacks import Callbacks
+from agenthost.agent.hook_timeouts import timeout_answer
+from agenthost.agent.mcp_server import McpServer
+from agenthost.agent.store import Append, StoreWriter
+from agenthost.errors import AgentHostError
+from agenthost.wire.codec import Codec
+
+_log = logging.getLogger("agenthost.agent")
+
+_plain = Codec({})
+_HOOK_SECONDS = 60.0  # the CLI's own timeout for a hook whose matcher names none
+
+Event = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class _NotHereError(Exception):
+    """This process does not have what is asked for. The question stays open for another."""
+
+
+class Answers:
+    """One agent's questions to this process. Each is answered in a task of its own.
+
+    Args:
+        callbacks: What may be asked for.
+        send: Sends a line to the agent.
+        codec: Returns the codec, once the SDK is here.
+    """
+
+    def __init__(self, callbacks: Callbacks, *, send: Send, codec: Callable[[], Awaitable[Codec]]) -> None:
+        self._callbacks = callbacks
+        self._send = send
+        self._codec = codec
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._scopes: dict[int, anyio.CancelScope] = {}
+        self._servers: dict[str, McpServer] = {}
+        self._store = None if callbacks.store is None else StoreWriter(callbacks.store)
+        self._epoch: int | None = None  # of the ``attached`` that has to come before anything is answered
+        self._told: set[str] = set()
+
+    @property
+    def open(self) -> int:
+        """How many questions are being answered now."""
+        return len(self._scopes)
+
+    def start(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Answer from now on, in this task group."""
+        self._tasks = tasks
+        if self._store is not None:
+            tasks.start_soon(self._store.run)
+
+    async def settle(self) -> None:
+        """Return when the session store has everything."""
+        if self._store is not None:
+            await self._store.settle()
+
+    # ---- what the journal tells
+
+    def wait_for(self, epoch: int) -> None:
+        """Answer nothing before the agent has said that it takes this driver's answers."""
+        self._epoch = epoch
+
+    def attached(self, epoch: int) -> None:
+        """The agent asks the driver of this epoch from here on."""
+        if epoch == self._epoch:
+            self._epoch = None
+
+    def request(self, event: Event) -> None:
+        """Begin to answer a question."""
+        number = event["id"]
+        if self._epoch is not None or number in self._scopes or self._tasks is None:
+            return
+        scope = self._scopes[number] = anyio.CancelScope()
+        self._tasks.start_soon(self._serve, number, event, scope)
+
+    def cancelled(self, number: int) -> None:
+        """The agent does not want an answer any more."""
+        scope = self._scopes.get(number)
+        if scope is not None:
+            scope.cancel()
+
+    def append(self, event: Event, size: int) -> Append | None:
+        """Have a batch written to the session store; None without one."""
+        if self._store is None:
+            self._tell_once("session_store")
+            return None
+        append = Append(_plain.decode(event["key"]), _plain.decode(event["entries"]), size)
+        self._store.append(append)
+        return append
+
+    # ---- answers
+
+    async def _serve(self, number: int, event: Event, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                try:
+                    await self._send(await self._answer(number, event))
+                except _NotHereError as error:
+                    self._tell_once(str(error))
+                except (AgentHostError, OSError) as error:
+                    _log.debug("an answer could not be sent: %s", error)  # the journal tells why
+        finally:
+            self._scopes.pop(number, None)
+
+    async def _answer(self, number: int, event: Event) -> dict[str, Any]:
+        codec = await self._codec()
+        try:
+            result = codec.encode(await self._ask(codec, event))
+        except (_NotHereError, AgentHostError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's code; as in the SDK its text is the answer
+            _log.debug("%s raised: %r", event["what"], error)
+            return {"op": "answer", "id": number, "ok": False, "error": str(error)}
+        return {"op": "answer", "id": number, "ok": True, "result": result}
+
+    async def _ask(self, codec: Codec, event: Event) -> Any:
+        match event["what"]:
+            case "can_use_tool":
+                return await self._can_use_tool(codec, event)
+            case "hook":
+                return await self._hook(codec, event)
+            case "mcp":
+                return await self._server(event["server"]).handle(
+                    codec.decode(event["message"]), codec.decode(event["handshake"])
+                )
+            case "store":
+                return await self._load(codec, event)
+            case what:
+                raise _NotHereError(f"a question of kind {what!r}")
+
+    async def _can_use_tool(self, codec: Codec, event: Event) -> Any:
+        function = self._callbacks.can_use_tool
+        if function is None:
+            raise _NotHereError("can_use_tool")
+        decode = codec.decode
+        return await function(event["tool_name"], decode(event["input"]), decode(event["context"]))
+
+    async def _hook(self, codec: Codec, event: Event) -> Any:
+        try:
+            matcher = self._callbacks.hooks[event["event"]][event["matcher"]]
+            function = matcher.hooks[event["hook"]]
+        except (KeyError, IndexError):
+            raise _NotHereError(f"hooks[{event['event']!r}]") from None
+        seconds = matcher.timeout if matcher.timeout is not None else _HOOK_SECONDS
+        with anyio.move_on_after(seconds):
+            return await function(codec.decode(event["input"]), event["tool_use_id"], {"signal": None})
+        return timeout_answer(event["event"], seconds)
+
+    def _server(self, name: str) -> McpServer:
+        server = self._servers.get(name)
+        if server is None:
+            config = self._callbacks.servers.get(name)
+            if config is None:
+                raise _NotHereError(f"mcp_servers[{name!r}]")
+            assert self._tasks is not None
+            server = self._servers[name] = McpServer(name, config["instance"])
+            self._tasks.start_soon(server.run)
+        return server
+
+    async def _load(self, codec: Codec, event: Event) -> Any:
+        if self._store is None:
+            raise _NotHereError("session_store")
+        await self._store.settle()
+        return await getattr(self._callbacks.store, event["method"])(codec.decode(event["key"]))
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            _log.warning("the agent asks for %s, which this process does not have: it waits", what)

@@ -1,0 +1,97 @@
+"""The user's session store: appends in order, loads behind them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+_log = logging.getLogger("agenthost.agent")
+
+# As in the SDK: so many attempts, with these pauses between them, each of them bounded; what timed out may
+# still land and is not tried again.
+_PAUSES = (0.2, 0.8)
+_SECONDS = 60.0
+
+
+class Append:
+    """A batch on its way into the store. Messages behind it wait until ``done`` is set."""
+
+    __slots__ = ("done", "entries", "error", "key", "size")
+
+    def __init__(self, key: Mapping[str, Any], entries: list[Any], size: int) -> None:
+        self.key = key
+        self.entries = entries
+        self.size = size
+        self.done = anyio.Event()
+        self.error: str | None = None
+
+    def message(self, sdk: Any) -> Any:
+        """Return what the SDK tells of a batch that was lost."""
+        data = {
+            "type": "system",
+            "subtype": "mirror_error",
+            "error": self.error,
+            "key": self.key,
+            "uuid": str(uuid.uuid4()),
+            "session_id": self.key.get("session_id", ""),
+        }
+        return sdk.MirrorErrorMessage(subtype="mirror_error", data=data, key=self.key, error=self.error)
+
+
+class StoreWriter:
+    """Applies appends one after the other. ``run`` must be running."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._waiting: deque[Append] = deque()
+        self._news = anyio.Event()
+        self._settled = anyio.Event()
+        self._settled.set()
+
+    def append(self, append: Append) -> None:
+        """Have a batch written, behind those before it."""
+        self._waiting.append(append)
+        self._settled = anyio.Event()
+        self._news.set()
+
+    async def settle(self) -> None:
+        """Return when everything that was given so far is written, or lost and told."""
+        while self._waiting:
+            await self._settled.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled. Does not raise."""
+        while True:
+            while not self._waiting:
+                self._settled.set()
+                self._news = anyio.Event()
+                await self._news.wait()
+            append = self._waiting[0]
+            append.error = await self._write(append)
+            append.entries = []
+            append.done.set()
+            self._waiting.popleft()
+
+    async def _write(self, append: Append) -> str | None:
+        """Return None, or why the batch is lost."""
+        error: Exception | None = None
+        for pause in (0.0, *_PAUSES):
+            if pause:
+                await anyio.sleep(pause)
+            try:
+                with anyio.fail_after(_SECONDS):
+                    await self._store.append(append.key, append.entries)
+            except TimeoutError as exc:
+                error = exc
+                break
+            except Exception as exc:  # noqa: BLE001 - the store is the user's code; told as the SDK tells it
+                error = exc
+            else:
+                return None
+        _log.error("session store: a batch of %d entries is lost: %s", len(append.entries), error)
+        return str(error)
