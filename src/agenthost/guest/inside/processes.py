@@ -217,6 +217,8 @@ class GuestProcess:
         self._popen.returncode = code
         self.exit_code = 128 - code if code < 0 else code
         self.stdin.close()
+        if self.is_agent and code < 0:
+            self.kill()  # it could not end its CLI, which would go on, and spend, with nobody to read it
         if any(output.open for output in self._outputs):
             self._loop.call_later(_DRAIN, self._drained)
         self._check()
