@@ -143,12 +143,6 @@ class Outflow:
         """Write without waiting: for what is in memory as a whole anyway."""
         self._stream.write(data)
 
-    async def flushed(self) -> None:
-        """Return when the guest has every byte, or wants no more."""
-        while self._stream.acked < self._stream.end_offset and not self._stream.stopped:
-            self._check()
-            await self._room.wait()
-
     def end(self) -> None:
         """Say that no more comes. Idempotent."""
         self._stream.end()

@@ -15,6 +15,7 @@ from agenthost.providers.local.engine import Engine, Start, launch, name_of
 from agenthost.providers.local.interpreter import Interpreter, find_interpreter, find_sites
 from agenthost.providers.local.limits import LimitPlan, plan_limits
 from agenthost.providers.local.remedies import install_hint
+from agenthost.providers.local.resources import describe_resources
 from agenthost.providers.local.seccomp import build_filter
 from agenthost.sandbox import Boot
 from agenthost.spec import SandboxSpec
@@ -124,18 +125,13 @@ async def launch_isolated(
 
 
 def _resources(spec: SandboxSpec, uid: int | None, limits: LimitPlan, tmp_mib: int) -> dict[str, str]:
-    """Tell what the sandbox really has."""
-    caps = spec.limits
-    return {
-        "namespaces": "user, pid, mount, ipc, uts, cgroup"
-        + ("" if network_of(spec) == "open" else ", network"),
-        "uid": str(os.geteuid() if uid is None else uid),
-        "seccomp": "on",
-        "network": network_of(spec),
-        "limits": limits.mechanism,
-        "memory": "unlimited" if caps.memory_mib is None else f"{caps.memory_mib} MiB",
-        "cpu": f"{os.cpu_count()} shared" if caps.cpu is None else f"{caps.cpu} cores",
-        "pids": "unlimited" if caps.pids is None else str(caps.pids),
-        "disk": "unlimited",
-        "tmp": f"{tmp_mib} MiB",
-    }
+    network = network_of(spec)
+    described = describe_resources(
+        spec.limits,
+        mechanism=limits.mechanism,
+        uid=os.geteuid() if uid is None else uid,
+        seccomp=True,
+        network=network,
+    )
+    namespaces = "user, pid, mount, ipc, uts, cgroup" + ("" if network == "open" else ", network")
+    return {"namespaces": namespaces, **described, "tmp": f"{tmp_mib} MiB"}

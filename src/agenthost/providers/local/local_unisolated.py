@@ -14,6 +14,7 @@ from agenthost.providers.local.engine import Engine, Start, launch, name_of
 from agenthost.providers.local.interpreter import find_sites, host_interpreter
 from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.providers.local.limits import plan_limits, supported_limits
+from agenthost.providers.local.resources import describe_resources
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
 
@@ -102,17 +103,9 @@ class UnisolatedProvider(GuestProvider):
             stage_at="",
             tree="subreaper",
         )
-        caps = spec.limits
-        resources = {
-            "uid": str(os.geteuid()),
-            "seccomp": "off",
-            "network": "open",
-            "limits": limits.mechanism,
-            "memory": "unlimited" if caps.memory_mib is None else f"{caps.memory_mib} MiB",
-            "cpu": f"{os.cpu_count()} shared" if caps.cpu is None else f"{caps.cpu} cores",
-            "pids": "unlimited" if caps.pids is None else str(caps.pids),
-            "disk": "unlimited",
-        }
+        resources = describe_resources(
+            spec.limits, mechanism=limits.mechanism, uid=os.geteuid(), seccomp=False, network="open"
+        )
         entry = self._engine.prepare(spec, boot, drop=False)
         return await launch(
             self._engine,
