@@ -207,6 +207,78 @@ async def test_a_request_that_is_too_large_is_refused_and_goes_nowhere() -> None
     assert upstream.requests == []
 
 
+@dataclass
+class MeteredExchange(FakeExchange):
+    """Tells the test how much was taken from it."""
+
+    taken: int = 0
+
+    async def receive(self) -> bytes:
+        data = await super().receive()
+        self.taken += len(data)
+        return data
+
+
+async def test_large_requests_wait_their_turn_and_small_ones_do_not() -> None:
+    mib = 1 << 20
+    large = [MeteredExchange(Head(), [b"x" * (mib // 4)] * 16) for _ in range(12)]
+    two, go_on = anyio.Event(), anyio.Event()
+    arrived: list[int] = []
+
+    async def hold(exchange: Exchange) -> None:
+        arrived.append(len(exchange.request.body))
+        if arrived.count(4 * mib) == 2:
+            two.set()
+        if exchange.request.body != b"small":
+            await go_on.wait()
+        await exchange.reply(200, b"ok")
+
+    with anyio.fail_after(LIMIT):
+        async with Upstream(hold).server as server, HttpClient() as client:
+            access = ModelAccess(server.url, (("x-api-key", KEY),))
+            proxy = ModelProxy(access, request_bytes=4 * mib, in_flight=8 * mib)
+            async with anyio.create_task_group() as tasks:
+                for exchange in large:
+                    tasks.start_soon(proxy.serve, client, exchange)
+                await two.wait()
+                await anyio.wait_all_tasks_blocked()
+                # Two are under way; of each of the others what a small one may hold, and a piece.
+                assert sum(exchange.taken for exchange in large) <= 8 * mib + 10 * (mib + mib // 4)
+                small = FakeExchange(Head(), [b"small"])
+                await proxy.serve(client, small)
+                assert small.data == b"ok"
+                go_on.set()
+
+    assert [exchange.data for exchange in large] == [b"ok"] * 12
+    assert sorted(arrived) == [5] + [4 * mib] * 12
+
+
+async def test_a_large_request_that_hangs_up_while_it_waits_is_not_waited_for() -> None:
+    mib = 1 << 20
+    first, second, third = (MeteredExchange(Head(), [b"x" * mib] * 2) for _ in range(3))
+    one, go_on = anyio.Event(), anyio.Event()
+
+    async def hold(exchange: Exchange) -> None:
+        one.set()
+        await go_on.wait()
+        await exchange.reply(200, b"ok")
+
+    with anyio.fail_after(LIMIT):
+        async with Upstream(hold).server as server, HttpClient() as client:
+            proxy = ModelProxy(ModelAccess(server.url, ()), request_bytes=2 * mib, in_flight=2 * mib)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(proxy.serve, client, first)
+                await one.wait()
+                tasks.start_soon(proxy.serve, client, second)
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(proxy.serve, client, third)
+                await anyio.wait_all_tasks_blocked()
+                second.gone.set()
+                go_on.set()
+
+    assert (first.data, second.data, third.data) == (b"ok", b"", b"ok")
+
+
 async def test_a_model_that_cannot_be_reached_is_a_502_that_quotes_no_secret(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import anyio.to_thread
 
+from agenthost.agent.byte_budget import ByteBudget, Share
 from agenthost.agent.credentials import ModelAccess
 from agenthost.errors import AgentHostError
 
@@ -25,6 +26,9 @@ Headers = Sequence[tuple[str, str]]
 _ALLOWED = {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("HEAD", "/api/hello")}
 _QUERY = re.compile(r"[A-Za-z0-9_.~=&-]*\Z")
 _CONCURRENT = 32
+# Bytes of request bodies held at once, beside _SMALL of each. A body is held until its answer is complete.
+_IN_FLIGHT = 128 * 1024 * 1024
+_SMALL = 1024 * 1024
 
 # They belong to one connection and not to the message.
 _HOP_BY_HOP = frozenset(
@@ -73,15 +77,18 @@ class ModelExchange(Protocol):
 class ModelProxy:
     """Sends the agent's model requests to the model, and the answers back as they come."""
 
-    def __init__(self, access: ModelAccess, *, request_bytes: int) -> None:
+    def __init__(self, access: ModelAccess, *, request_bytes: int, in_flight: int = _IN_FLIGHT) -> None:
         """Make a proxy.
 
         Args:
             access: Where to, with which credential.
             request_bytes: Largest request, in bytes; a larger one gets 413.
+            in_flight: Bytes of requests held at once; a large one waits until there is room for it. One of
+                the largest always has room.
         """
         self._access = access
         self._request_bytes = request_bytes
+        self._budget = ByteBudget(max(in_flight, request_bytes))
         self._slots = anyio.Semaphore(_CONCURRENT)
 
     async def serve(self, client: HttpClient, exchange: ModelExchange) -> None:
@@ -95,13 +102,14 @@ class ModelProxy:
             tasks.start_soon(until_gone)
             try:
                 async with self._slots:
-                    await self._forward(client, exchange)
+                    with Share(self._budget) as share:
+                        await self._forward(client, exchange, share)
                 # ``wait_gone`` returns when the agent has all of it.
             except (AgentHostError, OSError) as error:
                 _log.info("a model request could not be served: %s", error)
                 tasks.cancel_scope.cancel()
 
-    async def _forward(self, client: HttpClient, exchange: ModelExchange) -> None:
+    async def _forward(self, client: HttpClient, exchange: ModelExchange, share: Share) -> None:
         from agenthost.providers._rest import TransportError
 
         head = await exchange.head()
@@ -110,7 +118,7 @@ class ModelProxy:
             _log.warning("the agent asked for %s %s, which is none of the model's", head.method, path)
             await _refuse(exchange, 403, "permission_error", f"{head.method} {path} is not open to an agent")
             return
-        body = await self._read(exchange)
+        body = await self._read(exchange, share)
         if body is None:
             message = f"the request is larger than {self._request_bytes} bytes"
             await _refuse(exchange, 413, "request_too_large", message)
@@ -131,14 +139,18 @@ class ModelProxy:
             else:
                 await _refuse(exchange, 502, "api_error", f"the model could not be reached: {error}")
 
-    async def _read(self, exchange: ModelExchange) -> bytes | None:
+    async def _read(self, exchange: ModelExchange, share: Share) -> bytes | None:
         parts: list[bytes] = []
         size = 0
         while data := await exchange.receive():
             size += len(data)
             if size > self._request_bytes:
                 return None
+            if size > _SMALL and not share.held:
+                # How long it will be is not known. The rest of it stays in the sandbox meanwhile.
+                await share.take(self._request_bytes)
             parts.append(data)
+        share.shrink(size)
         return b"".join(parts)
 
     def _headers(self, headers: Headers) -> Headers:
