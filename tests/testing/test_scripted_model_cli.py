@@ -13,6 +13,8 @@ from claude_agent_sdk import (
     Message,
     ResultError,
     ResultMessage,
+    ServerToolResultBlock,
+    ServerToolUseBlock,
     StreamEvent,
     SystemMessage,
     TextBlock,
@@ -24,6 +26,7 @@ from support.claude_cli import FAKE_KEY, ask, cli_options
 
 from agenthost.testing import (
     ApiError,
+    Block,
     Cut,
     Hold,
     ModelRequest,
@@ -246,3 +249,19 @@ async def test_structured_output_of_the_agent_is_played_by_the_script(tmp_path: 
         )
         messages = await ask(options)
     assert result(messages).structured_output == {"n": 7}
+
+
+async def test_a_block_of_any_type_and_headers_are_sent_as_they_are(tmp_path: Path) -> None:
+    asked = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "advisor", "input": {"about": "\u00fc"}}
+    told = {"type": "advisor_tool_result", "tool_use_id": "srvtoolu_1", "content": {"type": "advice"}}
+    turn = Turn(Block(asked), Block(told), Text("done"), headers={"request-id": "req_scripted"})
+    async with ScriptedModel([turn]) as model:
+        messages = await ask(cli_options(model.url, tmp_path))
+    blocks = [
+        block for message in messages if isinstance(message, AssistantMessage) for block in message.content
+    ]
+    assert blocks == [
+        ServerToolUseBlock(id="srvtoolu_1", name="advisor", input={"about": "\u00fc"}),
+        ServerToolResultBlock(tool_use_id="srvtoolu_1", content={"type": "advice"}),
+        TextBlock(text="done"),
+    ]

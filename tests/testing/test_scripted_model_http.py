@@ -47,6 +47,14 @@ async def test_a_request_that_does_not_stream_gets_one_message(client: httpx.Asy
     assert response.json()["stop_reason"] == "tool_use"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_turn_may_have_headers_of_its_own(client: httpx.AsyncClient, stream: bool) -> None:
+    turn = Turn(Text("one"), headers={"anthropic-ratelimit-unified-status": "allowed"})
+    async with ScriptedModel([turn]) as model:
+        response = await client.post(f"{model.url}/v1/messages", json={**HELLO, "stream": stream})
+    assert response.headers["anthropic-ratelimit-unified-status"] == "allowed"
+
+
 async def test_requests_are_recorded_with_lower_case_headers_and_parsed_body(
     client: httpx.AsyncClient,
 ) -> None:

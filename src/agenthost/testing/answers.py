@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from agenthost.testing.script import Cut, Hold, Stall, StreamError, Text, Thinking, ToolUse, Turn
+from agenthost.testing.script import Block, Cut, Hold, Stall, StreamError, Text, Thinking, ToolUse, Turn
 
 Pause = Hold | Stall | Cut
 
@@ -81,6 +81,8 @@ def whole_message(turn: Turn, model: str) -> dict[str, Any]:
                 content.append({"type": "thinking", "thinking": item.thinking, "signature": item.signature})
             case ToolUse():
                 content.append({**_empty(item), "input": dict(item.input)})
+            case Block():
+                content.append(dict(item.content))
             case _:
                 continue
         joined = isinstance(item, Text) and not item.end
@@ -123,7 +125,7 @@ def _envelope(model: str) -> dict[str, Any]:
     return {"id": f"msg_{uuid.uuid4().hex[:24]}", "type": "message", "role": "assistant", "model": model}
 
 
-def _empty(item: Text | Thinking | ToolUse) -> dict[str, Any]:
+def _empty(item: Text | Thinking | ToolUse | Block) -> dict[str, Any]:
     match item:
         case Text():
             return {"type": "text", "text": ""}
@@ -132,9 +134,11 @@ def _empty(item: Text | Thinking | ToolUse) -> dict[str, Any]:
         case ToolUse():
             tool_id = item.id or f"toolu_{uuid.uuid4().hex[:24]}"
             return {"type": "tool_use", "id": tool_id, "name": item.name, "input": {}}
+        case Block():
+            return {**item.content, "input": {}} if "input" in item.content else dict(item.content)
 
 
-def _deltas(item: Text | Thinking | ToolUse, index: int) -> Iterator[bytes]:
+def _deltas(item: Text | Thinking | ToolUse | Block, index: int) -> Iterator[bytes]:
     match item:
         case Text():
             # Twenty thousand of these must not be slower to make than to read: only the text is encoded anew.
@@ -149,6 +153,9 @@ def _deltas(item: Text | Thinking | ToolUse, index: int) -> Iterator[bytes]:
             for start in range(0, len(text), item.delta or len(text)):
                 piece = text[start : start + (item.delta or len(text))]
                 yield _delta(index, type="input_json_delta", partial_json=piece)
+        case Block():
+            if "input" in item.content:
+                yield _delta(index, type="input_json_delta", partial_json=json.dumps(item.content["input"]))
 
 
 def _delta(index: int, **delta: object) -> bytes:

@@ -89,6 +89,17 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A content block of any other type, such as ``server_tool_use``.
+
+    Attributes:
+        content: The block as the API sends it, with its ``type``. An ``input`` is streamed as JSON.
+    """
+
+    content: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Wait for an event before going on. What stands before it in the turn has been sent."""
 
@@ -138,7 +149,7 @@ class ApiError:
         return {"type": "error", "error": {"type": kind, "message": self.message}}
 
 
-Item: TypeAlias = Text | Thinking | ToolUse | Hold | Stall | Cut | StreamError
+Item: TypeAlias = Text | Thinking | ToolUse | Block | Hold | Stall | Cut | StreamError
 """One thing in a turn."""
 
 
@@ -151,12 +162,14 @@ class Turn:
         stop_reason: None is ``tool_use`` when a tool is asked for, else ``end_turn``.
         input_tokens: Tokens in the usage.
         output_tokens: Tokens in the usage.
+        headers: Further headers of the answer, such as what the API tells of rate limits.
     """
 
     items: tuple[Item, ...]
     stop_reason: str
     input_tokens: int
     output_tokens: int
+    headers: Mapping[str, str]
 
     def __init__(
         self,
@@ -164,6 +177,7 @@ class Turn:
         stop_reason: str | None = None,
         input_tokens: int = 10,
         output_tokens: int = 20,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Make a turn of blocks in order.
 
@@ -179,6 +193,7 @@ class Turn:
         object.__setattr__(self, "stop_reason", stop_reason or ("tool_use" if asks else "end_turn"))
         object.__setattr__(self, "input_tokens", input_tokens)
         object.__setattr__(self, "output_tokens", output_tokens)
+        object.__setattr__(self, "headers", dict(headers or {}))
 
 
 Answer: TypeAlias = Turn | Item | Sequence[Item] | ApiError
@@ -199,7 +214,7 @@ def as_turn(answer: Answer) -> Turn | ApiError:
     """
     if isinstance(answer, Turn | ApiError):
         return answer
-    if isinstance(answer, Text | Thinking | ToolUse | Hold | Stall | Cut | StreamError):
+    if isinstance(answer, Text | Thinking | ToolUse | Block | Hold | Stall | Cut | StreamError):
         return Turn(answer)
     made: object = answer  # a function of the script may have returned anything
     if isinstance(made, list | tuple):

@@ -199,9 +199,9 @@ async def _send(exchange: Exchange, request: ModelRequest, turn: Turn) -> None:
         for item in turn.items:
             if isinstance(item, Pause):
                 await _pause(exchange, item)
-        await _send_json(exchange, 200, whole_message(turn, request.model))
+        await _send_json(exchange, 200, whole_message(turn, request.model), dict(turn.headers))
         return
-    await exchange.start(200, _EVENT_STREAM)
+    await exchange.start(200, {**_EVENT_STREAM, **turn.headers})
     waiting = bytearray()
     for piece in encode_events(turn, request.model):
         if isinstance(piece, Pause):
