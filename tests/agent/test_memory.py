@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +18,8 @@ TESTS = Path(__file__).parents[1]
 def read_late(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     """Run support/stalled_reader.py as a host of its own and return what it tells."""
     backend, *more = arguments
-    program = [sys.executable, str(TESTS / "support" / "stalled_reader.py")]
-    env = {**os.environ, "PYTHONPATH": str(TESTS)}
-    argv = [*program, backend, str(tmp_path / "record"), *more]
-    done = subprocess.run(argv, env=env, stdout=subprocess.PIPE, check=True, timeout=LIMIT)
+    argv = [sys.executable, "-m", "support.stalled_reader", backend, str(tmp_path / "record"), *more]
+    done = subprocess.run(argv, cwd=TESTS, stdout=subprocess.PIPE, check=True, timeout=LIMIT)
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
