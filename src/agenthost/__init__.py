@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agenthost.agent import HostedAgent, SafeDefaults, query
+    from agenthost.agent import AgentRef, Cursor, HostedAgent, SafeDefaults, query
     from agenthost.errors import AgentHostError
     from agenthost.prewarming import prewarm
     from agenthost.registry import open_provider
@@ -44,7 +44,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AgentHostError",
+    "AgentRef",
     "Capabilities",
+    "Cursor",
     "ExecResult",
     "HeaderInjection",
     "HostedAgent",
@@ -65,7 +67,9 @@ __all__ = [
 
 _WHERE = {
     "AgentHostError": "errors",
+    "AgentRef": "agent",
     "Capabilities": "sandbox",
+    "Cursor": "agent",
     "ExecResult": "sandbox",
     "HeaderInjection": "spec",
     "HostedAgent": "agent",

@@ -35,6 +35,10 @@ class Source:
         self.pieces.append(data)
         self.news.set()
 
+    @property
+    def received(self) -> int:
+        return self.taken
+
     async def receive(self) -> bytes:
         while not self.pieces:
             self.news = anyio.Event()
@@ -201,14 +205,16 @@ async def test_a_call_that_is_not_answered_before_the_end_returns_none() -> None
 
 async def test_faults_stand_in_line_with_the_messages() -> None:
     source = Source()
-    source.feed(message(number=1), {"kind": "fault", "error": {"type": "X"}}, message(number=2), END)
+    source.feed(
+        message(number=1), {"seq": 2, "kind": "fault", "error": {"type": "X"}}, message(number=2), END
+    )
     source.feed_bytes(b"")
     with anyio.fail_after(LIMIT):
         journal = opened(source)
         await journal.run()
         got = [item async for item in _all(journal)]
 
-    assert [type(item) for item in got] == [bytes, dict, bytes]
+    assert [type(item) for item in got] == [bytes, Fault, bytes]
 
 
 async def test_a_runner_that_dies_without_a_word_is_an_error_with_its_exit_code() -> None:

@@ -2,6 +2,12 @@
 
 hosted.py      HostedAgent              one_shot.py    query
 life.py        what is opened and closed, in order
+place.py       the sandbox it lives in  names.py       what agents are called
+ref.py         where an agent is, and how far it was read
+attachment.py  what to attach to, as what, and from where on
+callbacks.py   functions that it may ask for     answering.py   calls them
+mcp_server.py  in-process MCP servers   store.py       the session store
+hook_timeouts.py  what a hook says that takes too long
 plan.py        what was asked for       options.py     options as data
 defaults.py    SafeDefaults             credentials.py which key, and where it stays
 progress.py    what is under way
@@ -14,6 +20,7 @@ from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.hosted import HostedAgent
 from agenthost.agent.one_shot import query
 from agenthost.agent.progress import Progress
+from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.usage import Usage
 
-__all__ = ["HostedAgent", "Progress", "SafeDefaults", "Usage", "query"]
+__all__ = ["AgentRef", "Cursor", "HostedAgent", "Progress", "SafeDefaults", "Usage", "query"]

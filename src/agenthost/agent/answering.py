@@ -95,7 +95,7 @@ class Answers:
         if self._store is None:
             self._tell_once("session_store")
             return None
-        append = Append(_plain.decode(event["key"]), _plain.decode(event["entries"]), size)
+        append = Append(event["seq"], _plain.decode(event["key"]), _plain.decode(event["entries"]), size)
         self._store.append(append)
         return append
 

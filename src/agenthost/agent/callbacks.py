@@ -94,8 +94,9 @@ def _take_servers(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for name, config in live.items():
         if not callable(getattr(config.get("instance"), "run", None)):
             raise ConfigError(f"options.mcp_servers[{name!r}] is of type 'sdk' and has no server as instance")
-    if live:
-        given["mcp_servers"] = {name: config for name, config in named.items() if name not in live}
+    given["mcp_servers"] = {name: config for name, config in named.items() if name not in live}
+    if not given["mcp_servers"]:
+        del given["mcp_servers"]
     return live
 
 
@@ -116,7 +117,5 @@ def _implements(store: Any, method: str) -> bool:
     if not callable(getattr(store, method, None)):
         return False
     sdk: Any = sys.modules.get("claude_agent_sdk")
-    protocol = getattr(sdk, "SessionStore", None)
-    return protocol is None or getattr(cast("type", type(store)), method, None) is not getattr(
-        protocol, method, None
-    )
+    own = getattr(store.__class__, method, None)
+    return sdk is None or own is not getattr(sdk.SessionStore, method, None)

@@ -7,11 +7,12 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import anyio.lowlevel
 
 from agenthost.agent.archive import Unpacked
+from agenthost.agent.attachment import After, Attachment, make_attachment
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
 from agenthost.agent.errors import rebuild
@@ -19,6 +20,7 @@ from agenthost.agent.journal import Journal
 from agenthost.agent.life import AgentLife
 from agenthost.agent.plan import make_plan
 from agenthost.agent.progress import Progress
+from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import load_json, loaded_sdk
 from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
@@ -61,6 +63,7 @@ class HostedAgent:
         limits: Limits | None = None,
         defaults: SafeDefaults | None = SafeDefaults(),  # noqa: B008 - a frozen value
         on_progress: Callable[[Progress], None] | None = None,
+        ack: Literal["auto", "manual"] = "auto",
     ) -> None:
         """Say what is wanted. Nothing is checked or made before ``connect``.
 
@@ -78,6 +81,8 @@ class HostedAgent:
             limits: Bounds in seconds and bytes.
             defaults: What the agent does otherwise than the SDK's defaults; None is nothing.
             on_progress: Called with each step of the start and the end.
+            ack: ``auto``: asking for the next message says that the one before will never be asked for
+                again. ``manual``: only ``ack`` says so; an agent whose journal is full waits for it.
         """
         self._options = options
         self._provider = provider
@@ -88,8 +93,60 @@ class HostedAgent:
         self._limits = limits
         self._defaults = defaults if defaults is not None else NO_DEFAULTS
         self._on_progress = on_progress
+        self._ack: Literal["auto", "manual"] = ack
+        self._attachment: Attachment | None = None
         self._life: AgentLife | None = None
-        self._last: tuple[Usage, str | None] = (Usage(), None)
+        self._last: tuple[Usage, str | None, Cursor] = (Usage(), None, Cursor())
+
+    @classmethod
+    def attach(
+        cls,
+        ref: AgentRef | str | bytes,
+        *,
+        role: Literal["driver", "observer"] = "driver",
+        after: After = None,
+        options: ClaudeAgentOptions | dict[str, Any] | None = None,
+        provider: str | SandboxProvider | None = None,
+        sandbox: Sandbox | None = None,
+        credentials: Credentials | None = None,
+        limits: Limits | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        ack: Literal["auto", "manual"] = "auto",
+    ) -> Self:
+        """Return an agent that was started before, by this process or another; ``connect`` reaches it.
+
+        A driver steers it, answers what it asks and is its owner: it ends with the block unless ``detach`` is
+        called. The driver before gets SupersededError. An observer only reads, at its own pace.
+
+        Args:
+            ref: From ``agent.ref`` or ``agent.detach``, or the JSON of it.
+            role: What this process is to the agent.
+            after: The cursor (or its text) behind which messages are wanted; None is the ref's own; the
+                number of an event, which is found by reading from the beginning; or ``oldest``, what is kept.
+            options: Only the functions that this process answers with. What is not there is not answered: it
+                waits for a driver that has it.
+            provider: The ref's provider with other options than its defaults, as an open one.
+            sandbox: The sandbox, where it was made by ``sandbox=`` then.
+            credentials: None is the ref's.
+            limits: As for HostedAgent.
+            on_progress: As for HostedAgent.
+            ack: As for HostedAgent; an observer's never counts.
+
+        Raises:
+            ConfigError: The arguments make no sense.
+        """
+        attachment = make_attachment(ref, role, after)
+        agent = cls(
+            options,
+            provider=provider,
+            sandbox=sandbox,
+            credentials=credentials or cast("Credentials", attachment.ref.credentials),
+            limits=limits,
+            on_progress=on_progress,
+            ack=ack,
+        )
+        agent._attachment = attachment
+        return agent
 
     def __repr__(self) -> str:
         sandbox = self._life.sandbox if self._life else None
@@ -119,6 +176,8 @@ class HostedAgent:
             limits=self._limits,
             defaults=self._defaults,
             on_progress=self._on_progress,
+            ack=self._ack,
+            attachment=self._attachment,
         )
         life = self._life = AgentLife(plan)
         try:
@@ -144,9 +203,38 @@ class HostedAgent:
             await life.finish()
         finally:
             if life.journal is not None:
-                self._last = (life.journal.usage, life.journal.session_id)
+                self._last = (life.journal.usage, life.journal.session_id, life.journal.cursor)
             if self._life is life:
                 self._life = None
+
+    async def detach(self, *, keep_for: float | None = None) -> AgentRef:
+        """Leave the agent running and return what another process needs to attach to it.
+
+        Prompts that were sent have arrived. What the agent asks meanwhile waits, its model requests too (see
+        ``Limits.host_away``). The sandbox ends at its own end whatever happens.
+
+        Args:
+            keep_for: Seconds after which the sandbox ends unless a driver has come. None: its own end.
+
+        Raises:
+            UnsupportedError: The sandbox ends before ``keep_for`` is over; nothing has changed.
+            LinkLostError: The sandbox cannot be reached.
+        """
+        life = self._living()
+        if keep_for is not None and not self._observes:
+            await life.keep_for(keep_for)
+        await life.stay()
+        ref = life.ref()
+        await self._close(life)
+        return ref
+
+    async def ack(self, cursor: Cursor) -> None:
+        """With ``ack="manual"``: say that what lies before a cursor will never be asked for again.
+
+        Raises:
+            ConfigError: The cursor lies beyond what was read.
+        """
+        _journal(self._living()).acknowledge(cursor)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -271,8 +359,15 @@ class HostedAgent:
             raise rebuild(reply["error"], life.sdk, life.codec)
         return life.codec.decode(reply["result"])
 
+    @property
+    def _observes(self) -> bool:
+        return self._attachment is not None and self._attachment.role == "observer"
+
     async def _send(self, life: AgentLife, sending: Coroutine[Any, Any, None]) -> None:
         journal = _journal(life)
+        if self._observes:
+            sending.close()
+            raise ConfigError("an observer only reads; attach with role='driver' to steer the agent")
         if journal.ended:
             sending.close()
             raise _ended(life)
@@ -291,6 +386,17 @@ class HostedAgent:
         if life.sandbox is None:
             raise AgentError("the sandbox is not there yet")
         return life.sandbox
+
+    @property
+    def ref(self) -> AgentRef:
+        """What another process needs to attach to this agent, as of now."""
+        return self._living().ref()
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place behind the last message that was read; kept after the end."""
+        journal = self._life.journal if self._life else None
+        return journal.cursor if journal else self._last[2]
 
     @property
     def session_id(self) -> str | None:
@@ -357,7 +463,7 @@ class _Messages:
         if isinstance(item, Append):
             return cast("Message", item.message(life.sdk))
         if not isinstance(item, bytes):
-            raise rebuild(item, life.sdk, life.codec)
+            raise rebuild(item.error, life.sdk, life.codec)
         message = decode_message(item, life)
         if self._until_result and type(message).__name__ == "ResultMessage":
             self._over = True

@@ -7,14 +7,17 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
 
 from agenthost.agent.answering import Answers
+from agenthost.agent.attachment import Attachment
+from agenthost.agent.ref import Cursor
 from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
-from agenthost.errors import AgentEndedError, AgentError, AgentHostError
+from agenthost.errors import AgentEndedError, AgentError, AgentHostError, ConfigError, ReplayGapError
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -27,9 +30,22 @@ _MESSAGE = b'"kind":"message"'
 _RESULT = b'"message":{"$type":"ResultMessage"'
 _INIT = b'"message":{"$type":"SystemMessage","subtype":"init"'
 _FAULT_SIZE = 1024  # bytes that a fault counts for among the unread
+_BEGIN = b'{"seq":'  # every event begins so, and nothing within one does: its quotes are escaped there
+_DIGITS = 24  # bytes behind it that hold the whole number
 _HEAD = 200  # bytes: the runner writes what is looked for at the beginning of a line
 
-Fault = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An exception in the place of a message.
+
+    Attributes:
+        seq: The event's number.
+        error: The exception as data.
+    """
+
+    seq: int
+    error: Mapping[str, Any]
 
 
 class Source(Protocol):
@@ -37,6 +53,11 @@ class Source(Protocol):
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` when the runner has ended."""
+        ...
+
+    @property
+    def received(self) -> int:
+        """Offset behind what ``receive`` has returned."""
         ...
 
     def ack(self, offset: int) -> None:
@@ -66,7 +87,12 @@ class Journal:
     """Takes events from the channel and sorts them."""
 
     def __init__(
-        self, source: Source, *, stderr: Callable[[str], None] | None, answers: Answers | None = None
+        self,
+        source: Source,
+        *,
+        stderr: Callable[[str], None] | None,
+        answers: Answers | None = None,
+        manual_ack: bool = False,
     ) -> None:
         self.usage = Usage()
         self.session_id: str | None = None
@@ -74,11 +100,15 @@ class Journal:
         self.connected = False
         self.busy = False
         self.ended = False
-        self.fault: Fault | None = None
+        self.fault: Mapping[str, Any] | None = None
         self.failure: Exception | None = None
         self._source = source
         self._stderr = stderr
         self._answers = answers
+        self._manual_ack = manual_ack
+        self._places = False  # begun at a byte that may lie within a line
+        self._skip: int | None = None  # events up to this one are not wanted
+        self._given: Cursor | bytes = Cursor()  # what was handed out last: its cursor, or its line
         self._parts: list[bytes] = []  # of a line whose end is not here yet
         self._offset = 0
         self._unread: deque[tuple[bytes | Fault | Append, int]] = deque()
@@ -92,12 +122,31 @@ class Journal:
         self._news = anyio.Event()
         self._room = anyio.Event()
 
+    def begin(self, attachment: Attachment) -> None:
+        """Begin elsewhere than at the beginning. Call before ``run``."""
+        start = attachment.start
+        self.session_id = attachment.ref.session_id
+        if start is None:
+            self._places, self._skip = True, attachment.skip
+        else:
+            self._offset = self._consumed = self._acked = start.offset
+        self._given = start or Cursor(attachment.skip or 0)
+
+    @property
+    def cursor(self) -> Cursor:
+        """The place behind the message that was handed out last."""
+        if isinstance(self._given, bytes):
+            self._given = Cursor(_number(self._given), self._consumed)
+        return self._given
+
     # ---- reading
 
     async def run(self) -> None:
         """Read to the end of the journal. Never raises: what went wrong is in ``failure``."""
         try:
             while data := await self._source.receive():
+                if self._places:
+                    data = self._find_line(data)
                 self._take(data)
                 while self._is_full():
                     self._room = anyio.Event()
@@ -129,6 +178,31 @@ class Journal:
         told = f":\n{tail}" if tail else ""
         return AgentError(f"the runner ended with exit code {code} before it could tell why{told}")
 
+    def _find_line(self, data: bytes) -> bytes:
+        """Return what of the first bytes are whole events: the oldest that are kept may be the end of one."""
+        if not self._parts:
+            self._offset = self._source.received - len(data)
+        data = b"".join([*self._parts, data])
+        self._parts = []
+        if not data.startswith(_BEGIN) and not _BEGIN.startswith(data[: len(_BEGIN)]):
+            _, newline, rest = data.partition(b"\n")
+            if not newline:
+                self._offset += len(data)
+                return b""
+            self._offset += len(data) - len(rest)
+            data = rest
+        if len(data) < len(_BEGIN) + _DIGITS:
+            self._parts = [data]
+            return b""
+        self._places = False
+        self._check_skip(data)
+        return data
+
+    def _check_skip(self, data: bytes) -> None:
+        if self._skip is not None and (first := _number(data)) > self._skip + 1:
+            message = f"the journal begins at event {first} by now, {self._skip + 1} was asked for"
+            raise ReplayGapError(message, wanted=self._skip + 1, oldest=first)
+
     def _take(self, data: bytes) -> None:
         # A line is put together once, at its end: it may be 64 MiB long and come in a thousand pieces.
         first, *more = data.split(b"\n")
@@ -137,6 +211,10 @@ class Journal:
             line = b"".join(self._parts)
             self._parts = [part]
             self._offset += len(line) + 1
+            if self._skip is not None:
+                if _number(line) <= self._skip:
+                    continue
+                self._skip = None
             if _MESSAGE in line[:_HEAD]:
                 if line.find(_RESULT, 0, _HEAD) >= 0 or line.find(_INIT, 0, _HEAD) >= 0:
                     self._look_at(json.loads(line)["message"])
@@ -169,7 +247,7 @@ class Journal:
             case "state":
                 self._change(event)
             case "fault":
-                self._keep(event["error"], _FAULT_SIZE)
+                self._keep(Fault(event["seq"], event["error"]), _FAULT_SIZE)
             case "request":
                 if self._answers is not None:
                     self._answers.request(event)
@@ -196,6 +274,13 @@ class Journal:
                 self.connected = True
             case "busy" | "idle":
                 self.busy = event["state"] == "busy"
+            case "attached":
+                self.connected, self.busy = event["connected"], event["busy"]
+                self.session_id = event["session_id"] or self.session_id
+                if self._answers is not None:
+                    self._answers.attached(event["epoch"])
+            case "waiting_for_host" | "answer_repeated":
+                _log.info("the agent says: %s", event["state"])
             case _:
                 pass  # a newer runner says more
 
@@ -248,6 +333,7 @@ class Journal:
         if self._consumed - self._acked >= _ACK_EVERY:
             self._acknowledge(self._consumed)
         item, self._consumed = self._unread.popleft()
+        self._given = item if isinstance(item, bytes) else Cursor(item.seq, self._consumed)
         match item:
             case bytes():
                 self._size -= len(item)
@@ -259,8 +345,16 @@ class Journal:
             self._room.set()
         return item
 
+    def acknowledge(self, cursor: Cursor) -> None:
+        """Say that what lies before a cursor will never be asked for again. ConfigError: it was not read."""
+        if cursor.offset > self._consumed:
+            raise ConfigError(f"cursor {cursor} is beyond what was read, {self.cursor}")
+        if cursor.offset > self._acked and not self.ended:
+            self._acked = cursor.offset
+            self._source.ack(cursor.offset)
+
     def _acknowledge(self, offset: int) -> None:
-        if offset > self._acked and not self.ended:
+        if offset > self._acked and not self.ended and not self._manual_ack:
             self._acked = offset
             self._source.ack(offset)
 
@@ -286,3 +380,9 @@ class Journal:
         """Want no more messages: read on to the end without them."""
         self._drain = True
         self._room.set()
+
+
+def _number(line: bytes) -> int:
+    """Return the number of an event."""
+    start = len(_BEGIN)
+    return int(line[start : line.index(b",", start)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import secrets
 import sys
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,28 +17,29 @@ import anyio.abc
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.archive import Packed
+from agenthost.agent.attachment import Attachment
 from agenthost.agent.detached import start_detached
 from agenthost.agent.errors import rebuild
 from agenthost.agent.journal import Journal
 from agenthost.agent.model_proxy import ModelProxy, load_http_client
+from agenthost.agent.names import new_agent_id
 from agenthost.agent.options import apply_defaults
-from agenthost.agent.plan import Plan, check_isolation, check_network, check_paths
+from agenthost.agent.place import Place
+from agenthost.agent.plan import Plan, check_isolation, check_paths
 from agenthost.agent.progress import Reporter
+from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
 from agenthost.agent.workspace import missing_paths, upload
 from agenthost.errors import (
+    AgentError,
     AgentHostError,
     BootstrapError,
     ConfigError,
-    SandboxGoneError,
-    SandboxNotFoundError,
     SandboxStartError,
+    UnsupportedError,
 )
-from agenthost.owned import disown, own
-from agenthost.prewarming import Prewarmed, take_prewarmed
-from agenthost.registry import open_provider
-from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.sandbox import Sandbox
 from agenthost.wire.codec import Codec
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("agenthost.agent")
 
-_TERMINATE_SECONDS = 30.0
 _SEND_END_SECONDS = 2.0
 
 
@@ -58,6 +58,7 @@ class AgentLife:
         self.sandbox: GuestSandbox | None = None
         self.journal: Journal | None = None
         self.sender: LineSender | None = None
+        self.agent_id = ""
         self.sdk: Any = None
         self.codec: Codec = Codec({})
         self.error: Exception | None = None
@@ -73,8 +74,9 @@ class AgentLife:
         self._import_error: Exception | None = None
         self._late = False
         self._tasks: anyio.abc.TaskGroup | None = None
-        self._warm: Prewarmed | None = None
-        self._begun: str | None = None  # an agent that runs already
+        self._place = Place(plan, self._report)
+        self._driven: AgentChannel | None = None
+        self._staying = False  # the agent runs on when this process leaves it
 
     # ---- for the owner
 
@@ -88,6 +90,53 @@ class AgentLife:
             raise
         if self.error is not None:
             raise self.error
+
+    async def stay(self) -> None:
+        """Have the agent run on when ``finish`` is called: return when it has all that was sent."""
+        if self._driven is not None and self.journal is not None and not self.journal.ended:
+            with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, and reads nothing any more
+                await self._driven.flushed()
+            await self.answers.settle()
+        self._staying = True
+        if self._driven is not None:
+            self._driven.leave()
+        self._place.leave()
+
+    async def keep_for(self, seconds: float) -> None:
+        """Have the sandbox end after so many seconds without a driver.
+
+        Raises:
+            UnsupportedError: It ends before.
+        """
+        assert self.sandbox is not None
+        if seconds <= 0:
+            raise ConfigError(f"keep_for={seconds!r}; it must be above 0")
+        expires = (await self.sandbox.info()).expires_at
+        left = None if expires is None else expires - time.time()
+        if left is not None and left < seconds:
+            raise UnsupportedError(
+                f"sandbox {self.sandbox.name} ends in {left:.0f} s, before keep_for={seconds:g} is over; "
+                "give SandboxSpec(max_lifetime=...) when it is made"
+            )
+        await self.sandbox.keep_for(seconds)
+
+    def ref(self) -> AgentRef:
+        """Return what another process needs to attach. AgentError before the sandbox is there."""
+        if self.sandbox is None or not self.agent_id:
+            raise AgentError("the sandbox is not there yet")
+        attachment = self._plan.attachment
+        journal = self.journal
+        return AgentRef(
+            provider=self.sandbox.provider,
+            sandbox=self.sandbox.id,
+            sandbox_name=self.sandbox.name,
+            agent=self.agent_id,
+            owned=self._plan.sandbox is None if attachment is None else attachment.ref.owned,
+            credentials=self._plan.credentials,
+            session_id=(journal.session_id if journal else None)
+            or (attachment.ref.session_id if attachment else None),
+            cursor=journal.cursor if journal else Cursor(),
+        )
 
     async def finish(self) -> None:
         """End the agent and return when nothing is left. Not cut short by cancellation; bounded in time."""
@@ -135,43 +184,84 @@ class AgentLife:
         self._tasks = tasks
         tasks.start_soon(self._limit_start)
         tasks.start_soon(self._import)
-        async with self._sandbox_of(self._plan) as sandbox, self._guest_on(sandbox) as guest:
+        async with self._place.open() as sandbox, guest_of(sandbox) as guest:
             self.sandbox = guest
             plan = self._plan
-            check_isolation(plan, guest.capabilities.isolation, f"provider {guest.provider!r}")
+            if plan.attachment is None:
+                check_isolation(plan, guest.capabilities.isolation, f"provider {guest.provider!r}")
+            if plan.attachment is not None and plan.attachment.role == "observer":
+                await self._observe(tasks, guest, plan.attachment)
+            else:
+                await self._drive(tasks, guest)
+            self._report.tell("end", "the agent runs on" if self._staying else "the agent has ended")
+
+    async def _observe(self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, attachment: Attachment) -> None:
+        self.agent_id = attachment.ref.agent
+        async with guest.observe_agent(self.agent_id, after=_offset(attachment)) as observation:
+            callbacks = self._plan.options.callbacks
+            self.journal = Journal(observation, stderr=callbacks.stderr, manual_ack=True)
+            self.journal.begin(attachment)
+            tasks.start_soon(self.journal.run)
+            await self.sdk_ready()
+            await self._hold()
+
+    async def _drive(self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox) -> None:
+        channel: AgentChannel | None = None
+        try:
             async with self._channel(guest) as channel:
                 await self._with_channel(tasks, guest, channel)
-            self._report.tell("end", "the agent has ended")
+        finally:
+            if channel is not None and channel.superseded:
+                self._place.leave()  # ownership has gone to the driver that came
 
     def _channel(self, guest: GuestSandbox) -> AbstractAsyncContextManager[AgentChannel]:
-        self._report.tell("agent", "starting the runner" if self._warm is None else "taking its runner")
-        if self._begun is not None:
-            return guest.drive_agent(self._begun)
-        return guest.agent(_new_agent_id(), env={}, model=self._plan.access is not None)
+        attachment, begun = self._plan.attachment, self._place.begun
+        if attachment is not None:
+            self.agent_id = attachment.ref.agent
+            self._report.tell("agent", f"taking over {self.agent_id}")
+            return guest.drive_agent(self.agent_id, after=_offset(attachment))
+        self._report.tell("agent", "taking its runner" if self._place.is_warm else "starting the runner")
+        self.agent_id = begun or new_agent_id()
+        if begun is not None:
+            return guest.drive_agent(begun)
+        return guest.agent(self.agent_id, env={}, model=self._plan.access is not None)
 
     async def _with_channel(
         self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, channel: AgentChannel
     ) -> None:
         plan = self._plan
         callbacks = plan.options.callbacks
+        self._driven = channel
         self.sender = LineSender(channel)
         self.answers = Answers(callbacks, send=self.sender.send, codec=self._ready_codec)
-        self.journal = Journal(channel, stderr=callbacks.stderr, answers=self.answers)
+        self.journal = Journal(
+            channel, stderr=callbacks.stderr, answers=self.answers, manual_ack=plan.manual_ack
+        )
+        if plan.attachment is not None:
+            self.answers.wait_for(channel.epoch)
+            self.journal.begin(plan.attachment)
         self.answers.start(tasks)
         tasks.start_soon(self.journal.run)
         tasks.start_soon(self.sender.run)
         if plan.access is not None:
             tasks.start_soon(self._serve_model, channel)
         try:
-            await self._prepare(guest)
-            await self._connect()
-            self._is_ready = True
-            self._report.tell("ready", "the agent is ready")
-            self._ready.set()
-            await self._leave.wait()
+            if plan.attachment is None:
+                await self._prepare(guest)
+                await self._connect()
+            else:
+                await self._attach()
+            await self._hold()
         finally:
-            with anyio.move_on_after(plan.limits.close, shield=True):
-                await self._end()
+            if not self._staying:
+                with anyio.move_on_after(plan.limits.close, shield=True):
+                    await self._end()
+
+    async def _hold(self) -> None:
+        self._is_ready = True
+        self._report.tell("ready", "the agent is ready")
+        self._ready.set()
+        await self._leave.wait()
 
     async def _limit_start(self) -> None:
         await anyio.sleep(self._plan.limits.start)
@@ -188,6 +278,15 @@ class AgentLife:
         finally:
             self._imported.set()
 
+    async def _attach(self) -> None:
+        """Tell the agent that this process answers from now on. Its word on it lies behind what is unread."""
+        assert self.sender is not None
+        try:
+            await self.sender.send({"op": "attach"})
+        except BrokenPipeError:
+            _log.info("the agent has ended: what it left is read")
+        await self.sdk_ready()
+
     async def sdk_ready(self) -> None:
         """Return when the SDK has been imported on the host."""
         await self._imported.wait()
@@ -197,70 +296,6 @@ class AgentLife:
     async def _ready_codec(self) -> Codec:
         await self.sdk_ready()
         return self.codec
-
-    # ---- the sandbox
-
-    @asynccontextmanager
-    async def _sandbox_of(self, plan: Plan) -> AsyncGenerator[Sandbox]:
-        if plan.sandbox is not None:
-            yield plan.sandbox
-        elif isinstance(plan.provider, str):
-            options: dict[str, object] = {"limits": plan.limits} if plan.limits_given else {}
-            # The runner that waits there was given the model's port: not for credentials="env".
-            self._warm = take_prewarmed(plan.provider, plan.spec) if plan.access is not None else None
-            async with open_provider(plan.provider, **options) as provider, self._make(provider) as sandbox:
-                yield sandbox
-        else:
-            assert plan.provider is not None
-            async with self._make(plan.provider) as sandbox:
-                yield sandbox
-
-    @asynccontextmanager
-    async def _make(self, provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
-        check_isolation(self._plan, provider.capabilities.isolation, f"provider {provider.name!r}")
-        check_network(self._plan, provider.capabilities.default_network, f"provider {provider.name!r}")
-        what = "starting a sandbox" if self._warm is None else "taking the sandbox that was started ahead"
-        self._report.tell("sandbox", f"{what} ({provider.name})")
-        # One that was started ahead is ours to end: a cancellation waits until there is something to end.
-        sandbox: Sandbox | None = None
-        with anyio.CancelScope(shield=self._warm is not None):
-            sandbox = await self._obtain(provider)
-        assert sandbox is not None
-        own(provider.name, sandbox.id)
-        try:
-            self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
-            yield sandbox
-        finally:
-            with anyio.move_on_after(_TERMINATE_SECONDS, shield=True) as scope:
-                await sandbox.terminate()
-                disown(sandbox.id)
-            if scope.cancelled_caught:
-                _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
-
-    async def _obtain(self, provider: SandboxProvider) -> Sandbox:
-        from agenthost.guest.provider import GuestProvider
-
-        if self._warm is not None and isinstance(provider, GuestProvider):
-            try:
-                sandbox = await provider.get(await self._warm.sandbox_id())
-            except (SandboxNotFoundError, SandboxGoneError):
-                self._report.tell("sandbox", "it has ended by now: starting another one")
-                self._warm = None
-            else:
-                self._begun = self._warm.agent_id
-                return sandbox
-        # An agent that begins with its sandbox has the model's port: not for credentials="env".
-        if isinstance(provider, GuestProvider) and self._plan.access is not None:
-            self._begun = _new_agent_id()
-            return await provider.create(self._plan.spec, agent_id=self._begun)
-        return await provider.create(self._plan.spec)
-
-    @asynccontextmanager
-    async def _guest_on(self, sandbox: Sandbox) -> AsyncGenerator[GuestSandbox]:
-        from agenthost.guest.on_sandbox import guest_on
-
-        async with guest_on(sandbox) as guest:
-            yield guest
 
     # ---- the way to a connected agent
 
@@ -385,9 +420,17 @@ class AgentLife:
         await self.answers.settle()
 
 
-def _new_agent_id() -> str:
-    """Return a random name: several hosts may start agents in one sandbox."""
-    return "agent-" + secrets.token_hex(6)
+@asynccontextmanager
+async def guest_of(sandbox: Sandbox) -> AsyncGenerator[GuestSandbox]:
+    """Yield a guest in this sandbox. Its code is imported here, beside the sandbox's start."""
+    from agenthost.guest.on_sandbox import guest_on
+
+    async with guest_on(sandbox) as guest:
+        yield guest
+
+
+def _offset(attachment: Attachment) -> int | None:
+    return None if attachment.start is None else attachment.start.offset
 
 
 def _describe(packed: Packed) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agenthost.agent.attachment import Attachment
 from agenthost.agent.credentials import (
     Credentials,
     ModelAccess,
@@ -43,6 +44,9 @@ class Plan:
     limits_given: bool
     defaults: SafeDefaults
     on_progress: Callable[[Progress], None] | None
+    credentials: Credentials
+    manual_ack: bool = False
+    attachment: Attachment | None = None
 
 
 def make_plan(
@@ -56,6 +60,8 @@ def make_plan(
     limits: Limits | None,
     defaults: SafeDefaults,
     on_progress: Callable[[Progress], None] | None,
+    ack: str = "auto",
+    attachment: Attachment | None = None,
 ) -> Plan:
     """Check what can be checked without a sandbox.
 
@@ -67,12 +73,19 @@ def make_plan(
     if sandbox is not None and (provider is not None or spec is not None):
         raise ConfigError("sandbox= is a sandbox that exists: provider= and spec= make one; give only one")
     check_credentials(credentials)
+    if ack not in ("auto", "manual"):
+        raise ConfigError(f"ack={ack!r}: known are 'auto' and 'manual'")
     plain = plain_options(options)
     access = None
-    if credentials == "host":
+    if attachment is not None and attachment.role == "observer":
+        pass  # it asks no model
+    elif credentials == "host":
         access = take_model_access(plain.env)
-    else:
+    elif attachment is None:
         put_key_inside(plain.env)
+    if attachment is not None:
+        _check_attachment(attachment, plain, provider, sandbox)
+        provider = provider if provider is not None or sandbox is not None else attachment.ref.provider
     plain.encode(Codec({}))  # refuses what is no data while nothing has been made
     directory = Path(workspace) if workspace is not None else None
     if directory is not None and not directory.is_dir():
@@ -89,7 +102,29 @@ def make_plan(
         limits_given=limits_given,
         defaults=defaults,
         on_progress=on_progress,
+        credentials=credentials,
+        manual_ack=ack == "manual",
+        attachment=attachment,
     )
+
+
+def _check_attachment(
+    attachment: Attachment,
+    plain: PlainOptions,
+    provider: str | SandboxProvider | None,
+    sandbox: Sandbox | None,
+) -> None:
+    if plain.fields or plain.env:
+        names = ", ".join(sorted([*plain.fields, *(["env"] if plain.env else [])]))
+        raise ConfigError(
+            f"options.{names}: the options of a running agent stay; attach takes only the functions that "
+            "this process answers with (can_use_tool, hooks, in-process MCP servers, session_store, stderr)"
+        )
+    name = sandbox.provider if sandbox is not None else getattr(provider, "name", provider)
+    if name is not None and name != attachment.ref.provider:
+        raise ConfigError(f"the ref names an agent on provider {attachment.ref.provider!r}, not on {name!r}")
+    if sandbox is not None and sandbox.id != attachment.ref.sandbox:
+        raise ConfigError(f"the ref names an agent in sandbox {attachment.ref.sandbox}, not in {sandbox.id}")
 
 
 def check_isolation(plan: Plan, isolation: str, name: str) -> None:

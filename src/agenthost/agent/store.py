@@ -21,9 +21,10 @@ _SECONDS = 60.0
 class Append:
     """A batch on its way into the store. Messages behind it wait until ``done`` is set."""
 
-    __slots__ = ("done", "entries", "error", "key", "size")
+    __slots__ = ("done", "entries", "error", "key", "seq", "size")
 
-    def __init__(self, key: Mapping[str, Any], entries: list[Any], size: int) -> None:
+    def __init__(self, seq: int, key: Mapping[str, Any], entries: list[Any], size: int) -> None:
+        self.seq = seq
         self.key = key
         self.entries = entries
         self.size = size

@@ -126,7 +126,9 @@ class AgentChannel:
 
     def __init__(self, session: Session, agent: str) -> None:
         self.agent = agent
+        self.epoch = 0  # counts the agent's drivers
         self.error: Exception | None = None
+        self._left = False
         self._session = session
         self._exchanges: deque[Exchange] = deque()
         self._open: dict[str, Exchange] = {}
@@ -134,9 +136,24 @@ class AgentChannel:
         self._tail = b""
         self._flows: tuple[Inflow, Inflow, Outflow] | None = None
 
-    def drive(self, offset: int) -> None:
+    @property
+    def superseded(self) -> bool:
+        """Whether another driver has taken the agent."""
+        return isinstance(self.error, SupersededError)
+
+    @property
+    def left(self) -> bool:
+        """Whether it runs on."""
+        return self._left
+
+    def leave(self) -> None:
+        """Let the agent run on when the block is left."""
+        self._left = True
+
+    def drive(self, epoch: int, offset: int, *, after: int | None) -> None:
         """For ``open_channel``: the driver's role was given; go on at this offset of the input."""
-        journal = self._session.inflow(f"a/{self.agent}/out", auto_ack=False)
+        self.epoch = epoch
+        journal = self._session.inflow(f"a/{self.agent}/out", offset=after, auto_ack=False)
         stderr = self._session.inflow(f"a/{self.agent}/err")
         stderr.sink = self._keep_tail
         self._flows = (journal, stderr, self._session.outflow(f"a/{self.agent}/in", base=offset))
@@ -148,6 +165,15 @@ class AgentChannel:
     async def receive(self) -> bytes:
         """Return the next bytes of the journal, ``b""`` when the runner has ended."""
         return await self._driving()[0].receive()
+
+    @property
+    def received(self) -> int:
+        """Offset in the journal behind what ``receive`` has returned."""
+        return self._driving()[0].consumed
+
+    async def flushed(self) -> None:
+        """Return when the guest has everything that was sent."""
+        await self._driving()[2].flushed()
 
     def ack(self, offset: int) -> None:
         """Say that the journal below ``offset`` will never be asked for again."""
@@ -232,19 +258,42 @@ class AgentChannel:
 
 
 def agent_params(
-    agent: str, argv: Sequence[str], tokens: TokenMaker, *, env: Mapping[str, str], model: bool
+    agent: str,
+    argv: Sequence[str],
+    tokens: TokenMaker,
+    *,
+    env: Mapping[str, str],
+    model: bool,
+    news: bool = False,
 ) -> dict[str, Any]:
-    """Return the parameters of the call ``start`` for an agent; it then waits for a driver."""
+    """Return the parameters of the call ``start`` for an agent; it then waits for a driver.
+
+    With ``news`` the guest tells the program on its stdin of drivers that come and go: a runner knows these
+    lines.
+    """
     spec: dict[str, Any] = {"digests": {role: tokens.digest(agent, role) for role in (DRIVER, OBSERVER)}}
     if model:
         # Random for each agent: what steals it from one cannot spend as another.
         spec["model_key"] = "sk-ant-agenthost-" + secrets.token_hex(24)
+    if news:
+        spec["news"] = True
     return {**start_params(agent, argv, cwd=None, env=env, user=None), "agent": spec}
 
 
 @asynccontextmanager
-async def drive_agent(session: Session, agent: str, tokens: TokenMaker) -> AsyncGenerator[AgentChannel]:
-    """Drive an agent; leaving the block kills its runner and all below it, started or not."""
+async def drive_agent(
+    session: Session, agent: str, tokens: TokenMaker, *, after: int | None = 0
+) -> AsyncGenerator[AgentChannel]:
+    """Drive an agent; leaving the block kills its runner and all below it, started or not.
+
+    Unless ``leave`` was called, or another driver has come.
+
+    Args:
+        session: The link.
+        agent: Its name.
+        tokens: Makes the driver's token.
+        after: Offset in the journal to go on from; None is the oldest byte that is kept.
+    """
     channel = AgentChannel(session, agent)
     before = session.channels.get(agent)
     session.channels[agent] = channel
@@ -252,27 +301,72 @@ async def drive_agent(session: Session, agent: str, tokens: TokenMaker) -> Async
         before.fail(SupersededError(f"this process drives agent {agent} anew"))
         before.close()
     try:
-        _, offset = await session.grant(agent, DRIVER, tokens.token(agent, DRIVER))
-        channel.drive(offset)
+        epoch, offset = await session.grant(agent, DRIVER, tokens.token(agent, DRIVER))
+        channel.drive(epoch, offset, after=after)
         yield channel
     finally:
-        ours = not isinstance(channel.error, SupersededError)  # else it is another's to end
+        superseded = channel.superseded  # then it is another's to end
         channel.close()
         if session.channels.get(agent) is channel:
             del session.channels[agent]
             session.link.drop(agent, DRIVER)
-        if ours:
-            await session.see_to("release", {"agent": agent}, within=_KILLING)
+        if not superseded and not channel.left:
+            # Only as the driver that this one is: it may have been superseded and not know it yet.
+            known = {"epoch": channel.epoch} if channel.epoch else {}
+            try:
+                await session.see_to("release", {"agent": agent, **known}, within=_KILLING)
+            except SupersededError as error:
+                channel.error = error
+
+
+class Observation:
+    """What an observer reads: the journal, at its own pace."""
+
+    def __init__(self, session: Session, agent: str, journal: Inflow) -> None:
+        self._session = session
+        self._agent = agent
+        self._journal = journal
+
+    async def receive(self) -> bytes:
+        """Return the next bytes of the journal, ``b""`` when the runner has ended."""
+        return await self._journal.receive()
+
+    @property
+    def received(self) -> int:
+        """Offset in the journal behind what ``receive`` has returned."""
+        return self._journal.consumed
+
+    def ack(self, offset: int) -> None:
+        """Nothing: only the driver's word counts."""
+
+    async def wait(self) -> int:
+        """Return the runner's exit code (128 + N for signal N)."""
+        number = self._session.begin("wait", {"agent": self._agent}, lasting=True)
+        return int(await self._session.answer(number))
+
+    def stderr_tail(self) -> bytes:
+        """Return nothing: the runner's own stderr is the driver's."""
+        return b""
 
 
 @asynccontextmanager
-async def observe_agent(session: Session, agent: str, tokens: TokenMaker) -> AsyncGenerator[Inflow]:
-    """Read an agent's journal from its oldest byte; an observer steers nothing and stalls nobody."""
+async def observe_agent(
+    session: Session, agent: str, tokens: TokenMaker, *, after: int | None = None
+) -> AsyncGenerator[Observation]:
+    """Read an agent's journal; an observer steers nothing and stalls nobody.
+
+    Args:
+        session: The link.
+        agent: Its name.
+        tokens: Makes the observer's token.
+        after: Offset in the journal to begin at; None is the oldest byte that is kept.
+    """
     await session.grant(agent, OBSERVER, tokens.token(agent, OBSERVER))
-    journal = session.inflow(f"a/{agent}/out", offset=None)
+    journal = session.inflow(f"a/{agent}/out", offset=after)
     try:
-        yield journal
+        yield Observation(session, agent, journal)
     finally:
+        journal.fail(AgentEndedError(f"agent {agent} is observed no more"))
         session.close_inflow(journal)
         session.link.drop(agent, OBSERVER)
 

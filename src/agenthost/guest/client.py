@@ -9,8 +9,16 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from agenthost.errors import SandboxGoneError
+from agenthost.guest.agents import AgentStatus, agent_status
 from agenthost.guest.boot import GuestLayout
-from agenthost.guest.channel import AgentChannel, agent_params, drive_agent, observe_agent, open_channel
+from agenthost.guest.channel import (
+    AgentChannel,
+    Observation,
+    agent_params,
+    drive_agent,
+    observe_agent,
+    open_channel,
+)
 from agenthost.guest.flows import Inflow
 from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
@@ -156,16 +164,33 @@ class GuestSandbox:
             model: Whether its model traffic travels over the link (``next_exchange``).
         """
         command = argv or self.layout.runner_argv()
-        params = agent_params(agent_id, command, self.token, env=env, model=model)
+        params = agent_params(agent_id, command, self.token, env=env, model=model, news=argv is None)
         return open_channel(self.session, params, self.token)
 
-    def drive_agent(self, agent_id: str) -> AbstractAsyncContextManager[AgentChannel]:
-        """Drive an agent that was started before; leaving the block kills it."""
-        return drive_agent(self.session, agent_id, self.token)
+    def drive_agent(
+        self, agent_id: str, *, after: int | None = 0
+    ) -> AbstractAsyncContextManager[AgentChannel]:
+        """Drive an agent that was started before; leaving the block kills it, unless the channel was left.
 
-    def observe_agent(self, agent_id: str) -> AbstractAsyncContextManager[Inflow]:
-        """Read an agent's journal, from the oldest byte that is kept. See ReplayGapError."""
-        return observe_agent(self.session, agent_id, self.token)
+        Args:
+            agent_id: Its name.
+            after: Offset in its journal to go on from; None is the oldest byte that is kept.
+        """
+        return drive_agent(self.session, agent_id, self.token, after=after)
+
+    def observe_agent(
+        self, agent_id: str, *, after: int | None = None
+    ) -> AbstractAsyncContextManager[Observation]:
+        """Read an agent's journal from an offset; None is the oldest byte that is kept."""
+        return observe_agent(self.session, agent_id, self.token, after=after)
+
+    async def agents(self) -> list[AgentStatus]:
+        """Return what agents there are, oldest first."""
+        return [agent_status(one) for one in await self.session.call("agents", {})]
+
+    async def keep_for(self, seconds: float) -> None:
+        """Have the guest end after so many seconds, unless a driver of an agent comes before."""
+        await self.session.call("keep", {"seconds": seconds})
 
     async def info(self) -> SandboxInfo:
         """Ask the provider."""

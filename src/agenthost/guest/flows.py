@@ -64,6 +64,11 @@ class Inflow:
             self._link.acknowledge(self.sid, self._stream.consumed)
         return bytes(data)
 
+    @property
+    def consumed(self) -> int:
+        """Offset behind what was handed out."""
+        return self._stream.consumed
+
     async def wait_ended(self) -> None:
         """Return when all bytes have gone to the sink."""
         while not self._ended:
@@ -142,6 +147,12 @@ class Outflow:
     def write_now(self, data: bytes) -> None:
         """Write without waiting: for what is in memory as a whole anyway."""
         self._stream.write(data)
+
+    async def flushed(self) -> None:
+        """Return when the guest has every byte, or wants no more."""
+        while self._stream.acked < self._stream.end_offset and not self._stream.stopped:
+            self._check()
+            await self._room.wait()
 
     def end(self) -> None:
         """Say that no more comes. Idempotent."""

@@ -208,4 +208,4 @@ class GuestProvider(ABC):
 
 
 def _first_agent(agent_id: str, layout: GuestLayout, tokens: TokenMaker) -> dict[str, Any]:
-    return agent_params(agent_id, layout.runner_argv(), tokens, env={}, model=True)
+    return agent_params(agent_id, layout.runner_argv(), tokens, env={}, model=True, news=True)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from agenthost.errors import AccessDeniedError, ConfigError, GuestLostError, LinkError, UnsupportedError
+from agenthost.errors import (
+    AccessDeniedError,
+    ConfigError,
+    GuestLostError,
+    LinkError,
+    SupersededError,
+    UnsupportedError,
+)
 
 
 def call_error(value: dict[str, Any]) -> Exception:
@@ -19,6 +26,8 @@ def call_error(value: dict[str, Any]) -> Exception:
         return ConfigError(message)
     if kind == "AccessDenied":
         return AccessDeniedError(message)
+    if kind == "Superseded":
+        return SupersededError(message)
     if kind == "NoProcess":
         return GuestLostError(message)
     return LinkError(f"the guest refused a call: {message}")

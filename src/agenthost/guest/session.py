@@ -374,6 +374,9 @@ class Session:
 
         It is done also when the link is down now and comes back later. When it does not come back, what was
         to be ended has ended with the sandbox, or the next call tells.
+
+        Raises:
+            SupersededError: It is another driver's to ask for.
         """
         if self.failure.error is not None:
             return None
@@ -381,6 +384,8 @@ class Session:
         with anyio.move_on_after(within, shield=True):
             try:
                 return await self.answer(number, keep=True)
+            except SupersededError:
+                raise
             except AgentHostError as exc:
                 _log.info("sandbox %s: %s was not answered: %s", self.name, method, exc)
         self._waiters.pop(number, None)

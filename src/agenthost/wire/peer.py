@@ -188,6 +188,8 @@ class Peer:
             frames.extend(data_parts(header, data, binary=self.binary))
             reading.sent += len(data)
             reading.from_oldest = False
+            if self._may_acknowledge(sid):
+                stream.shown = max(stream.shown, reading.sent)
         if reading.sent < stream.spool.end:
             if reading.sent < reading.limit:
                 self._due[sid] = None  # at the back: every stream gets its turn

@@ -23,6 +23,7 @@ class SendStream:
         self.acked = self.spool.base
         self.ended = False
         self.stopped = False
+        self.shown = 0  # bytes from the beginning that whoever acknowledges may have seen
         # Called when there is something new to send; each link that reads this stream adds one.
         self.readers: set[Callable[[str], None]] = set()
         # Called when the reader made room or does not want more.

@@ -52,6 +52,8 @@ class _Guest:
         self._calls.add("about", self._about)
         self._calls.add("cut", self._cut)
         self._calls.add("stop", self._stop)
+        self._calls.add("keep", self._keep)
+        self._kept_until: float | None = None
 
     async def run(self, listener: socket.socket, first: FirstAgent | None) -> None:
         loop = asyncio.get_running_loop()
@@ -77,6 +79,12 @@ class _Guest:
             self._carriers.tick(now)
         self._hub.tick(now)
         self._look(None)
+        self._processes.tick()
+        if self._kept_until is not None:
+            if self._processes.is_driven:
+                self._kept_until = None
+            elif now >= self._kept_until:
+                self._ended.set()
 
     def _look(self, link: GuestLink | None) -> None:
         """Do what the wire's state machine says happened."""
@@ -96,7 +104,6 @@ class _Guest:
             assert link is not None
             self._calls.do(link, event.call, event.method, event.params)
         elif isinstance(event, DriverChanged):
-            self._model.driver_changed(event.agent)
             self._processes.driver_changed(event.agent)
         elif isinstance(event, LinkForgotten):
             self._sinks.link_forgotten(event.link_id)
@@ -107,6 +114,11 @@ class _Guest:
         """End the guest, as soon as this answer is on its way."""
         reply.ok(os.getpid())
         asyncio.get_running_loop().call_later(_LAST_WORD, self._ended.set)
+
+    def _keep(self, reply: Reply, params: dict[str, Any]) -> None:
+        """End the guest after so many seconds, unless a driver comes before."""
+        self._kept_until = time.monotonic() + float(params["seconds"])
+        reply.ok()
 
     def _about(self, reply: Reply, _params: dict[str, Any]) -> None:
         reply.ok(about(self._hub, self._config.workdir))

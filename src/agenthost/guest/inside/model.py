@@ -123,11 +123,16 @@ class ModelEndpoint:
         if exchange is not None and exchange.agent == agent:
             exchange.cut()
 
-    def driver_changed(self, agent: str) -> None:
-        """Cut the answers that the old driver had begun: the rest of them died with it."""
-        for exchange in list(self._exchanges.values()):
-            if exchange.agent == agent and exchange.answer.offset:
-                exchange.cut()
+    def driver_changed(self, agent: str) -> int:
+        """Cut the answers that the old driver had begun: the rest of them died with it. Returns how many."""
+        begun = [one for one in self._exchanges.values() if one.agent == agent and one.answer.offset]
+        for exchange in begun:
+            exchange.cut()
+        return len(begun)
+
+    def waits(self, agent: str) -> bool:
+        """Return whether a request of this agent has no answer yet."""
+        return any(one.agent == agent and not one.answer.offset for one in self._exchanges.values())
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from agenthost.guest.inside.calls import CallError, Calls, Reply, Sinks
 from agenthost.guest.inside.first_agent import FirstAgent
 from agenthost.guest.inside.model import ModelEndpoint
+from agenthost.guest.inside.news import News
 from agenthost.guest.inside.processes import GuestProcess
 from agenthost.guest.inside.spawning import Spawned, model_env
 from agenthost.guest.inside.spool import DiskSpool
@@ -36,6 +37,7 @@ class ProcessCalls:
         self._env = env
         self._workdir = workdir
         self._spool_dir = spool_dir
+        self._news = News(hub, model)
         self._named: dict[str, GuestProcess] = {}
         self._living: dict[int, GuestProcess] = {}
 
@@ -46,6 +48,7 @@ class ProcessCalls:
         calls.add("wait", self._wait)
         calls.add("release", self._release)
         calls.add("dismiss", self._dismiss)
+        calls.add("agents", self._agents)
 
     def reap(self) -> None:
         """Collect every child that has ended, adopted orphans too."""
@@ -68,11 +71,21 @@ class ProcessCalls:
                 self._forget(name, process)
 
     def driver_changed(self, agent: str) -> None:
-        """Tell a new driver at once when the agent has ended and reads no more."""
+        """Tell the agent of its new driver, or the driver at once that the agent has ended."""
+        self._news.driver_changed(agent)
         process = self._named.get(agent)
         if process is not None and process.exit_code is not None:
             for link in self._hub.links.values():
                 link.refuse(f"a/{agent}/in")
+
+    def tick(self) -> None:
+        """Tell the agents whose driver went away or came back."""
+        self._news.tick()
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether any agent has a driver whose link is up."""
+        return any(self._news.is_driven(name) for name in self._named)
 
     def kill_all(self) -> None:
         """Kill every process."""
@@ -136,6 +149,8 @@ class ProcessCalls:
         self._named[name] = self._living[process.pid] = process
         self._sinks.add(source.sid, process.stdin.write, process.stdin.end)
         process.is_agent = bool(agent)
+        if agent and agent.get("news"):
+            self._news.add(name, process.stdin.insert, out)
         if link is not None and not agent:
             process.link = link.link_id
             link.expect(source)
@@ -165,6 +180,9 @@ class ProcessCalls:
         if process is None:
             reply.ok()  # it never started
             return
+        epoch = params.get("epoch")
+        if epoch is not None and self._hub.doors[name].epoch != epoch:
+            raise CallError("Superseded", f"another driver has taken agent {name}")
         process.when_done(reply.ok)
         process.kill()
         self._forget(name, process)
@@ -177,12 +195,29 @@ class ProcessCalls:
             self._forget(name, process)
         reply.ok()
 
+    def _agents(self, reply: Reply, _params: dict[str, Any]) -> None:
+        """Tell of every agent: its process, its journal, and whether a driver is there."""
+        reply.ok(
+            [
+                {
+                    "agent": name,
+                    "pid": process.pid,
+                    "exit_code": process.exit_code,
+                    "driven": self._news.is_driven(name),
+                    "journal": process.kept_output,
+                }
+                for name, process in self._named.items()
+                if process.is_agent
+            ]
+        )
+
     def _forget(self, name: str, process: GuestProcess) -> None:
         del self._named[name]
         process.drop()
         prefix = f"a/{name}" if process.is_agent else f"p/{name}"
         self._sinks.remove(f"{prefix}/in")
         if process.is_agent:
+            self._news.remove(name)
             self._model.remove_agent(name)
             self._hub.remove_agent(name)
         for suffix in ("out", "err"):

@@ -115,7 +115,7 @@ class Input:
     def __init__(self, fd: int, on_written: Callable[[int], None], on_broken: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._fd = fd
-        self._pieces: deque[memoryview] = deque()
+        self._pieces: deque[tuple[memoryview, bool]] = deque()  # and whether the host sent it
         self._writing = False
         self._ended = False
         self._on_written = on_written
@@ -127,7 +127,15 @@ class Input:
         if self._fd < 0:
             self._on_written(len(data))
             return
-        self._pieces.append(memoryview(data))
+        self._add(data, sent=True)
+
+    def insert(self, data: bytes) -> None:
+        """Write something of the guest's own, behind what is to be written already."""
+        if self._fd >= 0:
+            self._add(data, sent=False)
+
+    def _add(self, data: bytes, *, sent: bool) -> None:
+        self._pieces.append((memoryview(data), sent))
         if not self._writing:
             self._flush()
 
@@ -146,7 +154,7 @@ class Input:
 
     def _flush(self) -> None:
         while self._pieces:
-            piece = self._pieces[0]
+            piece, sent = self._pieces[0]
             try:
                 count = os.write(self._fd, piece)
             except BlockingIOError:
@@ -157,11 +165,12 @@ class Input:
             except OSError:  # EPIPE: the program closed its stdin
                 self.close()
                 return
-            self._on_written(count)
+            if sent:
+                self._on_written(count)
             if count == len(piece):
                 self._pieces.popleft()
             else:
-                self._pieces[0] = piece[count:]
+                self._pieces[0] = piece[count:], sent
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._fd)
@@ -203,6 +212,12 @@ class GuestProcess:
             Output(_detached(self._popen.stdout), out, self._check),
             Output(_detached(self._popen.stderr), err, self._check),
         )
+
+    @property
+    def kept_output(self) -> tuple[int, int]:
+        """From which byte on what it printed is kept, and how much it has printed."""
+        out = self._streams[0]
+        return out.spool.base, out.end_offset
 
     def when_done(self, callback: Callable[[int], None]) -> None:
         """Call back with the exit code (128 + N for signal N) when it and its output have ended."""

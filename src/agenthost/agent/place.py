@@ -1,0 +1,114 @@
+"""The sandbox that an agent lives in: found, made or given, and ended where it is the agent's to end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from agenthost.agent.names import new_agent_id
+from agenthost.agent.plan import Plan, check_isolation, check_network
+from agenthost.agent.progress import Reporter
+from agenthost.errors import SandboxGoneError, SandboxNotFoundError
+from agenthost.owned import disown, own
+from agenthost.prewarming import Prewarmed, take_prewarmed
+from agenthost.registry import open_provider
+from agenthost.sandbox import Sandbox, SandboxProvider
+
+_log = logging.getLogger("agenthost.agent")
+
+_TERMINATE_SECONDS = 30.0
+
+
+class Place:
+    """Opens the sandbox of a plan.
+
+    Attributes:
+        begun: The agent that began with the sandbox, if one did.
+        owned: Whether leaving the block ends the sandbox.
+    """
+
+    def __init__(self, plan: Plan, report: Reporter) -> None:
+        self.begun: str | None = None
+        self.owned = plan.sandbox is None and (plan.attachment is None or plan.attachment.owned)
+        self._plan = plan
+        self._report = report
+        self._warm: Prewarmed | None = None
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the sandbox was started ahead."""
+        return self._warm is not None
+
+    def leave(self) -> None:
+        """Let the sandbox run on when the block is left."""
+        self.owned = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[Sandbox]:
+        """Yield the sandbox."""
+        plan = self._plan
+        if plan.sandbox is not None:
+            yield plan.sandbox
+        elif isinstance(plan.provider, str):
+            options: dict[str, object] = {"limits": plan.limits} if plan.limits_given else {}
+            # The runner that waits there was given the model's port: not for credentials="env".
+            if plan.access is not None and plan.attachment is None:
+                self._warm = take_prewarmed(plan.provider, plan.spec)
+            async with open_provider(plan.provider, **options) as provider, self._in(provider) as sandbox:
+                yield sandbox
+        else:
+            assert plan.provider is not None
+            async with self._in(plan.provider) as sandbox:
+                yield sandbox
+
+    @asynccontextmanager
+    async def _in(self, provider: SandboxProvider) -> AsyncGenerator[Sandbox]:
+        plan = self._plan
+        if plan.attachment is None:
+            check_isolation(plan, provider.capabilities.isolation, f"provider {provider.name!r}")
+            check_network(plan, provider.capabilities.default_network, f"provider {provider.name!r}")
+            what = "starting a sandbox" if self._warm is None else "taking the sandbox that was started ahead"
+            self._report.tell("sandbox", f"{what} ({provider.name})")
+        # One that was started ahead is ours to end: a cancellation waits until there is something to end.
+        sandbox: Sandbox | None = None
+        with anyio.CancelScope(shield=self._warm is not None):
+            sandbox = await self._obtain(provider)
+        assert sandbox is not None
+        if self.owned:
+            own(provider.name, sandbox.id)
+        try:
+            self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
+            yield sandbox
+        finally:
+            if self.owned:
+                with anyio.move_on_after(_TERMINATE_SECONDS, shield=True) as scope:
+                    await sandbox.terminate()
+                    disown(sandbox.id)
+                if scope.cancelled_caught:
+                    _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
+            else:
+                disown(sandbox.id)
+
+    async def _obtain(self, provider: SandboxProvider) -> Sandbox:
+        from agenthost.guest.provider import GuestProvider
+
+        if self._plan.attachment is not None:
+            self._report.tell("sandbox", f"reaching sandbox {self._plan.attachment.sandbox}")
+            return await provider.get(self._plan.attachment.sandbox)
+        if self._warm is not None and isinstance(provider, GuestProvider):
+            try:
+                sandbox = await provider.get(await self._warm.sandbox_id())
+            except (SandboxNotFoundError, SandboxGoneError):
+                self._report.tell("sandbox", "it has ended by now: starting another one")
+                self._warm = None
+            else:
+                self.begun = self._warm.agent_id
+                return sandbox
+        # An agent that begins with its sandbox has the model's port: not for credentials="env".
+        if isinstance(provider, GuestProvider) and self._plan.access is not None:
+            self.begun = new_agent_id()
+            return await provider.create(self._plan.spec, agent_id=self.begun)
+        return await provider.create(self._plan.spec)

@@ -1,0 +1,308 @@
+"""An agent outlives its host: detached, taken over, observed, by this process or another."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ResultMessage,
+    ToolAnnotations,
+    ToolResultBlock,
+    UserMessage,
+    create_sdk_mcp_server,
+    tool,
+)
+
+from agenthost import AgentRef, Cursor, HostedAgent, Limits, open_provider
+from agenthost.errors import (
+    ConfigError,
+    SandboxNotFoundError,
+    SupersededError,
+    UnsupportedError,
+)
+from agenthost.testing import Hold, ModelRequest, Text, ToolUse
+
+LIMIT = 120
+PLAIN = "local-unisolated"
+
+
+async def allow(*_: object) -> PermissionResultAllow:
+    return PermissionResultAllow()
+
+
+async def response(agent: HostedAgent) -> list[Any]:
+    return [message async for message in agent.receive_response()]
+
+
+async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
+    await agent.query(prompt)
+    return await response(agent)
+
+
+def results(messages: list[Any]) -> list[str]:
+    """Return what tools gave, as text."""
+    return [
+        block.content
+        if isinstance(block.content, str)
+        else "".join(one["text"] for one in block.content or ())
+        for message in messages
+        if isinstance(message, UserMessage) and isinstance(message.content, list)
+        for block in message.content
+        if isinstance(block, ToolResultBlock)
+    ]
+
+
+@pytest.mark.parametrize("provider", ["local", PLAIN])
+async def test_a_detached_agent_goes_on_where_it_was_read(script: Any, provider: str) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One."), Text("Two.")):
+            async with HostedAgent({}, provider=provider) as first:
+                await turn(first, "1")
+                await first.query("2")  # arrives, though nobody waits for its answer here
+                ref = await first.detach(keep_for=600)
+                assert ref.cursor == first.cursor
+            assert "sk-ant" not in ref.to_json()
+
+            async with HostedAgent.attach(ref.to_json()) as second:
+                assert second.session_id == first.session_id
+                messages = await response(second)
+                assert isinstance(messages[-1], ResultMessage)
+                assert messages[-1].result == "Two."
+
+            with pytest.raises(SandboxNotFoundError):  # it ended with the one that drove it last
+                await HostedAgent.attach(ref).connect()
+
+
+async def test_each_message_arrives_once_from_the_saved_cursor(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One."), Text("Two.")), HostedAgent({}, provider=PLAIN) as agent:
+            cursors: list[Cursor] = []
+            messages: list[Any] = []
+            for prompt in ("1", "2"):
+                await agent.query(prompt)
+                async for message in agent.receive_response():
+                    messages.append(message)
+                    cursors.append(agent.cursor)
+            assert cursors == sorted(cursors, key=lambda one: one.seq)
+            ref = agent.ref
+
+            for place, after in ((0, None), (2, cursors[1]), (4, str(cursors[3])), (3, cursors[2].seq)):
+                cursor = after if after is not None else Cursor()
+                async with HostedAgent.attach(ref, role="observer", after=cursor) as reader:
+                    seen = reader.receive_messages()
+                    assert [await anext(seen) for _ in messages[place:]] == messages[place:]
+            async with HostedAgent.attach(ref, role="observer", after="oldest") as reader:
+                assert await anext(reader.receive_messages()) == messages[0]
+
+
+async def test_an_observer_reads_and_steers_nothing(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")), HostedAgent({}, provider=PLAIN) as agent:
+            async with HostedAgent.attach(agent.ref, role="observer") as observer:
+                messages = await turn(agent, "1")
+                assert await response(observer) == messages
+                for steer in (lambda: observer.query("x"), observer.interrupt, observer.finish_input):
+                    with pytest.raises(ConfigError, match="observer only reads"):
+                        await steer()
+            assert (await agent.get_server_info()) is not None  # it lives
+
+
+async def test_a_new_driver_supersedes_the_old_one_which_ends_nothing(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One."), Text("Two.")):
+            old = HostedAgent({}, provider=PLAIN)
+            await old.connect()
+            await turn(old, "1")
+            async with HostedAgent.attach(old.ref) as new:
+                with pytest.raises(SupersededError):
+                    await anext(old.receive_messages())
+                with pytest.raises(SupersededError):
+                    await old.query("x")
+                await old.disconnect()
+                assert (await turn(new, "2"))[-1].result == "Two."
+
+
+async def test_a_decision_that_nobody_made_is_asked_again_of_the_next_driver(script: Any) -> None:
+    asked: list[str] = []
+
+    async def never(name: str, *_: object) -> PermissionResultAllow:
+        asked.append(name)
+        heard.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    heard = anyio.Event()
+    with anyio.fail_after(LIMIT):
+        async with script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")):
+            async with HostedAgent(ClaudeAgentOptions(can_use_tool=never), provider=PLAIN) as agent:
+                await agent.query("go")
+                await heard.wait()
+                ref = await agent.detach()
+            async with HostedAgent.attach(ref, options={"can_use_tool": allow}) as agent:
+                assert results(await response(agent)) == ["made"]
+    assert asked == ["Bash"]
+
+
+async def test_a_decision_waits_for_a_driver_that_can_make_it(
+    script: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = anyio.Event()
+
+    async def never(*_: object) -> PermissionResultAllow:
+        heard.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    with anyio.fail_after(LIMIT):
+        async with script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")):
+            async with HostedAgent(ClaudeAgentOptions(can_use_tool=never), provider=PLAIN) as agent:
+                await agent.query("go")
+                await heard.wait()
+                ref = await agent.detach()
+            async with HostedAgent.attach(ref) as unable:
+                await unable.get_server_info()  # the question lies before this answer
+                assert "asks for can_use_tool, which this process does not have" in caplog.text
+                ref = await unable.detach()
+            async with HostedAgent.attach(ref, options={"can_use_tool": allow}) as agent:
+                assert results(await response(agent)) == ["made"]
+
+
+async def test_with_nobody_there_a_decision_is_denied_after_decision_wait(script: Any) -> None:
+    heard = anyio.Event()
+
+    async def never(*_: object) -> PermissionResultDeny:
+        heard.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    limits = Limits(decision_wait=0.05)
+    with anyio.fail_after(LIMIT):
+        async with script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")):
+            async with HostedAgent(
+                ClaudeAgentOptions(can_use_tool=never), provider=PLAIN, limits=limits
+            ) as agent:
+                await agent.query("go")
+                await heard.wait()
+                ref = await agent.detach()
+            async with HostedAgent.attach(ref, role="observer") as observer:
+                seen = observer.receive_messages()
+                while not (given := results([await anext(seen)])):
+                    pass
+                assert given == ["nobody was there to decide this in time"]
+            async with HostedAgent.attach(ref) as agent:
+                assert (await response(agent))[-1].result == "Done."
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+async def test_a_tool_call_that_may_have_begun_runs_twice_only_if_it_may(
+    script: Any, repeatable: bool
+) -> None:
+    began: list[str] = []
+    heard = anyio.Event()
+
+    def server(who: str) -> Any:
+        @tool("work", "works", {}, annotations=ToolAnnotations(idempotentHint=repeatable))
+        async def work(_: dict[str, Any]) -> dict[str, Any]:
+            began.append(who)
+            if who == "first":
+                heard.set()
+                await anyio.sleep_forever()
+            return {"content": [{"type": "text", "text": f"by {who}"}]}
+
+        return create_sdk_mcp_server("mine", tools=[work])
+
+    options = ClaudeAgentOptions(mcp_servers={"mine": server("first")}, allowed_tools=["mcp__mine__work"])
+    with anyio.fail_after(LIMIT):
+        async with script(ToolUse("mcp__mine__work", {}), Text("Done.")):
+            async with HostedAgent(options, provider=PLAIN) as agent:
+                await agent.query("go")
+                await heard.wait()
+                ref = await agent.detach()
+            async with HostedAgent.attach(ref, options={"mcp_servers": {"mine": server("second")}}) as agent:
+                given = results(await response(agent))
+    if repeatable:
+        assert (began, given) == (["first", "second"], ["by second"])
+    else:
+        assert began == ["first"]
+        assert "outcome of this tool call is unknown" in given[0]
+
+
+async def test_a_model_request_without_an_answer_waits_for_the_next_driver_and_nobody_retries(
+    script: Any,
+) -> None:
+    reached, gate = anyio.Event(), anyio.Event()
+
+    def first(_: ModelRequest) -> list[Any]:
+        reached.set()
+        return [Hold(gate), Text("One.")]
+
+    with anyio.fail_after(LIMIT):
+        async with script(first, Text("One.")) as model:
+            async with HostedAgent({}, provider=PLAIN) as agent:
+                await agent.query("go")
+                await reached.wait()
+                ref = await agent.detach()
+            gate.set()
+            async with HostedAgent.attach(ref) as agent:
+                messages = await response(agent)
+            assert messages[-1].result == "One."
+            assert len(model.requests) == 2  # asked again, once: the first answer died with its host
+    assert not [one for one in messages if getattr(one, "subtype", "") == "api_retry"]
+
+
+async def test_acknowledged_by_hand_only_what_was_named_is_gone(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with (
+            script(Text("One.")),
+            HostedAgent({}, provider=PLAIN, ack="manual") as agent,
+        ):
+            await turn(agent, "1")
+            await agent.ack(agent.cursor)
+            with pytest.raises(ConfigError, match="beyond what was read"):
+                await agent.ack(Cursor(99, 10**9))
+
+
+async def test_keep_for_ends_a_sandbox_that_nobody_drives_any_more(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")), open_provider(PLAIN) as provider:
+            async with HostedAgent({}, provider=provider) as agent:
+                with pytest.raises(UnsupportedError, match="max_lifetime"):
+                    await agent.detach(keep_for=10**6)
+                await turn(agent, "1")  # nothing has changed
+                ref = await agent.detach(keep_for=0.1)
+            while [one async for one in provider.list() if one.id == ref.sandbox]:
+                await anyio.sleep(0.05)  # asked until it is so
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ref": "x"}, "no ref"),
+        ({"ref": json.dumps({"version": 9})}, "version 9"),
+        ({"role": "boss"}, "role='boss'"),
+        ({"after": "x"}, "no cursor"),
+        ({"after": -1}, "counted from 1"),
+        ({"options": {"model": "m"}}, "options.model"),
+        ({"provider": "local"}, "on provider 'local-unisolated', not on 'local'"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_before_anything_is_reached(
+    arguments: dict[str, Any], message: str
+) -> None:
+    ref = AgentRef(provider=PLAIN, sandbox="ah-none", sandbox_name="ah-none", agent="agent-1")
+    with pytest.raises(ConfigError, match=message):
+        await HostedAgent.attach(**{"ref": ref, **arguments}).connect()
+
+
+def test_a_ref_is_one_line_of_json_that_comes_back_equal() -> None:
+    ref = AgentRef(
+        provider="local", sandbox="s", sandbox_name="n", agent="a", owned=False, cursor=Cursor(3, 99)
+    )
+    assert AgentRef.from_json(ref.to_json()) == ref
+    assert "\n" not in ref.to_json()
