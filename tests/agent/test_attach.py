@@ -18,8 +18,9 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
+from support.inside import until
 
-from agenthost import AgentRef, Cursor, HostedAgent, Limits, open_provider
+from agenthost import AgentRef, Cursor, HostedAgent, Limits, SandboxProvider, open_provider
 from agenthost.errors import (
     ConfigError,
     SandboxNotFoundError,
@@ -47,15 +48,14 @@ async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
 
 def results(messages: list[Any]) -> list[str]:
     """Return what tools gave, as text."""
-    return [
+    found = [
         block.content
-        if isinstance(block.content, str)
-        else "".join(one["text"] for one in block.content or ())
         for message in messages
         if isinstance(message, UserMessage) and isinstance(message.content, list)
         for block in message.content
         if isinstance(block, ToolResultBlock)
     ]
+    return [one if isinstance(one, str) else "".join(part["text"] for part in one or ()) for one in found]
 
 
 @pytest.mark.parametrize("provider", ["local", PLAIN])
@@ -268,6 +268,10 @@ async def test_acknowledged_by_hand_only_what_was_named_is_gone(script: Any) -> 
                 await agent.ack(Cursor(99, 10**9))
 
 
+async def is_there(provider: SandboxProvider, sandbox_id: str) -> bool:
+    return bool([one async for one in provider.list() if one.id == sandbox_id])
+
+
 async def test_keep_for_ends_a_sandbox_that_nobody_drives_any_more(script: Any) -> None:
     with anyio.fail_after(LIMIT):
         async with script(Text("One.")), open_provider(PLAIN) as provider:
@@ -276,8 +280,7 @@ async def test_keep_for_ends_a_sandbox_that_nobody_drives_any_more(script: Any) 
                     await agent.detach(keep_for=10**6)
                 await turn(agent, "1")  # nothing has changed
                 ref = await agent.detach(keep_for=0.1)
-            while [one async for one in provider.list() if one.id == ref.sandbox]:
-                await anyio.sleep(0.05)  # asked until it is so
+            await until(lambda: is_there(provider, ref.sandbox), lambda there: not there)
 
 
 @pytest.mark.parametrize(
@@ -296,8 +299,9 @@ async def test_what_makes_no_sense_is_refused_before_anything_is_reached(
     arguments: dict[str, Any], message: str
 ) -> None:
     ref = AgentRef(provider=PLAIN, sandbox="ah-none", sandbox_name="ah-none", agent="agent-1")
+    given: Any = {"ref": ref, **arguments}
     with pytest.raises(ConfigError, match=message):
-        await HostedAgent.attach(**{"ref": ref, **arguments}).connect()
+        await HostedAgent.attach(**given).connect()
 
 
 def test_a_ref_is_one_line_of_json_that_comes_back_equal() -> None:

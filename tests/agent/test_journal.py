@@ -14,6 +14,7 @@ import pytest
 
 from agenthost.agent.journal import Fault, Journal
 from agenthost.agent.sender import LineSender
+from agenthost.agent.store import Append
 from agenthost.errors import AgentError, LinkLostError
 
 LIMIT = 10
@@ -108,7 +109,7 @@ async def test_a_line_of_32_mib_in_small_pieces_arrives_whole(piece: int) -> Non
     source.feed_bytes(b"")
     # Joining what is there to each new piece would copy 260 GiB in the case of 2 KiB.
     journal = opened(source)
-    got: list[bytes | Fault] = []
+    got: list[bytes | Fault | Append] = []
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(journal.run)
@@ -121,12 +122,12 @@ async def test_a_line_of_32_mib_in_small_pieces_arrives_whole(piece: int) -> Non
     assert number_of(got[1]) == 2
 
 
-def number_of(item: bytes | Fault) -> int:
+def number_of(item: bytes | Fault | Append) -> int:
     assert isinstance(item, bytes)
     return int(json.loads(item)["message"]["number"])
 
 
-async def _all(journal: Journal) -> AsyncIterator[bytes | Fault]:
+async def _all(journal: Journal) -> AsyncIterator[bytes | Fault | Append]:
     while (item := await journal.next()) is not None:
         yield item
 

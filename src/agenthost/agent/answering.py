@@ -25,10 +25,6 @@ Event = Mapping[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class _NotHereError(Exception):
-    """This process does not have what is asked for. The question stays open for another."""
-
-
 class Answers:
     """One agent's questions to this process. Each is answered in a task of its own.
 
@@ -81,6 +77,10 @@ class Answers:
         number = event["id"]
         if self._epoch is not None or number in self._scopes or self._tasks is None:
             return
+        missing = self._missing(event)
+        if missing is not None:
+            self._tell_once(missing)
+            return
         scope = self._scopes[number] = anyio.CancelScope()
         self._tasks.start_soon(self._serve, number, event, scope)
 
@@ -106,8 +106,6 @@ class Answers:
             with scope:
                 try:
                     await self._send(await self._answer(number, event))
-                except _NotHereError as error:
-                    self._tell_once(str(error))
                 except (AgentHostError, OSError) as error:
                     _log.debug("an answer could not be sent: %s", error)  # the journal tells why
         finally:
@@ -117,8 +115,6 @@ class Answers:
         codec = await self._codec()
         try:
             result = codec.encode(await self._ask(codec, event))
-        except (_NotHereError, AgentHostError):
-            raise
         except Exception as error:  # noqa: BLE001 - the user's code; as in the SDK its text is the answer
             _log.debug("%s raised: %r", event["what"], error)
             return {"op": "answer", "id": number, "ok": False, "error": str(error)}
@@ -137,21 +133,17 @@ class Answers:
             case "store":
                 return await self._load(codec, event)
             case what:
-                raise _NotHereError(f"a question of kind {what!r}")
+                raise ValueError(f"a question of kind {what!r}")
 
     async def _can_use_tool(self, codec: Codec, event: Event) -> Any:
         function = self._callbacks.can_use_tool
-        if function is None:
-            raise _NotHereError("can_use_tool")
+        assert function is not None
         decode = codec.decode
         return await function(event["tool_name"], decode(event["input"]), decode(event["context"]))
 
     async def _hook(self, codec: Codec, event: Event) -> Any:
-        try:
-            matcher = self._callbacks.hooks[event["event"]][event["matcher"]]
-            function = matcher.hooks[event["hook"]]
-        except (KeyError, IndexError):
-            raise _NotHereError(f"hooks[{event['event']!r}]") from None
+        matcher = self._callbacks.hooks[event["event"]][event["matcher"]]
+        function = matcher.hooks[event["hook"]]
         seconds = matcher.timeout if matcher.timeout is not None else _HOOK_SECONDS
         with anyio.move_on_after(seconds):
             return await function(codec.decode(event["input"]), event["tool_use_id"], {"signal": None})
@@ -160,19 +152,32 @@ class Answers:
     def _server(self, name: str) -> McpServer:
         server = self._servers.get(name)
         if server is None:
-            config = self._callbacks.servers.get(name)
-            if config is None:
-                raise _NotHereError(f"mcp_servers[{name!r}]")
             assert self._tasks is not None
-            server = self._servers[name] = McpServer(name, config["instance"])
+            server = self._servers[name] = McpServer(name, self._callbacks.servers[name]["instance"])
             self._tasks.start_soon(server.run)
         return server
 
     async def _load(self, codec: Codec, event: Event) -> Any:
-        if self._store is None:
-            raise _NotHereError("session_store")
+        assert self._store is not None
         await self._store.settle()
         return await getattr(self._callbacks.store, event["method"])(codec.decode(event["key"]))
+
+    def _missing(self, event: Event) -> str | None:
+        """Return what this process does not have of what a question is for: it stays open for another."""
+        callbacks = self._callbacks
+        match event["what"]:
+            case "can_use_tool":
+                return "can_use_tool" if callbacks.can_use_tool is None else None
+            case "hook":
+                matchers = callbacks.hooks.get(event["event"], [])[event["matcher"] :][:1]
+                found = matchers and event["hook"] < len(matchers[0].hooks)
+                return None if found else f"hooks[{event['event']!r}]"
+            case "mcp":
+                return None if event["server"] in callbacks.servers else f"mcp_servers[{event['server']!r}]"
+            case "store":
+                return "session_store" if callbacks.store is None else None
+            case what:
+                return f"an answer of kind {what!r}"
 
     def _tell_once(self, what: str) -> None:
         if what not in self._told:

@@ -165,4 +165,5 @@ def check_paths(paths: dict[str, str], missing: set[str]) -> None:
                     else "Give a directory that holds it as workspace=, and name the path inside"
                 )
             )
-        raise ConfigError(f"options.{name} is {path!r}: there is no such place in the sandbox")
+        if name != "cli_path":  # of that one the SDK itself says so, by CLINotFoundError
+            raise ConfigError(f"options.{name} is {path!r}: there is no such place in the sandbox")

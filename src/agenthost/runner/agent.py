@@ -202,6 +202,9 @@ class Agent:
         except Refusal as refusal:
             self.stop(describe(refusal))
             return
+        except (ValueError, TypeError) as error:
+            self.stop(describe(error, found.codec))  # options that the SDK itself refuses
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, the host raises it
             self.stop(describe_stream_end(error, found.codec, found.module, self._journal.stderr.text()))
             return

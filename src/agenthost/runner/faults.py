@@ -20,6 +20,8 @@ _ATTRIBUTES = (
     "session_id",
     "data",
 )
+# Fields of a ResultMessage that the CLI calls otherwise.
+_CLI_NAMES = {"model_usage": "modelUsage"}
 
 
 class Refusal(Exception):
@@ -84,7 +86,10 @@ def describe_stream_end(
 def _result_error(sdk: Any, result: Any, code: int | None) -> Exception:
     reasons = [*(result.errors or ()), result.result, result.subtype]
     reason = next((text for text in reasons if isinstance(text, str) and text.strip()), "unknown error")
-    data: dict[str, Any] = {**vars(result)}
+    # What the SDK would have put there is the CLI's own words for the same.
+    fields: dict[str, Any] = vars(result)
+    said = {_CLI_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
+    data: dict[str, Any] = {"type": "result", **said}
     error: Exception = sdk.ResultError(
         f"Claude Code returned an error result: {reason.strip()}", data=data, exit_code=code
     )
