@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from agenthost.wire.codec import Codec, CodecError
 
@@ -87,7 +87,7 @@ def _result_error(sdk: Any, result: Any, code: int | None) -> Exception:
     reasons = [*(result.errors or ()), result.result, result.subtype]
     reason = next((text for text in reasons if isinstance(text, str) and text.strip()), "unknown error")
     # What the SDK would have put there is the CLI's own words for the same.
-    fields: dict[str, Any] = vars(result)
+    fields = cast("dict[str, Any]", vars(result))
     said = {_CLI_NAMES.get(name, name): value for name, value in fields.items() if value is not None}
     data: dict[str, Any] = {"type": "result", **said}
     error: Exception = sdk.ResultError(
