@@ -240,6 +240,19 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsLease(Protocol):
+    """A Backend whose sandbox has a short server-side end that can be moved. Capability ``lease``."""
+
+    async def extend(self, seconds: float) -> None:
+        """Let the sandbox end so many seconds from now, and not after its lifetime.
+
+        Raises:
+            SandboxGoneError: It has ended.
+        """
+        ...
+
+
 class SandboxProvider(Protocol):
     """Who makes sandboxes."""
 

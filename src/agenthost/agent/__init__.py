@@ -7,6 +7,7 @@ ref.py         where an agent is, and how far it was read
 attachment.py  what to attach to, as what, and from where on
 callbacks.py   functions that it may ask for     answering.py   calls them
 mcp_server.py  in-process MCP servers   store.py       the session store
+lease.py       keeps a leased sandbox while the agent works
 hook_timeouts.py  what a hook says that takes too long
 plan.py        what was asked for       options.py     options as data
 defaults.py    SafeDefaults             credentials.py which key, and where it stays

@@ -39,7 +39,7 @@ from agenthost.errors import (
     SandboxStartError,
     UnsupportedError,
 )
-from agenthost.sandbox import Sandbox
+from agenthost.sandbox import Sandbox, SupportsLease
 from agenthost.wire.codec import Codec
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("agenthost.agent")
 
 _SEND_END_SECONDS = 2.0
+_CLOCK_SECONDS = 1.0  # that an end may be earlier than was asked for, by the time that asking took
 
 
 class AgentLife:
@@ -113,6 +114,10 @@ class AgentLife:
             raise ConfigError(f"keep_for={seconds!r}; it must be above 0")
         expires = (await self.sandbox.info()).expires_at
         left = None if expires is None else expires - time.time()
+        if left is not None and left < seconds and isinstance(self.sandbox.backend, SupportsLease):
+            await self.sandbox.backend.extend(seconds)
+            expires = (await self.sandbox.info()).expires_at
+            left = None if expires is None else expires - time.time() + _CLOCK_SECONDS
         if left is not None and left < seconds:
             raise UnsupportedError(
                 f"sandbox {self.sandbox.name} ends in {left:.0f} s, before keep_for={seconds:g} is over; "
@@ -245,6 +250,7 @@ class AgentLife:
         tasks.start_soon(self.sender.run)
         if plan.access is not None:
             tasks.start_soon(self._serve_model, channel)
+        tasks.start_soon(self._renew_lease, guest)
         try:
             if plan.attachment is None:
                 await self._prepare(guest)
@@ -256,6 +262,14 @@ class AgentLife:
             if not self._staying:
                 with anyio.move_on_after(plan.limits.close, shield=True):
                     await self._end()
+
+    async def _renew_lease(self, guest: GuestSandbox) -> None:
+        from agenthost.agent.lease import renew_lease
+
+        def works() -> bool:
+            return self.answers.open > 0 or (self.journal is not None and self.journal.busy)
+
+        await renew_lease(guest, works)
 
     async def _hold(self) -> None:
         self._is_ready = True

@@ -11,7 +11,7 @@ from typing import Any, Self
 import anyio
 import anyio.abc
 
-from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError
+from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError, UnsupportedError
 from agenthost.guest.boot import GuestLayout, make_boot
 from agenthost.guest.channel import agent_params
 from agenthost.guest.client import GuestSandbox
@@ -24,6 +24,7 @@ from agenthost.wire.settings import WireSettings
 from agenthost.wire.tokens import CONTROL
 
 NONCE_LABEL = "agenthost-nonce"
+LEASE_LABEL = "agenthost-lease"  # seconds, of a sandbox that has one
 _ENDING = 20.0  # seconds that ending a sandbox may take when its start failed
 
 
@@ -137,7 +138,12 @@ class GuestProvider(ABC):
         name = spec.name or generate_name()
         nonce = secrets.token_hex(16)
         lifetime = spec.max_lifetime or DEFAULT_LIFETIME
-        spec = replace(spec, name=name, max_lifetime=lifetime, labels={**spec.labels, NONCE_LABEL: nonce})
+        labels = {**spec.labels, NONCE_LABEL: nonce}
+        if spec.lease is not None:
+            if not self.capabilities.lease:
+                raise UnsupportedError(f"lease={spec.lease!r}: the {self.name} provider cannot extend one")
+            labels[LEASE_LABEL] = repr(float(spec.lease))
+        spec = replace(spec, name=name, max_lifetime=lifetime, labels=labels)
         self.check(spec)
         layout = self.layout(spec)
         tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)

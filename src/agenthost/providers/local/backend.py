@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ import anyio.lowlevel
 from agenthost.errors import SandboxGoneError, SandboxStartError
 from agenthost.providers.local import state
 from agenthost.providers.local.ending import end
+from agenthost.providers.local.leases import leased_for, write_lease
 from agenthost.providers.local.start import LastWords, Report
 from agenthost.sandbox import Carrier, Isolation, SandboxInfo, SandboxState
 
@@ -73,7 +75,11 @@ class LocalBackend:
         """
         await anyio.lowlevel.checkpoint()
         if state.is_alive(self._directory):
-            return to_info(self._record, "running")
+            info = to_info(self._record, "running")
+            leased = leased_for(self._directory)
+            if leased is None or info.expires_at is None:
+                return info
+            return replace(info, expires_at=min(info.expires_at, time.time() + leased))
         ended = await self._ended()
         if isinstance(ended, SandboxStartError):
             raise ended
@@ -84,6 +90,23 @@ class LocalBackend:
         """End it: SIGTERM to the guest, two seconds later SIGKILL to all; then remove its files."""
         await end(self._directory)
         self.close()
+
+    async def extend(self, seconds: float) -> None:
+        """Lease the sandbox until so many seconds from now; its lifetime stays.
+
+        One that was made without a lease has none to extend: this changes nothing.
+
+        Raises:
+            SandboxGoneError: It has ended.
+        """
+        await anyio.lowlevel.checkpoint()
+        try:
+            if leased_for(self._directory) is not None:
+                write_lease(self._directory, seconds)
+            elif not state.is_alive(self._directory):
+                raise await self._ended()
+        except FileNotFoundError:
+            raise await self._ended() from None
 
     async def last_words(self) -> LastWords | None:
         """Wait until the keeper has ended, and return what it says. None: killed, or not started by us."""
@@ -108,7 +131,11 @@ class LocalBackend:
             return SandboxStartError(
                 f"sandbox {name} could not be set up (exit code {words.exit_code}); {said}"
             )
-        reasons = {"lifetime": "its lifetime was over", "terminated": "it was terminated"}
+        reasons = {
+            "lifetime": "its lifetime was over",
+            "lease": "its lease was not renewed",
+            "terminated": "it was terminated",
+        }
         reason = reasons.get(words.why, f"its guest ended with exit code {words.exit_code}; {said}")
         return SandboxGoneError(f"sandbox {name} has ended: {reason}")
 

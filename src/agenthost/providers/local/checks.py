@@ -21,7 +21,7 @@ def check_common(spec: SandboxSpec, *, provider: str, directory: str) -> None:
     Raises:
         UnsupportedError: This machine or provider cannot do it.
     """
-    for field, value in (("image", spec.image), ("region", spec.region), ("lease", spec.lease)):
+    for field, value in (("image", spec.image), ("region", spec.region)):
         if value is not None:
             raise UnsupportedError(f"{field}={value!r}: the {provider} provider has no such thing")
     if spec.inject:

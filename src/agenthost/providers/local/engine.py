@@ -21,6 +21,7 @@ from agenthost.providers.local.backend import Connect, LocalBackend, to_info
 from agenthost.providers.local.ending import end, remove_leftovers
 from agenthost.providers.local.entry import Entry, make_entry
 from agenthost.providers.local.keeper.job import Job
+from agenthost.providers.local.leases import write_lease
 from agenthost.providers.local.limits import LimitPlan
 from agenthost.providers.local.start import Report, start_keeper
 from agenthost.sandbox import Boot, SandboxInfo
@@ -172,6 +173,7 @@ async def launch(
         "report_fd": -1,
         "held_fds": [],
         "lifetime": lifetime,
+        "leased": spec.lease is not None,
         "grace": GRACE_SECONDS,
         "signals": _odd_signals(),
         "argv": start.argv,
@@ -186,6 +188,8 @@ async def launch(
     }
     directory = entry.directory
     try:
+        if spec.lease is not None:
+            write_lease(directory, spec.lease)
         report = await start_keeper(entry, job)
         try:
             record = state.read_record(directory)

@@ -49,7 +49,7 @@ class UnisolatedProvider(GuestProvider):
         self._engine = Engine(self.name, root=state_dir, connect=connect_unix)
         self._sites = find_sites(site)
         self.capabilities = Capabilities(
-            isolation="none", networks=frozenset({"open"}), limits=supported_limits()
+            isolation="none", networks=frozenset({"open"}), limits=supported_limits(), lease=True
         )
 
     def check(self, spec: SandboxSpec) -> None:

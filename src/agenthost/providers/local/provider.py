@@ -63,6 +63,7 @@ class LocalProvider(GuestProvider):
             default_network="none",
             limits=supported_limits(),
             mounts=True,
+            lease=True,
         )
 
     def check(self, spec: SandboxSpec) -> None:

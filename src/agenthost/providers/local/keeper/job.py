@@ -23,6 +23,8 @@ class Job(TypedDict):
     held_fds: list[int]
     # Seconds.
     lifetime: float
+    # Whether the sandbox ends before that when nobody renews its lease, a file in its directory.
+    leased: bool
     grace: float
     # Signals that the host ignores or blocks; ignoring and blocking would be inherited.
     signals: list[int]

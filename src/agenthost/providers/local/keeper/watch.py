@@ -59,15 +59,27 @@ class Watch:
             poll.register(fd, select.POLLIN)
         self._poll = poll
         ends_at = _now() + self._job["lifetime"]
+        leased_until = self._leased_until(ends_at)
         while self._exit is None and not self._asked_to_end:
-            left = ends_at - _now()
+            if leased_until <= _now():
+                leased_until = self._leased_until(ends_at)  # a host may have renewed it
+            left = min(ends_at, leased_until) - _now()
             if left <= 0:
-                self._why = "lifetime"
+                self._why = "lifetime" if ends_at <= _now() else "lease"
                 break
             self._turn(min(left, _LONGEST_WAIT))
         if self._exit is None:
             self._end()
         self._clean()
+
+    def _leased_until(self, ends_at: float) -> float:
+        if not self._job["leased"]:
+            return ends_at
+        try:
+            with open(self._job["directory"] + "/lease", encoding="ascii") as file:
+                return float(file.read())
+        except (OSError, ValueError):
+            return 0.0  # nobody wants it any more
 
     def _on_term(self, _signal: int, _frame: object) -> None:
         self._asked_to_end = True
