@@ -69,13 +69,12 @@ async def test_an_agent_that_works_keeps_its_leased_sandbox(monkeypatch: pytest.
     with anyio.fail_after(LIMIT):
         async with (
             scripted(monkeypatch, answer),
-            HostedAgent({}, provider=PLAIN, spec=SandboxSpec(lease=3)) as agent,
+            HostedAgent({}, provider=PLAIN, spec=SandboxSpec(lease=6)) as agent,
         ):
             sandbox: Any = agent.sandbox
             end = (await sandbox.info()).expires_at
             await agent.query("go")
-            # Longer than the lease that it began with.
-            await until(sandbox.info, lambda info: info.expires_at > end + 2)
+            await until(sandbox.info, lambda info: info.expires_at > end + 1)
             gate.set()
             messages: list[Any] = [message async for message in agent.receive_response()]
             assert messages[-1].result == "Done."

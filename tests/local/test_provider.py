@@ -88,7 +88,6 @@ async def test_another_host_gets_it_by_its_id_with_the_directory_it_was_made_wit
         (SandboxSpec(network=NetworkPolicy.allow(["example.org"])), UnsupportedError, "network"),
         (SandboxSpec(image="debian"), UnsupportedError, "image"),
         (SandboxSpec(region="moon"), UnsupportedError, "region"),
-        (SandboxSpec(lease=60), UnsupportedError, "lease"),
         (
             SandboxSpec(inject=(HeaderInjection(host="h", header="x", secret="s"),)),
             UnsupportedError,

@@ -28,8 +28,8 @@ async def renew_lease(guest: GuestSandbox, works: Callable[[], bool]) -> None:
     try:
         seconds = float((await guest.info()).labels.get(LEASE_LABEL, "0"))
         while seconds:
-            await anyio.sleep(seconds / _RENEWALS)
             if works():
                 await backend.extend(seconds)
+            await anyio.sleep(seconds / _RENEWALS)
     except (AgentHostError, OSError) as error:
         _log.warning("the lease of sandbox %s is not renewed any more: %s", guest.name, error)

@@ -267,7 +267,8 @@ class AgentLife:
         from agenthost.agent.lease import renew_lease
 
         def works() -> bool:
-            return self.answers.open > 0 or (self.journal is not None and self.journal.busy)
+            assert self.journal is not None
+            return not self._is_ready or self.journal.busy or self.answers.open > 0
 
         await renew_lease(guest, works)
 
