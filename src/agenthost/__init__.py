@@ -19,7 +19,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agenthost.agent import AgentRef, Cursor, HostedAgent, SafeDefaults, query
+    from agenthost.agent import (
+        AgentRef,
+        Cursor,
+        HostedAgent,
+        SafeDefaults,
+        message_from_json,
+        message_to_json,
+        query,
+    )
     from agenthost.errors import AgentHostError
     from agenthost.prewarming import prewarm
     from agenthost.registry import open_provider
@@ -60,6 +68,8 @@ __all__ = [
     "SandboxInfo",
     "SandboxProvider",
     "SandboxSpec",
+    "message_from_json",
+    "message_to_json",
     "open_provider",
     "prewarm",
     "query",
@@ -83,6 +93,8 @@ _WHERE = {
     "SandboxInfo": "sandbox",
     "SandboxProvider": "sandbox",
     "SandboxSpec": "spec",
+    "message_from_json": "agent",
+    "message_to_json": "agent",
     "open_provider": "registry",
     "prewarm": "prewarming",
     "query": "agent",

@@ -15,13 +15,25 @@ progress.py    what is under way
 journal.py     events from the agent    sender.py      lines to it
 model_proxy.py model traffic            errors.py      exceptions from inside
 workspace.py   files in and out         archive.py     tar, without secrets and without surprises
+message_json.py  messages for what is not Python
 """
 
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.hosted import HostedAgent
+from agenthost.agent.message_json import message_from_json, message_to_json
 from agenthost.agent.one_shot import query
 from agenthost.agent.progress import Progress
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.usage import Usage
 
-__all__ = ["AgentRef", "Cursor", "HostedAgent", "Progress", "SafeDefaults", "Usage", "query"]
+__all__ = [
+    "AgentRef",
+    "Cursor",
+    "HostedAgent",
+    "Progress",
+    "SafeDefaults",
+    "Usage",
+    "message_from_json",
+    "message_to_json",
+    "query",
+]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from agenthost.agent import HostedAgent
+from agenthost.agent import HostedAgent, message_to_json
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Transcript
 from agenthost.errors import AgentError
@@ -122,12 +122,8 @@ def _permission_mode(isolation: Isolation, transcript: Transcript) -> Permission
 def _json_writer(transcript: Transcript) -> Callable[[Message], None]:
     import claude_agent_sdk
 
-    from agenthost.wire.codec import Codec, public_classes
-
-    codec = Codec(public_classes(claude_agent_sdk))
-
     def write(message: Message) -> None:
-        print(codec.dumps(message), flush=True)
+        print(message_to_json(message), flush=True)
         if isinstance(message, claude_agent_sdk.ResultMessage):
             transcript.result = message
 
