@@ -1,23 +1,30 @@
-"""Doubles and kits for tests of agents and of adapters."""
+"""Doubles and kits for tests of agents and of adapters. Names are loaded on first use."""
 
-from agenthost.testing.fake_cli import FakeCLI
-from agenthost.testing.requests import ModelRequest, ToolResult
-from agenthost.testing.script import (
-    Answer,
-    ApiError,
-    Block,
-    Cut,
-    Hold,
-    Item,
-    Stall,
-    Step,
-    StreamError,
-    Text,
-    Thinking,
-    ToolUse,
-    Turn,
-)
-from agenthost.testing.scripted_model import ScriptedModel, ScriptError
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agenthost.testing.fake_cli import FakeCLI
+    from agenthost.testing.faults import Fault, LinkFaults
+    from agenthost.testing.requests import ModelRequest, ToolResult
+    from agenthost.testing.script import (
+        Answer,
+        ApiError,
+        Block,
+        Cut,
+        Hold,
+        Item,
+        Stall,
+        Step,
+        StreamError,
+        Text,
+        Thinking,
+        ToolUse,
+        Turn,
+    )
+    from agenthost.testing.scripted_model import ScriptedModel, ScriptError
 
 __all__ = [
     "Answer",
@@ -25,8 +32,10 @@ __all__ = [
     "Block",
     "Cut",
     "FakeCLI",
+    "Fault",
     "Hold",
     "Item",
+    "LinkFaults",
     "ModelRequest",
     "ScriptError",
     "ScriptedModel",
@@ -39,3 +48,27 @@ __all__ = [
     "ToolUse",
     "Turn",
 ]
+
+_WHERE = {
+    "FakeCLI": "fake_cli",
+    "Fault": "faults",
+    "LinkFaults": "faults",
+    "ModelRequest": "requests",
+    "ScriptError": "scripted_model",
+    "ScriptedModel": "scripted_model",
+    "ToolResult": "requests",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name; those that are not in the table are words of a script."""
+    if name not in __all__:
+        raise AttributeError(f"module 'agenthost.testing' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"agenthost.testing.{_WHERE.get(name, 'script')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted([*globals(), *__all__])

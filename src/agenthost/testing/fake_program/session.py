@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from agenthost.testing.fake_program.about import option, server_info
+from agenthost.testing.fake_program.about import option, sdk_servers, server_info
 
 _INTERRUPTED = {"subtype": "interrupted"}
 _CLOSED = {"subtype": "error", "error": "Stream closed"}
@@ -128,8 +128,7 @@ class Session:
         elif subtype == "set_permission_mode":
             self.mode = request["mode"]
         elif subtype == "mcp_status":
-            about = {"status": "connected", "scope": "dynamic"}
-            made = {"mcpServers": [{"name": key, **about, **at} for key, at in self.servers.items()]}
+            made = {"mcpServers": [self._status(server) for server in sdk_servers()]}
         elif subtype == "get_context_usage":
             made = {"categories": [], "totalTokens": 0, "maxTokens": 200_000, "percentage": 0}
         elif subtype not in _NOTHING_TO_DO:
@@ -139,6 +138,11 @@ class Session:
         answer = {"subtype": "success", "request_id": name, "response": made}
         self.write({"type": "control_response", "response": answer})
         self.controls.put(subtype)
+
+    def _status(self, server: str) -> Any:
+        known = self.servers.get(server)
+        about = {"name": server, "scope": "dynamic"}
+        return {**about, "status": "pending"} if known is None else {**about, "status": "connected", **known}
 
     def interrupt(self) -> None:
         """End the turn that is played or begins next, and want no answer to what it has asked."""

@@ -1,0 +1,31 @@
+"""How many schedules of faults, and which."""
+
+from __future__ import annotations
+
+import pytest
+from support.hosting import KEY
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flags. They are there when this directory or something in it is named on the command line."""
+    group = parser.getgroup("agenthost")
+    group.addoption("--fault-schedules", type=int, help="schedules of faults to try [40; 500 with --full]")
+    group.addoption("--fault-seed", type=int, help="seed of the first, or of the only one")
+
+
+@pytest.fixture(autouse=True)
+def key_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this host a key and no other way to a model; nothing listens at its address."""
+    for name in ("AUTH_TOKEN", "CUSTOM_HEADERS"):
+        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+
+
+def chosen_seeds(config: pytest.Config, *, normal: int, full: int) -> list[int]:
+    """Return the seeds of this run."""
+    first: int | None = config.getoption("fault_seed", default=None)
+    count: int | None = config.getoption("fault_schedules", default=None)
+    if count is None:
+        count = (full if config.getoption("--full") else normal) if first is None else 1
+    return list(range(first or 0, (first or 0) + count))

@@ -1,0 +1,127 @@
+"""Seeded faults of the link while an agent works: each event exactly once and in order, whatever happens.
+
+A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --fault-seed SEED``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from faults.conftest import chosen_seeds
+from support.conversations import ORPHAN, Conversation
+from support.hosting import KEY
+
+from agenthost import HostedAgent, Limits, SandboxSpec, open_provider
+from agenthost.providers.local.provider import LocalProvider
+from agenthost.sandbox import Sandbox
+from agenthost.testing import FakeCLI, LinkFaults, ScriptedModel
+from agenthost.testing.faults import seeded_plan
+from agenthost.wire.settings import WireSettings
+
+# Short, so that a silent carrier costs a second and not 23.
+SHORT = WireSettings(ping_every=0.3, silence=0.7)
+LIMIT = 60.0  # seconds until a schedule is taken to hang; the link's own budget
+LIMITS = Limits(start=LIMIT, link_budget=LIMIT)
+AT_ONCE = 8
+TURNS = 3
+# Schedules that one agent lives through. Each seed that is a multiple of it begins with a fresh agent, which
+# is started while the link breaks; the others find one that is connected.
+PER_AGENT = 5
+
+
+@asynccontextmanager
+async def hosted(
+    sandbox_id: str, cli_path: str, faults: LinkFaults, conversation: Conversation
+) -> AsyncGenerator[HostedAgent]:
+    """Have an agent with a link of its own, to a sandbox that it shares with others."""
+    provider = LocalProvider(limits=LIMITS)
+    provider.wire = SHORT
+    options: dict[str, Any] = {**conversation.options(), "cli_path": cli_path}
+    async with (
+        ScriptedModel(conversation.answer, api_key=KEY) as model,
+        faults,
+        faults.around(provider),
+    ):
+        options["env"] = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": model.url}
+        async with HostedAgent(options, sandbox=await provider.get(sandbox_id), limits=LIMITS) as agent:
+            yield agent
+
+
+async def run_group(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> None:
+    """Run schedules that share an agent. AssertionError: with the seed and what struck."""
+    faults = LinkFaults()
+    conversation = Conversation(faults)
+    seed, plan = seeds[0], seeded_plan(seeds[0])
+    fresh = seed % PER_AGENT == 0
+    try:
+        if fresh:
+            faults.add(*plan)
+        async with hosted(sandbox_id, cli_path, faults, conversation) as agent:
+            for seed in seeds:
+                if not fresh:
+                    faults.add(*seeded_plan(seed))
+                fresh = False
+                conversation.begin(seed)
+                with anyio.fail_after(LIMIT):
+                    for _ in range(TURNS):
+                        await conversation.turn(agent)
+    except Exception as error:
+        struck = "".join(f"\n  {fault}" for fault in faults.struck)
+        raise AssertionError(f"schedule {seed} failed: {error!r}; what struck:{struck}") from error
+
+
+async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> None:
+    """Run schedules, several agents at once."""
+    groups = [list(group) for _, group in itertools.groupby(seeds, lambda seed: seed // PER_AGENT)]
+    waiting = iter(groups)
+    failures: list[Exception] = []
+
+    async def work() -> None:
+        for group in waiting:
+            try:
+                await run_group(group, sandbox_id, cli_path)
+            except AssertionError as error:  # the others go on: one run tells all that fail
+                failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(AT_ONCE):
+            tasks.start_soon(work)
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(groups)} agents failed", failures)
+
+
+@asynccontextmanager
+async def shared_sandbox() -> AsyncGenerator[Sandbox]:
+    async with open_provider("local") as provider:
+        sandbox = await provider.create(SandboxSpec())
+        try:
+            yield sandbox
+        finally:
+            await sandbox.terminate()
+
+
+async def running(sandbox: Sandbox) -> list[str]:
+    """Return the command lines of what runs in a sandbox, beside its guest and this question."""
+    look = (
+        "import glob\nfor f in glob.glob('/proc/[0-9]*/cmdline'): print(open(f).read().replace('\\0', ' '))"
+    )
+    lines = (await sandbox.exec(["python3", "-c", look])).stdout.decode().splitlines()
+    return [line for line in lines if any(name in line for name in ("runner.pyz", "claude", ORPHAN))]
+
+
+async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(
+    pytestconfig: pytest.Config, anyio_backend: str
+) -> None:
+    # Each backend takes every second group.
+    mine = 0 if anyio_backend == "asyncio" else 1
+    seeds = chosen_seeds(pytestconfig, normal=40, full=500)
+    seeds = [seed for seed in seeds if seed // PER_AGENT % 2 == mine]
+    async with shared_sandbox() as sandbox:
+        path = await FakeCLI().put(sandbox)
+        await run_schedules(seeds, sandbox.id, path)
+        assert await running(sandbox) == []
