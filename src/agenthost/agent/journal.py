@@ -254,6 +254,8 @@ class Journal:
             case "request_cancelled":
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])
+            case "answered":
+                pass  # for those who only look
             case "answer_refused":
                 _log.warning("the agent took no answer to its question %s any more", event["id"])
             case "store_append":

@@ -16,6 +16,7 @@ class AgentStatus:
         pid: The runner's process id inside.
         exit_code: None while it runs; 128 + N for signal N.
         driven: Whether a driver's link is up.
+        model: Whether its model requests travel over the link, to its driver.
         journal_begin: Offset of the oldest byte of its journal that is kept.
         journal_end: How many bytes its journal has had.
     """
@@ -24,6 +25,7 @@ class AgentStatus:
     pid: int
     exit_code: int | None
     driven: bool
+    model: bool
     journal_begin: int
     journal_end: int
 
@@ -37,6 +39,7 @@ def agent_status(told: Mapping[str, Any]) -> AgentStatus:
         pid=int(told["pid"]),
         exit_code=None if code is None else int(code),
         driven=bool(told["driven"]),
+        model=bool(told["model"]),
         journal_begin=int(begin),
         journal_end=int(end),
     )

@@ -192,6 +192,11 @@ class GuestSandbox:
         """Have the guest end after so many seconds, unless a driver of an agent comes before."""
         await self.session.call("keep", {"seconds": seconds})
 
+    async def kept_for(self) -> float | None:
+        """Return after how many seconds from now the guest ends by ``keep_for``, None for never."""
+        seconds = (await self.session.call("about", {}))["kept_for"]
+        return None if seconds is None else float(seconds)
+
     async def info(self) -> SandboxInfo:
         """Ask the provider."""
         return await self.backend.info()

@@ -82,6 +82,8 @@ class Requests:
             raise
         finally:
             del self._open[number]
+            if not question.answer.cancelled():
+                self._journal.emit("answered", id=number)  # for those who only read: it is open no more
 
     # ---- what the host says
 

@@ -121,7 +121,8 @@ class _Guest:
         reply.ok()
 
     def _about(self, reply: Reply, _params: dict[str, Any]) -> None:
-        reply.ok(about(self._hub, self._config.workdir))
+        kept = None if self._kept_until is None else self._kept_until - time.monotonic()
+        reply.ok({**about(self._hub, self._config.workdir), "kept_for": kept})
 
     def _cut(self, reply: Reply, params: dict[str, Any]) -> None:
         self._model.cut(str(params["agent"]), str(params["stream"]))

@@ -130,6 +130,10 @@ class ModelEndpoint:
             exchange.cut()
         return len(begun)
 
+    def serves(self, agent: str) -> bool:
+        """Return whether this agent asks the model over the link."""
+        return agent in self._keys
+
     def waits(self, agent: str) -> bool:
         """Return whether a request of this agent has no answer yet."""
         return any(one.agent == agent and not one.answer.offset for one in self._exchanges.values())

@@ -204,6 +204,7 @@ class ProcessCalls:
                     "pid": process.pid,
                     "exit_code": process.exit_code,
                     "driven": self._news.is_driven(name),
+                    "model": self._model.serves(name),
                     "journal": process.kept_output,
                 }
                 for name, process in self._named.items()
