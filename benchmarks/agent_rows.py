@@ -24,7 +24,7 @@ _KEY = "sk-ant-scripted"
 
 async def rows(rounds: int, site: str | None = None) -> AsyncIterator[Row]:
     """Measure all; ``site`` is a directory with the SDK and mcp<2, as one would bake it into an image."""
-    with _model_server() as url, tempfile.TemporaryDirectory() as home, _environment(url, home):
+    with model_server() as url, tempfile.TemporaryDirectory() as home, environment(url, home):
         yield await _fresh_program(rounds)
         yield await _cold(rounds)
         if site is not None:
@@ -35,7 +35,8 @@ async def rows(rounds: int, site: str | None = None) -> AsyncIterator[Row]:
 
 
 @contextmanager
-def _model_server() -> Generator[str]:
+def model_server() -> Generator[str]:
+    """Run the scripted model in a process of its own; yield its address."""
     argv = [sys.executable, str(_PROGRAMS / "model_server.py")]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
@@ -47,7 +48,7 @@ def _model_server() -> Generator[str]:
 
 
 @contextmanager
-def _environment(url: str, home: str) -> Generator[None]:
+def environment(url: str, home: str) -> Generator[None]:
     """Give both sides the same: what SafeDefaults sets for a hosted agent, the bare SDK gets here."""
     added = {
         "ANTHROPIC_BASE_URL": url,
@@ -68,7 +69,8 @@ def _environment(url: str, home: str) -> Generator[None]:
                 os.environ[name] = value
 
 
-def _options(*, partial: bool = False) -> ClaudeAgentOptions:
+def options(*, partial: bool = False) -> ClaudeAgentOptions:
+    """Return the same options for both sides."""
     return ClaudeAgentOptions(
         setting_sources=[],
         max_turns=20,
@@ -113,11 +115,11 @@ def _time_to_first(program: str) -> float:
 
 
 async def _bare_start() -> float:
-    return await _time_to_message(ClaudeSDKClient(_options()))
+    return await _time_to_message(ClaudeSDKClient(options()))
 
 
 async def _hosted_start() -> float:
-    return await _time_to_message(HostedAgent(_options(), provider="local"))
+    return await _time_to_message(HostedAgent(options(), provider="local"))
 
 
 async def _cold(rounds: int) -> Row:
@@ -129,7 +131,7 @@ async def _cold_with_site(site: str, rounds: int) -> Row:
     async with open_provider("local", site=site) as provider:
 
         async def ours() -> float:
-            return await _time_to_message(HostedAgent(_options(), provider=provider))
+            return await _time_to_message(HostedAgent(options(), provider=provider))
 
         a, b = await in_turns(ours, _bare_start, rounds)
     return _row("the same, baked with mcp<2", a, b, goal=2.0, rounds=rounds)
@@ -147,8 +149,8 @@ async def _prewarmed(rounds: int) -> Row:
 
 @asynccontextmanager
 async def _both(*, partial: bool = False) -> AsyncGenerator[tuple[HostedAgent, ClaudeSDKClient]]:
-    options = _options(partial=partial)
-    async with HostedAgent(options, provider="local") as hosted, ClaudeSDKClient(options) as bare:
+    same = options(partial=partial)
+    async with HostedAgent(same, provider="local") as hosted, ClaudeSDKClient(same) as bare:
         yield hosted, bare
 
 

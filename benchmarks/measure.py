@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line. ``goal`` is a ratio, or a value in ``unit`` where there is no baseline.
+    """One line. ``goal`` is a ratio, or a value in ``unit`` where there is no baseline; None is none.
 
     ``higher_is_better`` turns the comparison round: for rates.
     """
@@ -20,7 +20,7 @@ class Row:
     ours: float
     baseline: float | None
     baseline_name: str
-    goal: float
+    goal: float | None
     higher_is_better: bool = False
     rounds: int = 1
 
@@ -32,8 +32,18 @@ class Row:
     @property
     def met(self) -> bool:
         """Return whether the goal was met."""
+        if self.goal is None:
+            return True
         value = self.ours if self.ratio is None else self.ratio
         return value >= self.goal if self.higher_is_better else value <= self.goal
+
+    @property
+    def goal_text(self) -> str:
+        """Return the goal as it stands in the table."""
+        if self.goal is None:
+            return ""
+        sign = ">=" if self.higher_is_better else "<="
+        return f"{sign} {self.goal:g}" + (f" {self.unit}" if self.ratio is None else "")
 
 
 async def in_turns(

@@ -9,18 +9,24 @@ import json
 from collections.abc import Sequence
 
 import agent_rows
+import many_rows
 import sandbox_rows
 from measure import Row
 from rich.console import Console
 from rich.table import Table
 
-_GROUPS = ("sandbox", "agent")
+_GROUPS = ("sandbox", "agent", "many")
 
 
 async def _measure(groups: Sequence[str], rounds: int, site: str | None, console: Console) -> list[Row]:
     found: list[Row] = []
     for group in groups:
-        rows = sandbox_rows.rows(rounds) if group == "sandbox" else agent_rows.rows(rounds, site)
+        if group == "sandbox":
+            rows = sandbox_rows.rows(rounds)
+        elif group == "agent":
+            rows = agent_rows.rows(rounds, site)
+        else:
+            rows = many_rows.rows()
         async for row in rows:
             found.append(row)
             console.print(f"[dim]{row.group}: {row.name}: {row.ours:.3g} {row.unit}[/dim]")
@@ -51,13 +57,12 @@ def main() -> None:
         return
     table = Table("what", "ours", "baseline", "ratio", "goal", "", title="agenthost beside its baselines")
     for row in rows:
-        sign = ">=" if row.higher_is_better else "<="
         table.add_row(
             row.name,
             f"{row.ours:.3g} {row.unit}",
             "" if row.baseline is None else f"{row.baseline:.3g} {row.unit} ({row.baseline_name})",
             "" if row.ratio is None else f"{row.ratio:.2f}",
-            f"{sign} {row.goal:g}" + (f" {row.unit}" if row.ratio is None else ""),
+            row.goal_text,
             "ok" if row.met else "missed",
         )
     Console().print(table)
