@@ -128,6 +128,29 @@ async def test_a_new_driver_supersedes_the_old_one_which_ends_nothing(script: An
                 assert (await turn(new, "2"))[-1].result == "Two."
 
 
+async def test_what_a_superseded_driver_was_asked_is_cancelled_there_and_asked_anew(script: Any) -> None:
+    asked, dropped = anyio.Event(), anyio.Event()
+
+    async def never(*_: object) -> PermissionResultAllow:
+        asked.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            dropped.set()
+        raise AssertionError
+
+    with anyio.fail_after(LIMIT):
+        async with (
+            script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")),
+            HostedAgent(ClaudeAgentOptions(can_use_tool=never), provider=PLAIN) as old,
+        ):
+            await old.query("go")
+            await asked.wait()
+            async with HostedAgent.attach(old.ref, options={"can_use_tool": allow}) as new:
+                assert results(await response(new)) == ["made"]
+                await dropped.wait()
+
+
 async def test_a_decision_that_nobody_made_is_asked_again_of_the_next_driver(script: Any) -> None:
     asked: list[str] = []
 

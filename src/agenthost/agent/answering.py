@@ -90,6 +90,11 @@ class Answers:
         if scope is not None:
             scope.cancel()
 
+    def stop(self) -> None:
+        """The journal has ended: nobody takes an answer any more."""
+        for scope in tuple(self._scopes.values()):
+            scope.cancel()
+
     def append(self, event: Event, size: int) -> Append | None:
         """Have a batch written to the session store; None without one."""
         if self._store is None:

@@ -162,6 +162,8 @@ class Journal:
             if self.failure is None and not self._has_end:
                 self.failure = AgentEndedError("the agent was closed before it had told its end")
             self.ended = True
+            if self._answers is not None:
+                self._answers.stop()
             self._wake()
             for waiter in self._waiters.values():
                 waiter.event.set()
