@@ -20,12 +20,3 @@ def key_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-
-
-def chosen_seeds(config: pytest.Config, *, normal: int, full: int) -> list[int]:
-    """Return the seeds of this run."""
-    first: int | None = config.getoption("fault_seed", default=None)
-    count: int | None = config.getoption("fault_schedules", default=None)
-    if count is None:
-        count = (full if config.getoption("--full") else normal) if first is None else 1
-    return list(range(first or 0, (first or 0) + count))

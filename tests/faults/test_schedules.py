@@ -12,9 +12,9 @@ from typing import Any
 
 import anyio
 import pytest
-from faults.conftest import chosen_seeds
 from support.conversations import ORPHAN, Conversation
 from support.hosting import KEY
+from support.seeds import chosen_seeds
 
 from agenthost import HostedAgent, Limits, SandboxSpec, open_provider
 from agenthost.providers.local.provider import LocalProvider
