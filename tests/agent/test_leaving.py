@@ -76,6 +76,19 @@ async def test_a_key_inside_needs_a_network_there(network: NetworkPolicy | None)
         assert await living("local") == []
 
 
+def wait_impatiently(host: subprocess.Popen[bytes], *, patience: float) -> int:
+    """Wait for a program's end, and interrupt it once more when it takes too long, as a user would.
+
+    A second Ctrl-C breaks into asyncio's loop wherever it is: seen with Python 3.11, it can lose the step of a
+    task that was about to run, and then waits for that task for ever. The next Ctrl-C ends that.
+    """
+    try:
+        return host.wait(patience)
+    except subprocess.TimeoutExpired:
+        host.send_signal(signal.SIGINT)
+        return host.wait(LIMIT)
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_program_that_is_interrupted_leaves_no_sandbox(loop: str, times: int) -> None:
@@ -92,7 +105,10 @@ def test_a_program_that_is_interrupted_leaves_no_sandbox(loop: str, times: int) 
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as host:
         assert host.stdout is not None
         assert host.stdout.readline() == b"up\n"
-        for _ in range(times):
-            host.send_signal(signal.SIGINT)
-        assert host.wait(LIMIT) != 0
+        try:
+            for _ in range(times):
+                host.send_signal(signal.SIGINT)
+            assert wait_impatiently(host, patience=LIMIT if times == 1 else LIMIT / 4) != 0
+        finally:
+            host.kill()
     assert anyio.run(living, "local") == []
