@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from claude_agent_sdk import (
     ClaudeAgentOptions,
@@ -23,6 +25,7 @@ from support.inside import until
 from agenthost import AgentRef, Cursor, HostedAgent, Limits, SandboxProvider, open_provider
 from agenthost.errors import (
     ConfigError,
+    GuestLostError,
     SandboxNotFoundError,
     SupersededError,
     UnsupportedError,
@@ -149,6 +152,25 @@ async def test_what_a_superseded_driver_was_asked_is_cancelled_there_and_asked_a
             async with HostedAgent.attach(old.ref, options={"can_use_tool": allow}) as new:
                 assert results(await response(new)) == ["made"]
                 await dropped.wait()
+
+
+async def test_an_attach_that_fails_or_is_cancelled_ends_nothing(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")):
+            async with HostedAgent({}, provider=PLAIN) as first:
+                ref = await first.detach()
+            with pytest.raises(GuestLostError):
+                await HostedAgent.attach(replace(ref, agent="nobody")).connect()
+            agent = HostedAgent.attach(ref)
+            for turns in range(0, 60, 3):  # cancelled at another point each time
+                with anyio.CancelScope() as scope:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(agent.connect)
+                        for _ in range(turns):
+                            await anyio.lowlevel.checkpoint()
+                        scope.cancel()
+            async with HostedAgent.attach(ref) as last:
+                assert (await turn(last, "1"))[-1].result == "One."
 
 
 async def test_a_decision_that_nobody_made_is_asked_again_of_the_next_driver(script: Any) -> None:

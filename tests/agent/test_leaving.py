@@ -79,8 +79,8 @@ async def test_a_key_inside_needs_a_network_there(network: NetworkPolicy | None)
 def wait_impatiently(host: subprocess.Popen[bytes], *, patience: float) -> int:
     """Wait for a program's end, and interrupt it once more when it takes too long, as a user would.
 
-    A second Ctrl-C breaks into asyncio's loop wherever it is: seen with Python 3.11, it can lose the step of a
-    task that was about to run, and then waits for that task for ever. The next Ctrl-C ends that.
+    A second Ctrl-C breaks into asyncio's loop wherever it is: seen with Python 3.11, it can lose the step of
+    a task that was about to run, and then waits for that task for ever. The next Ctrl-C ends that.
     """
     try:
         return host.wait(patience)

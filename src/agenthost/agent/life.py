@@ -77,7 +77,9 @@ class AgentLife:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._place = Place(plan, self._report)
         self._driven: AgentChannel | None = None
-        self._staying = False  # the agent runs on when this process leaves it
+        # The agent runs on when this process leaves it. One that is attached to is taken over only when all
+        # is ready: an attach that fails or is cancelled ends nothing.
+        self._staying = plan.attachment is not None
 
     # ---- for the owner
 
@@ -98,10 +100,19 @@ class AgentLife:
             with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, and reads nothing any more
                 await self._driven.flushed()
             await self.answers.settle()
+        self._stay()
+
+    def _stay(self) -> None:
         self._staying = True
         if self._driven is not None:
-            self._driven.leave()
+            self._driven.lasting = True
         self._place.leave()
+
+    def _take_over(self) -> None:
+        self._staying = False
+        if self._driven is not None:
+            self._driven.lasting = False
+        self._place.take()
 
     async def keep_for(self, seconds: float) -> None:
         """Have the sandbox end after so many seconds without a driver.
@@ -224,7 +235,7 @@ class AgentLife:
         if attachment is not None:
             self.agent_id = attachment.ref.agent
             self._report.tell("agent", f"taking over {self.agent_id}")
-            return guest.drive_agent(self.agent_id, after=_offset(attachment))
+            return guest.drive_agent(self.agent_id, after=_offset(attachment), lasting=True)
         self._report.tell("agent", "taking its runner" if self._place.is_warm else "starting the runner")
         self.agent_id = begun or new_agent_id()
         if begun is not None:
@@ -273,6 +284,8 @@ class AgentLife:
         await renew_lease(guest, works)
 
     async def _hold(self) -> None:
+        if self._driven is not None and self._plan.attachment is not None:
+            self._take_over()
         self._is_ready = True
         self._report.tell("ready", "the agent is ready")
         self._ready.set()

@@ -32,7 +32,9 @@ class Place:
 
     def __init__(self, plan: Plan, report: Reporter) -> None:
         self.begun: str | None = None
-        self.owned = plan.sandbox is None and (plan.attachment is None or plan.attachment.owned)
+        self.owned = plan.sandbox is None and plan.attachment is None
+        self._provider_name = ""
+        self._sandbox: Sandbox | None = None
         self._plan = plan
         self._report = report
         self._warm: Prewarmed | None = None
@@ -41,6 +43,13 @@ class Place:
     def is_warm(self) -> bool:
         """Whether the sandbox was started ahead."""
         return self._warm is not None
+
+    def take(self) -> None:
+        """Own the sandbox that was attached to from now on, if the ref says so."""
+        attachment = self._plan.attachment
+        if attachment is not None and attachment.owned and self._sandbox is not None:
+            self.owned = True
+            own(self._provider_name, self._sandbox.id)
 
     def leave(self) -> None:
         """Let the sandbox run on when the block is left."""
@@ -77,6 +86,7 @@ class Place:
         with anyio.CancelScope(shield=self._warm is not None):
             sandbox = await self._obtain(provider)
         assert sandbox is not None
+        self._provider_name, self._sandbox = provider.name, sandbox
         if self.owned:
             own(provider.name, sandbox.id)
         try:

@@ -124,11 +124,11 @@ class Exchange:
 class AgentChannel:
     """Drives one agent. Input goes in whole lines; the journal comes as bytes, in order."""
 
-    def __init__(self, session: Session, agent: str) -> None:
+    def __init__(self, session: Session, agent: str, *, lasting: bool = False) -> None:
         self.agent = agent
+        self.lasting = lasting  # the agent runs on when the block is left
         self.epoch = 0  # counts the agent's drivers
         self.error: Exception | None = None
-        self._left = False
         self._session = session
         self._exchanges: deque[Exchange] = deque()
         self._open: dict[str, Exchange] = {}
@@ -140,15 +140,6 @@ class AgentChannel:
     def superseded(self) -> bool:
         """Whether another driver has taken the agent."""
         return isinstance(self.error, SupersededError)
-
-    @property
-    def left(self) -> bool:
-        """Whether it runs on."""
-        return self._left
-
-    def leave(self) -> None:
-        """Let the agent run on when the block is left."""
-        self._left = True
 
     def drive(self, epoch: int, offset: int, *, after: int | None) -> None:
         """For ``open_channel``: the driver's role was given; go on at this offset of the input."""
@@ -282,19 +273,20 @@ def agent_params(
 
 @asynccontextmanager
 async def drive_agent(
-    session: Session, agent: str, tokens: TokenMaker, *, after: int | None = 0
+    session: Session, agent: str, tokens: TokenMaker, *, after: int | None = 0, lasting: bool = False
 ) -> AsyncGenerator[AgentChannel]:
     """Drive an agent; leaving the block kills its runner and all below it, started or not.
 
-    Unless ``leave`` was called, or another driver has come.
+    Unless the channel is ``lasting``, or another driver has come.
 
     Args:
         session: The link.
         agent: Its name.
         tokens: Makes the driver's token.
         after: Offset in the journal to go on from; None is the oldest byte that is kept.
+        lasting: The agent runs on when the block is left; the channel's attribute can change it.
     """
-    channel = AgentChannel(session, agent)
+    channel = AgentChannel(session, agent, lasting=lasting)
     before = session.channels.get(agent)
     session.channels[agent] = channel
     if before is not None:
@@ -310,7 +302,7 @@ async def drive_agent(
         if session.channels.get(agent) is channel:
             del session.channels[agent]
             session.link.drop(agent, DRIVER)
-        if not superseded and not channel.left:
+        if not superseded and not channel.lasting:
             # Only as the driver that this one is: it may have been superseded and not know it yet.
             known = {"epoch": channel.epoch} if channel.epoch else {}
             try:

@@ -168,15 +168,16 @@ class GuestSandbox:
         return open_channel(self.session, params, self.token)
 
     def drive_agent(
-        self, agent_id: str, *, after: int | None = 0
+        self, agent_id: str, *, after: int | None = 0, lasting: bool = False
     ) -> AbstractAsyncContextManager[AgentChannel]:
-        """Drive an agent that was started before; leaving the block kills it, unless the channel was left.
+        """Drive an agent that was started before; leaving the block kills it, unless it is lasting.
 
         Args:
             agent_id: Its name.
             after: Offset in its journal to go on from; None is the oldest byte that is kept.
+            lasting: It runs on when the block is left; the channel's attribute can change it.
         """
-        return drive_agent(self.session, agent_id, self.token, after=after)
+        return drive_agent(self.session, agent_id, self.token, after=after, lasting=lasting)
 
     def observe_agent(
         self, agent_id: str, *, after: int | None = None
