@@ -26,6 +26,7 @@ from agenthost import AgentRef, Cursor, HostedAgent, Limits, SandboxProvider, op
 from agenthost.errors import (
     ConfigError,
     GuestLostError,
+    ReplayGapError,
     SandboxNotFoundError,
     SupersededError,
     UnsupportedError,
@@ -102,6 +103,20 @@ async def test_each_message_arrives_once_from_the_saved_cursor(script: Any) -> N
                     assert [await anext(seen) for _ in messages[place:]] == messages[place:]
             async with HostedAgent.attach(ref, role="observer", after="oldest") as reader:
                 assert await anext(reader.receive_messages()) == messages[0]
+
+
+async def test_a_cursor_of_another_agent_is_refused(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")), HostedAgent({}, provider=PLAIN) as agent:
+            messages = await turn(agent, "1")
+            for after, error, text in (
+                (Cursor(1, 7), ConfigError, "no event begins there"),
+                (Cursor(1, 10**6), ReplayGapError, "has not come so far"),
+            ):
+                async with HostedAgent.attach(agent.ref, role="observer", after=after) as reader:
+                    with pytest.raises(error, match=text):
+                        await anext(reader.receive_messages())
+            assert messages
 
 
 async def test_an_observer_reads_and_steers_nothing(script: Any) -> None:

@@ -107,6 +107,7 @@ class Journal:
         self._answers = answers
         self._manual_ack = manual_ack
         self._places = False  # begun at a byte that may lie within a line
+        self._unproven = False  # begun at a cursor that may be none
         self._skip: int | None = None  # events up to this one are not wanted
         self._given: Cursor | bytes = Cursor()  # what was handed out last: its cursor, or its line
         self._parts: list[bytes] = []  # of a line whose end is not here yet
@@ -130,6 +131,7 @@ class Journal:
             self._places, self._skip = True, attachment.skip
         else:
             self._offset = self._consumed = self._acked = start.offset
+            self._unproven = True
         self._given = start or Cursor(attachment.skip or 0)
 
     @property
@@ -147,6 +149,8 @@ class Journal:
             while data := await self._source.receive():
                 if self._places:
                     data = self._find_line(data)
+                elif self._unproven:
+                    self._prove(data)
                 self._take(data)
                 while self._is_full():
                     self._room = anyio.Event()
@@ -199,6 +203,11 @@ class Journal:
         self._places = False
         self._check_skip(data)
         return data
+
+    def _prove(self, data: bytes) -> None:
+        self._unproven = False
+        if not data.startswith(_BEGIN[: len(data)]):
+            raise ConfigError(f"cursor {self.cursor} is none of this agent's: no event begins there")
 
     def _check_skip(self, data: bytes) -> None:
         if self._skip is not None and (first := _number(data)) > self._skip + 1:

@@ -311,7 +311,9 @@ class Session:
                     inflow.fail(inflow.missing or GuestLostError(f"the guest has no stream {sid}"))
             case events.Gap(sid, wanted, oldest):
                 if sid in self._inflows:
-                    message = f"stream {sid} begins at byte {oldest} by now, {wanted} was asked for"
+                    is_ahead = wanted > oldest
+                    has = "has not come so far" if is_ahead else f"begins at byte {oldest} by now"
+                    message = f"stream {sid} {has}, byte {wanted} was asked for"
                     self._inflows[sid].fail(ReplayGapError(message, wanted=wanted, oldest=oldest))
             case events.Stopped() | events.Called() | events.LinkForgotten() | events.DriverChanged():
                 pass  # told to a stream's writer by the stream itself, or the guest's own
