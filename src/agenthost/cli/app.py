@@ -9,9 +9,13 @@ from typing import Annotated
 
 import typer
 
+from agenthost.cli.attach import attach
 from agenthost.cli.demo import demo
 from agenthost.cli.doctor import doctor
+from agenthost.cli.logs import logs
+from agenthost.cli.ps import ps
 from agenthost.cli.run import run
+from agenthost.cli.stop import stop
 from agenthost.cli.stopping import StoppedError
 from agenthost.cli.transcript import printable
 from agenthost.errors import AgentHostError, ConfigError
@@ -28,9 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(run)
-app.command()(doctor)
+for command in (demo, run, ps, logs, attach, stop, doctor):
+    app.command()(command)
 
 
 def _show_version(asked: bool) -> None:

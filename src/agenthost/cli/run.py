@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from agenthost.agent import HostedAgent, message_to_json
+from agenthost.agent import HostedAgent
+from agenthost.cli.output import download, message_printer
+from agenthost.cli.ps import tell_time
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Transcript
-from agenthost.errors import AgentError
 from agenthost.registry import open_provider, provider_names
+from agenthost.spec import NetworkPolicy, SandboxSpec
 
 if TYPE_CHECKING:
-    from claude_agent_sdk import Message, PermissionMode
+    from claude_agent_sdk import PermissionMode
 
     from agenthost.sandbox import Isolation
+
+_GONE = "It is gone with the sandbox; run again with a --download that can be written"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,10 @@ class _Request:
     download: Path | None
     max_turns: int | None
     as_json: bool
+    detach: bool
+    credentials: Literal["host", "env"]
+    network: Literal["open", "none"] | None
+    lifetime: float | None
 
 
 def run(
@@ -51,11 +59,28 @@ def run(
     ] = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Stop after this many turns.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one SDK message a line.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave the agent running, and print the JSON of its ref.")
+    ] = False,
+    credentials: Annotated[
+        Literal["host", "env"],
+        typer.Option(help="Where the key is: on this host, or in the sandbox, where the agent can read it."),
+    ] = "host",
+    network: Annotated[
+        Literal["open", "none"] | None, typer.Option(help="The sandbox's network; the provider's default.")
+    ] = None,
+    lifetime: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which the sandbox ends; an hour.")
+    ] = None,
 ) -> None:
     """Run a prompt with an agent in a fresh sandbox, which ends with it.
 
-    The Anthropic key is read from ANTHROPIC_API_KEY and does not enter the sandbox. Exits with 1 when the
-    agent reports an error.
+    The key is read from ANTHROPIC_API_KEY and does not enter the sandbox.
+    Exits with 1 when the agent reports an error.
+
+    With --detach agent and sandbox run on. While the key is on this host
+    alone, the first request to the model waits until somebody attaches; with
+    --credentials env and a network the agent works on by itself.
     """
     request = _Request(
         prompt=_read_stdin() if prompt == "-" else prompt,
@@ -65,10 +90,17 @@ def run(
         download=download,
         max_turns=max_turns,
         as_json=as_json,
+        detach=detach,
+        credentials=credentials,
+        network=network,
+        lifetime=lifetime,
     )
     if not request.prompt.strip():
         raise typer.BadParameter("it is empty", param_hint="PROMPT")
-    transcript = Transcript(Console(highlight=False, stderr=as_json))
+    if detach and download is not None:
+        hint = "there is nothing to download yet; agenthost attach --finish --download does it later"
+        raise typer.BadParameter(hint, param_hint="--detach")
+    transcript = Transcript(Console(highlight=False, stderr=as_json or detach))
     with transcript.waiting():
         done = run_until_stopped(partial(_run, request, transcript))
     if not done:
@@ -85,30 +117,44 @@ async def _run(request: _Request, transcript: Transcript) -> bool:
             "system_prompt": {"type": "preset", "preset": "claude_code"},
             "permission_mode": _permission_mode(provider.capabilities.isolation, transcript),
         }
+        network = None if request.network is None else NetworkPolicy(request.network)
+        if request.credentials == "env":
+            transcript.step("the key is put into the sandbox, where the agent can read it")
         agent = HostedAgent(
-            options=options, provider=provider, workspace=request.workspace, on_progress=transcript.progress
+            options=options,
+            provider=provider,
+            spec=SandboxSpec(network=network, max_lifetime=request.lifetime),
+            workspace=request.workspace,
+            credentials=request.credentials,
+            on_progress=transcript.progress,
         )
         async with agent:
-            show = _json_writer(transcript) if request.as_json else transcript.show
+            show = message_printer(transcript, as_json=request.as_json)
             if not request.as_json:
                 transcript.prompt(request.prompt)
             await agent.query(request.prompt)
+            if request.detach:
+                await _detach(agent, transcript)
+                return True
             async for message in agent.receive_response():
                 show(message)
             if request.download is not None:
-                await _download(agent, request.download)
+                await download(agent, request.download, _GONE)
                 transcript.step(f"downloaded to {request.download}")
     return transcript.result is not None and not transcript.result.is_error
 
 
-async def _download(agent: HostedAgent, target: Path) -> None:
-    try:
-        await agent.download(target)
-    except OSError as error:
-        raise AgentError(
-            f"what the agent made cannot be written to {str(target)!r}: {error}. "
-            "It is gone with the sandbox; run again with a --download that can be written"
-        ) from error
+async def _detach(agent: HostedAgent, transcript: Transcript) -> None:
+    info = await agent.sandbox.info()
+    ref = await agent.detach()
+    print(ref.to_json(), flush=True)
+    ends = "" if info.expires_at is None else f", for {tell_time(info.expires_at - time.time())} at most"
+    transcript.note("", f"{ref.agent} runs in sandbox {info.name}{ends}")
+    if ref.credentials == "host":
+        transcript.note("", "what it asks the model waits until somebody attaches")
+    transcript.note("", f"watch it: agenthost logs -f {ref.agent}")
+    transcript.note("", f"take it over: agenthost attach {ref.agent}")
+    transcript.note("", f"end it: agenthost stop {ref.agent}")
 
 
 def _permission_mode(isolation: Isolation, transcript: Transcript) -> PermissionMode:
@@ -117,17 +163,6 @@ def _permission_mode(isolation: Isolation, transcript: Transcript) -> Permission
         return "bypassPermissions"
     transcript.step("nothing is isolated here: commands that need a permission are refused")
     return "acceptEdits"
-
-
-def _json_writer(transcript: Transcript) -> Callable[[Message], None]:
-    import claude_agent_sdk
-
-    def write(message: Message) -> None:
-        print(message_to_json(message), flush=True)
-        if isinstance(message, claude_agent_sdk.ResultMessage):
-            transcript.result = message
-
-    return write
 
 
 def _read_stdin() -> str:

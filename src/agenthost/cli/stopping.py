@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StoppedError(Exception):
-    """A signal ended the command; what it had made is gone.
+    """A signal ended the command, which has cleaned up.
 
     Attributes:
         signal: The signal's number.
@@ -26,17 +27,30 @@ class StoppedError(Exception):
         self.signal = signum
 
 
-def run_until_stopped(main: Callable[[], Awaitable[T]]) -> T:
+def run_until_stopped(
+    main: Callable[[], Awaitable[T]],
+    *,
+    ending: str = "the sandbox is being ended",
+    on_interrupt: Callable[[], bool] | None = None,
+) -> T:
     """Run an async function to its end, or until a signal asks to stop, and then until it has cleaned up.
+
+    Args:
+        main: What to run; it is cancelled to stop it.
+        ending: What is told to happen then; nothing is told when it is empty.
+        on_interrupt: Asked first when Ctrl-C is pressed: True means that it was taken care of, and that
+            nothing is to be stopped.
 
     Raises:
         StoppedError: A signal came.
         Exception: What ``main`` raised, as it is.
     """
-    return anyio.run(_watched, main)
+    return anyio.run(_watched, main, ending, on_interrupt)
 
 
-async def _watched(main: Callable[[], Awaitable[T]]) -> T:
+async def _watched(
+    main: Callable[[], Awaitable[T]], ending: str, on_interrupt: Callable[[], bool] | None
+) -> T:
     # `nohup` and a shell's background jobs have some ignored, and mean it.
     watched = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     stopped_by: list[int] = []
@@ -47,12 +61,14 @@ async def _watched(main: Callable[[], Awaitable[T]]) -> T:
 
             async def watch() -> None:
                 async for number in signals:
+                    pressed = number == signal.SIGINT and not stopped_by
+                    if pressed and on_interrupt is not None and on_interrupt():
+                        continue
                     stopped_by.append(number)
-                    if len(stopped_by) > 1:
-                        _say("still ending the sandbox; this takes some seconds at most")
-                    else:
-                        _say("stopping: the sandbox is being ended")
-                        working.cancel()
+                    working.cancel()
+                    if ending:
+                        again = "still stopping; this takes some seconds at most"
+                        _say(again if len(stopped_by) > 1 else f"stopping: {ending}")
 
             tasks.start_soon(watch)
             try:
@@ -68,4 +84,5 @@ async def _watched(main: Callable[[], Awaitable[T]]) -> T:
 
 
 def _say(text: str) -> None:
-    print(f"\nagenthost: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the terminal may have gone, and be the reason
+        print(f"\nagenthost: {text}", file=sys.stderr, flush=True)

@@ -57,6 +57,16 @@ class Transcript:
         """Print what a HostedAgent is doing before and after the turn; for its ``on_progress``."""
         self.step(progress.message)
 
+    def note(self, label: str, text: str, style: str = "yellow") -> None:
+        """Print what somebody else than the agent has to say."""
+        self._entry(label, text, style)
+
+    def question(self, tool: str, given: dict[str, Any]) -> None:
+        """Print that the agent asks whether it may use a tool, with all that it would be given."""
+        line = json.dumps(given, ensure_ascii=False)
+        shown = line if len(line) <= _SHORT else json.dumps(given, ensure_ascii=False, indent=2)
+        self._entry("asks", f"{tool} {shown}", "bold yellow")
+
     def prompt(self, text: str) -> None:
         """Print what is asked."""
         self._status.update(Text("the agent works", style="dim"))

@@ -1,0 +1,117 @@
+"""``agenthost stop``: end agents and their sandboxes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated
+
+import anyio
+import typer
+
+from agenthost.cli.finding import Finder, Found, Seen, match_agent, match_sandbox, open_finder, tell_none
+from agenthost.cli.stopping import run_until_stopped
+from agenthost.cli.transcript import printable
+from agenthost.errors import AgentError, AgentHostError
+from agenthost.guest.provider import GuestProvider
+
+_PATIENCE = 30.0  # seconds that one end may take
+
+
+def stop(
+    agents: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[AGENT]...", help="Names or refs, as for logs; or sandboxes."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every agent.")] = False,
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Only this provider's sandboxes; every one that works here if not given."),
+    ] = None,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox", help="End the sandbox, too, where other agents live in it.")
+    ] = False,
+) -> None:
+    """End agents, and each sandbox in which no other agent lives.
+
+    What they made and did not bring out is lost. Exits with 1 when one was not found or did not end.
+    """
+    if bool(agents) == everything:
+        raise typer.BadParameter("name agents, or say --all, not both", param_hint="AGENT")
+    ending = "what has begun to end ends"
+    if not run_until_stopped(partial(_stop, agents or [], provider, sandbox), ending=ending):
+        raise typer.Exit(1)
+
+
+async def _stop(names: Sequence[str], provider: str | None, whole: bool) -> bool:
+    async with open_finder(provider) as finder:
+        if not names:
+            return await _stop_all(finder)
+        good = True
+        for name in names:
+            try:
+                with anyio.fail_after(_PATIENCE):
+                    print(printable(await _stop_one(finder, name, whole)), flush=True)
+            except TimeoutError:
+                good = _complain(f"{name}: it did not end within {_PATIENCE:g} s")
+            except AgentHostError as error:
+                good = _complain(str(error))
+        return good
+
+
+async def _stop_all(finder: Finder) -> bool:
+    good = True
+    seen = await finder.sandboxes()
+    for one in seen:
+        if one.problem:
+            good = _complain(f"{one.title} cannot be asked for its agents: {one.problem}. {_by_force(one)}")
+        elif one.agents:
+            print(printable(await _end_sandbox(one)), flush=True)
+    if not any(one.agents or one.problem for one in seen):
+        print(tell_none())
+    return good
+
+
+async def _stop_one(finder: Finder, name: str, whole: bool) -> str:
+    """End what a name names, and tell what that was."""
+    if name.lstrip().startswith("{"):
+        return await _end(await finder.agent(name), whole)
+    seen = await finder.sandboxes(only=name)
+    there = match_sandbox(name, seen)
+    if there is not None and (whole or not (there.agents or there.problem)):
+        return await _end_sandbox(there)
+    if there is not None and there.problem:
+        raise AgentError(f"{there.title} cannot be asked for its agents: {there.problem}. {_by_force(there)}")
+    return await _end(match_agent(name, seen), whole)
+
+
+async def _end(found: Found, whole: bool) -> str:
+    others = [one for one in await found.sandbox.agents() if one.agent != found.name]
+    if whole or not others:
+        return await _end_sandbox(found.seen)
+    async with found.sandbox.drive_agent(found.name, after=None):
+        pass  # whoever is the driver ends it by leaving
+    count = "1 other agent lives" if len(others) == 1 else f"{len(others)} other agents live"
+    return f"ended {found.name}; {count} in {found.seen.title}, which runs on"
+
+
+async def _end_sandbox(seen: Seen) -> str:
+    if seen.sandbox is not None:
+        await seen.sandbox.terminate()
+    elif isinstance(seen.provider, GuestProvider):
+        # Its guest does not answer; its provider does.
+        await (await seen.provider.reach(seen.info.id)).terminate()
+    else:
+        await (await seen.provider.get(seen.info.id)).terminate()
+    names = ", ".join(one.agent for one in seen.agents)
+    return f"ended {names} and {seen.title}" if names else f"ended {seen.title}"
+
+
+def _by_force(seen: Seen) -> str:
+    return f"`agenthost stop --sandbox {seen.info.name}` ends it all the same"
+
+
+def _complain(text: str) -> bool:
+    print(f"agenthost: {printable(text)}", file=sys.stderr)
+    return False
