@@ -12,22 +12,14 @@ from typing import Any
 
 import anyio
 import pytest
-from support.conversations import ORPHAN, Conversation
-from support.hosting import KEY
+from support.conversations import Conversation
+from support.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
 from support.seeds import chosen_seeds
 
-from agenthost import HostedAgent, Limits, SandboxSpec, open_provider
-from agenthost.providers.local.provider import LocalProvider
-from agenthost.sandbox import Sandbox
+from agenthost import HostedAgent
 from agenthost.testing import FakeCLI, LinkFaults, ScriptedModel
 from agenthost.testing.faults import seeded_plan
-from agenthost.wire.settings import WireSettings
 
-# Short, so that a silent carrier costs a second and not 23.
-SHORT = WireSettings(ping_every=0.3, silence=0.7)
-LIMIT = 60.0  # seconds until a schedule is taken to hang; the link's own budget
-LIMITS = Limits(start=LIMIT, link_budget=LIMIT)
-AT_ONCE = 8
 TURNS = 3
 # Schedules that one agent lives through. Each seed that is a multiple of it begins with a fresh agent, which
 # is started while the link breaks; the others find one that is connected.
@@ -39,9 +31,9 @@ async def hosted(
     sandbox_id: str, cli_path: str, faults: LinkFaults, conversation: Conversation
 ) -> AsyncGenerator[HostedAgent]:
     """Have an agent with a link of its own, to a sandbox that it shares with others."""
-    provider = LocalProvider(limits=LIMITS)
-    provider.wire = SHORT
-    options: dict[str, Any] = {**conversation.options(), "cli_path": cli_path}
+    provider = short_provider()
+    options: dict[str, Any] = {**conversation.callbacks(), "cli_path": cli_path}
+    options["include_partial_messages"] = True
     async with (
         ScriptedModel(conversation.answer, api_key=KEY) as model,
         faults,
@@ -93,25 +85,6 @@ async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) ->
             tasks.start_soon(work)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(groups)} agents failed", failures)
-
-
-@asynccontextmanager
-async def shared_sandbox() -> AsyncGenerator[Sandbox]:
-    async with open_provider("local") as provider:
-        sandbox = await provider.create(SandboxSpec())
-        try:
-            yield sandbox
-        finally:
-            await sandbox.terminate()
-
-
-async def running(sandbox: Sandbox) -> list[str]:
-    """Return the command lines of what runs in a sandbox, beside its guest and this question."""
-    look = (
-        "import glob\nfor f in glob.glob('/proc/[0-9]*/cmdline'): print(open(f).read().replace('\\0', ' '))"
-    )
-    lines = (await sandbox.exec(["python3", "-c", look])).stdout.decode().splitlines()
-    return [line for line in lines if any(name in line for name in ("runner.pyz", "claude", ORPHAN))]
 
 
 async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(

@@ -28,7 +28,7 @@ from agenthost.testing import FakeCLI, Hold, LinkFaults, ModelRequest, Text, Tur
 from agenthost.testing.faults import KINDS
 
 ORPHAN = "98765"  # seconds that what an agent leaves behind would sleep
-_STALLED = "now I stall"
+STALLED = "now I stall"
 _WORDS = ("partials", "partials", "say", "tools", "tools", "model", "mirror")
 
 
@@ -63,6 +63,7 @@ class Conversation:
         self._stored: list[int] = []
         self._holds: dict[str, anyio.Event] = {}
         self._names = 0
+        self.prefix = ""  # of prompts to the model, where several conversations share one
 
     def begin(self, seed: int) -> None:
         """Make up what follows by this seed."""
@@ -71,8 +72,8 @@ class Conversation:
 
     # ---- callbacks
 
-    def options(self) -> dict[str, Any]:
-        """Return the options that hold the callbacks."""
+    def callbacks(self) -> dict[str, Any]:
+        """Return the options that are functions."""
 
         @tool("add", "adds one", {"number": int})
         async def add(given: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,6 @@ class Conversation:
             return {"content": [{"type": "text", "text": str(given["number"] + 1)}]}
 
         return {
-            "include_partial_messages": True,
             "can_use_tool": self._decide,
             "hooks": {"PreToolUse": [HookMatcher(matcher="Read", hooks=[self._hook])]},
             "mcp_servers": {"calc": create_sdk_mcp_server("calc", tools=[add])},
@@ -129,6 +129,8 @@ class Conversation:
 
     def make(self) -> Plan:
         """Make a turn up."""
+        self._calls.clear()
+        self._stored.clear()
         plan = Plan()
         for _ in range(self._chance.randint(1, 5)):
             match self._chance.choice(_WORDS):
@@ -141,7 +143,7 @@ class Conversation:
                     plan.steps.append(FakeCLI.text(text))
                     plan.texts.append(text)
                 case "model":
-                    prompt = f"m{self._name()} {self._chance.choice((5, 100, 3000))}"
+                    prompt = f"{self.prefix}m{self._name()} {self._chance.choice((5, 100, 3000))}"
                     if self._chance.random() < 0.5:
                         self._holds[prompt] = anyio.Event()
                     plan.steps.append(FakeCLI.model(prompt))
@@ -158,8 +160,8 @@ class Conversation:
             plan.steps.append(FakeCLI.spawn("sleep", ORPHAN))
         plan.interrupted = self._chance.random() < 0.1
         if plan.interrupted:
-            plan.steps += [FakeCLI.text(_STALLED), FakeCLI.stall()]
-            plan.texts.append(_STALLED)
+            plan.steps += [FakeCLI.text(STALLED), FakeCLI.stall()]
+            plan.texts.append(STALLED)
         return plan
 
     def _tool(self, plan: Plan) -> Any:
@@ -195,8 +197,6 @@ class Conversation:
             AssertionError: Something was lost, repeated or out of order.
         """
         plan = self.make()
-        self._calls.clear()
-        self._stored.clear()
         messages: list[Any] = []
         models = list(plan.models)
         answering = ""
@@ -211,11 +211,20 @@ class Conversation:
                     # In the middle of an answer the link breaks, and the model goes on.
                     self._strike()
                     self._holds.pop(answering).set()
-                elif plan.interrupted and _texts([message]) == [_STALLED]:
+                elif plan.interrupted and texts_of([message]) == [STALLED]:
                     await agent.interrupt()
         self._check(plan, messages)
 
     def _check(self, plan: Plan, messages: list[Any]) -> None:
+        self._check_messages(plan, messages)
+        assert not retries(messages)
+        assert results_of(messages) == plan.results
+        assert self._calls == plan.calls
+        assert self._stored == plan.stored
+        for prompt in plan.models:
+            assert self.asked[prompt] == 1, f"the model was asked {self.asked[prompt]} times for {prompt!r}"
+
+    def _check_messages(self, plan: Plan, messages: list[Any]) -> None:
         numbers = [FakeCLI.number(message) for message in messages]
         expected = list(range(self._number + 1, self._number + 1 + len(messages)))
         assert numbers == expected, f"messages {_differences(expected, numbers)}"
@@ -223,14 +232,13 @@ class Conversation:
         result = messages[-1]
         assert isinstance(result, ResultMessage)
         assert result.is_error == plan.interrupted, result
-        assert not [message for message in messages if getattr(message, "subtype", "") == "api_retry"]
-        assert _texts(messages) == plan.texts
-        assert _results(messages) == plan.results
+        assert texts_of(messages) == plan.texts
         assert _partials(messages) == plan.partials
-        assert self._calls == plan.calls
-        assert self._stored == plan.stored
-        for prompt in plan.models:
-            assert self.asked[prompt] == 1, f"the model was asked {self.asked[prompt]} times for {prompt!r}"
+
+
+def retries(messages: list[Any]) -> int:
+    """Count how often the CLI says that it asks the model again."""
+    return sum(getattr(message, "subtype", "") == "api_retry" for message in messages)
 
 
 async def _control(agent: HostedAgent) -> None:
@@ -242,12 +250,14 @@ def _answer(prompt: str) -> str:
     return "".join(f"{number} " for number in range(int(prompt.split()[1])))
 
 
-def _texts(messages: list[Any]) -> list[str]:
+def texts_of(messages: list[Any]) -> list[str]:
+    """Return what the assistant said."""
     said = [message.content for message in messages if isinstance(message, AssistantMessage)]
     return [block.text for content in said for block in content if isinstance(block, TextBlock)]
 
 
-def _results(messages: list[Any]) -> list[str]:
+def results_of(messages: list[Any]) -> list[str]:
+    """Return what the tools said."""
     found: list[str] = []
     for message in messages:
         if isinstance(message, UserMessage):

@@ -92,6 +92,7 @@ class LinkFaults:
         self.dialled = 0
         self._plan: Iterator[Fault | None] = iter(plan)
         self._refusals = 0
+        self._isolated = False
         self._carriers: list[_Carrier] = []
         self._lingering: list[Carrier] = []
         self._late: list[tuple[Carrier, bytes]] = []
@@ -129,6 +130,15 @@ class LinkFaults:
         for carrier in list(self._carriers):
             carrier.befall(Fault(kind, lingers=lingers, refused=refused))
 
+    def isolate(self, kind: Kind = "cut", *, lingers: bool = False) -> None:
+        """Break every carrier of now, and refuse new ones until ``heal``: to the guest this host has died."""
+        self._isolated = True
+        self.strike(kind, lingers=lingers)
+
+    def heal(self) -> None:
+        """Let carriers be made again."""
+        self._isolated = False
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -144,8 +154,8 @@ class LinkFaults:
     async def dial(self, inner: Backend) -> Carrier:
         """Make a carrier, or refuse."""
         self.dialled += 1
-        if self._refusals:
-            self._refusals -= 1
+        if self._isolated or self._refusals:
+            self._refusals = max(0, self._refusals - 1)
             await anyio.lowlevel.checkpoint()
             raise ConnectionRefusedError(111, "refused on purpose")
         carrier = _Carrier(await inner.dial(), self, next(self._plan, None))

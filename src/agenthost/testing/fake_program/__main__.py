@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import traceback
 from typing import Any
 
 from agenthost.testing.fake_program.session import Session
@@ -36,5 +37,8 @@ def main(script: dict[str, Any]) -> None:
             player.turn(prompt, turns)
     except BrokenPipeError:
         os._exit(1)  # the SDK reads no more
+    except BaseException:  # noqa: BLE001 - a mistake in the script; the other thread would hold the exit up
+        traceback.print_exc()
+        os._exit(1)
     # As the CLI: whoever looks at the exit code alone sees that the last turn failed.
     os._exit(1 if player.failed else 0)

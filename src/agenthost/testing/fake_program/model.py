@@ -94,8 +94,8 @@ def _whole(session: Session, lines: Iterable[bytes]) -> list[Any] | None:
     blocks: list[Any] = []
     given = ""
     for line in lines:
-        if not line.startswith(b"data:"):
-            continue
+        if not line.startswith(b"data:") or not line.endswith(b"\n"):
+            continue  # an event's name, or half of one before the end
         event = json.loads(line[5:])
         if event["type"] == "error":
             return None
