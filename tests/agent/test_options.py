@@ -103,7 +103,7 @@ def test_functions_and_live_objects_stay_on_the_host_and_are_described() -> None
         "can_use_tool": True,
         "hooks": {"PreToolUse": [{"matcher": "Bash", "hooks": 2}]},
         "servers": {"calc": {"type": "sdk", "name": "calc"}},
-        "store": ["append", "load", "list_sessions", "list_session_summaries", "delete", "list_subkeys"],
+        "store": ["append", "load", "list_sessions", "list_session_summaries", "list_subkeys"],
     }
 
 

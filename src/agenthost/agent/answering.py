@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from agenthost.agent.callbacks import Callbacks
+from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
 from agenthost.agent.mcp_server import McpServer
 from agenthost.agent.store import Append, StoreWriter
@@ -170,17 +170,19 @@ class Answers:
     def _missing(self, event: Event) -> str | None:
         """Return what this process does not have of what a question is for: it stays open for another."""
         callbacks = self._callbacks
-        match event["what"]:
+        match event["what"]:  # whatever the sandbox may have made of it
             case "can_use_tool":
                 return "can_use_tool" if callbacks.can_use_tool is None else None
             case "hook":
-                matchers = callbacks.hooks.get(event["event"], [])[event["matcher"] :][:1]
-                found = matchers and event["hook"] < len(matchers[0].hooks)
+                matchers = callbacks.hooks.get(event["event"], [])
+                found = 0 <= event["matcher"] < len(matchers)
+                found = found and 0 <= event["hook"] < len(matchers[event["matcher"]].hooks)
                 return None if found else f"hooks[{event['event']!r}]"
             case "mcp":
                 return None if event["server"] in callbacks.servers else f"mcp_servers[{event['server']!r}]"
             case "store":
-                return "session_store" if callbacks.store is None else None
+                known = callbacks.store is not None and event["method"] in STORE_QUESTIONS
+                return None if known else f"session_store.{event['method']}"
             case what:
                 return f"an answer of kind {what!r}"
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from agenthost.errors import ConfigError
 
-# What a session store may have; the first two it must.
-_STORE_METHODS = ("append", "load", "list_sessions", "list_session_summaries", "delete", "list_subkeys")
+# What an agent may ask of a session store beside appending: what the SDK calls to resume a session. Not
+# ``delete``, which no agent needs.
+STORE_QUESTIONS = ("load", "list_sessions", "list_session_summaries", "list_subkeys")
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Callbacks:
                 for name, config in self.servers.items()
             }
         if self.store is not None:
-            asked["store"] = [name for name in _STORE_METHODS if _implements(self.store, name)]
+            asked["store"] = ["append", *(name for name in STORE_QUESTIONS if _implements(self.store, name))]
         return asked
 
 

@@ -1,0 +1,81 @@
+"""What a sandbox may ask of its host: only what the host gave, however the question is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from claude_agent_sdk import HookMatcher
+
+from agenthost.agent.answering import Answers
+from agenthost.agent.callbacks import Callbacks
+from agenthost.wire.codec import Codec
+
+LIMIT = 10
+
+
+class Store:
+    """A store with more methods than a store has."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    async def load(self, key: Any) -> list[Any]:
+        self.called.append(f"load {key}")
+        return []
+
+    async def delete(self, key: Any) -> None:
+        self.called.append(f"delete {key}")
+
+    async def drop_everything(self, key: Any) -> None:
+        self.called.append(f"drop {key}")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"what": "store", "method": "delete", "key": {}},
+        {"what": "store", "method": "drop_everything", "key": {}},
+        {"what": "store", "method": "__init__", "key": {}},
+        {"what": "hook", "event": "Stop", "matcher": -1, "hook": 0, "input": {}, "tool_use_id": None},
+        {"what": "hook", "event": "Stop", "matcher": 0, "hook": -1, "input": {}, "tool_use_id": None},
+        {"what": "hook", "event": "Stop", "matcher": 0, "hook": 7, "input": {}, "tool_use_id": None},
+        {"what": "hook", "event": "Start", "matcher": 0, "hook": 0, "input": {}, "tool_use_id": None},
+        {"what": "mcp", "server": "other", "message": {}, "handshake": None},
+        {"what": "can_use_tool", "tool_name": "Bash", "input": {}, "context": None},
+        {"what": "eval", "code": "1"},
+    ],
+)
+async def test_a_question_for_what_was_not_given_is_not_answered(
+    question: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store()
+    answers: list[dict[str, Any]] = []
+    ran: list[str] = []
+
+    async def hook(*_: object) -> dict[str, Any]:
+        ran.append("hook")
+        return {}
+
+    async def send(line: dict[str, Any]) -> None:
+        answers.append(line)
+
+    async def codec() -> Codec:
+        return Codec({})
+
+    callbacks = Callbacks(hooks={"Stop": [HookMatcher(hooks=[hook])]}, store=store)  # type: ignore[list-item] # a plain dict is an output
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            asked = Answers(callbacks, send=send, codec=codec)
+            asked.start(tasks)
+            asked.request({"id": 1, **question})
+            asked.request({"id": 2, "what": "store", "method": "load", "key": {"session_id": "s"}})
+            while not answers:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    assert [answer["id"] for answer in answers] == [2]
+    assert store.called == ["load {'session_id': 's'}"]
+    assert ran == []
+    assert "which this process does not have" in caplog.text
