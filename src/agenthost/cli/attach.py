@@ -102,8 +102,8 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
         steering.works = view.busy
         if found.status.driven:
             transcript.note("", "somebody drives it, and is superseded now", "yellow")
-        with warnings_to(transcript), anyio.CancelScope(shield=True):
-            await agent.connect()  # cut short it would end the agent
+        with warnings_to(transcript):
+            await agent.connect()
         taken = Taken(found, view, agent, transcript)
         finishing = Finishing(found, view, start) if request.finish else None
         show = message_printer(transcript, as_json=request.as_json)

@@ -1,0 +1,14 @@
+"""A host that has a key, for agents which the tests themselves start."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def host_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this host a key and no way to a model: nothing listens at its address."""
+    for name in ("AUTH_TOKEN", "CUSTOM_HEADERS"):
+        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-the-tests")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
