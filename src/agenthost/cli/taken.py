@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ from agenthost.cli.finding import Found
 from agenthost.cli.looking import View
 from agenthost.cli.output import download
 from agenthost.cli.transcript import Transcript
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, SupersededError
 
 _EXIT_SECONDS = 5.0  # that an agent which has told its end may need to be gone
 
@@ -27,7 +28,7 @@ class Taken:
 
     async def drop(self) -> None:
         """It is another's: ends nothing."""
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True), contextlib.suppress(SupersededError):  # that is known
             await self._agent.disconnect()
 
     async def leave(self, *, ended: bool = False) -> None:
