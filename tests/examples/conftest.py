@@ -1,0 +1,11 @@
+"""The examples are programs of their own, on asyncio."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run each test once: the loop of the test is not the one of the program."""
+    return "asyncio"

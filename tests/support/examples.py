@@ -1,0 +1,94 @@
+"""The examples as a user runs them: programs of their own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
+from support.command_line import environment
+
+from agenthost import open_provider
+from agenthost.testing import ScriptedModel
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+KEY = "sk-ant-of-the-examples"
+
+_STOP_SECONDS = 20.0
+
+
+def model_environment(model: ScriptedModel) -> dict[str, str]:
+    """Return what leads an example to a scripted model."""
+    return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
+
+
+async def sandboxes() -> set[str]:
+    """Return the ids of those that are there."""
+    async with open_provider("local") as provider:
+        return {info.id async for info in provider.list()}
+
+
+async def run_example(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
+    """Run one to its end and return what it printed."""
+    done = await anyio.run_process(
+        [sys.executable, str(EXAMPLES / name), *arguments], env=environment(env), check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+@dataclass(slots=True)
+class Example:
+    """An example that runs. What it writes to stderr is the test's."""
+
+    process: anyio.abc.Process
+    _lines: BufferedByteReceiveStream
+
+    async def line(self) -> str:
+        """Return the next line that it prints, without its end."""
+        return (await self._lines.receive_until(b"\n", 1 << 20)).decode()
+
+    async def lines_to_end(self) -> list[str]:
+        """Return what it prints until it ends by itself, without an error."""
+        found: list[str] = []
+        try:
+            while True:
+                found.append(await self.line())
+        except anyio.IncompleteRead:
+            assert await self.process.wait() == 0
+            return found
+
+    async def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """End it as a service manager does; returns its exit code, below 0 for a signal."""
+        self.process.send_signal(signal.SIGTERM)
+        return await self.process.wait()
+
+
+@asynccontextmanager
+async def start_example(
+    name: str, *arguments: str, env: Mapping[str, str] | None = None
+) -> AsyncGenerator[Example]:
+    """Start one. One that still runs when the block is left, because a test has failed, is ended."""
+    argv = [sys.executable, str(EXAMPLES / name), *arguments]
+    async with await anyio.open_process(argv, env=environment(env), stdin=None, stderr=None) as process:
+        try:
+            assert process.stdout is not None
+            yield Example(process, BufferedByteReceiveStream(process.stdout))
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                with anyio.move_on_after(_STOP_SECONDS, shield=True):
+                    await process.wait()
+                if process.returncode is None:
+                    process.kill()
