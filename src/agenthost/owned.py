@@ -36,6 +36,11 @@ def disown(sandbox_id: str) -> None:
         atexit.unregister(end_all)
 
 
+def owned() -> frozenset[str]:
+    """Return the ids of the sandboxes that this process ends."""
+    return frozenset(_owned)
+
+
 async def end_sandbox(provider_name: str, sandbox_id: str) -> None:
     """End a sandbox by name and id; one that has ended is no error."""
     async with open_provider(provider_name) as provider:
@@ -52,7 +57,13 @@ def end_all() -> None:
         return
     pairs = [word for sandbox_id, provider in _owned.items() for word in (provider, sandbox_id)]
     _owned.clear()
-    subprocess.run([sys.executable, "-m", "agenthost.owned", *pairs], timeout=_AT_EXIT, check=False)
+    argv = [sys.executable, "-m", "agenthost.owned", *pairs]
+    # In a session of its own: one more Ctrl-C breaks off the waiting and not the ending.
+    ending = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        ending.wait(_AT_EXIT)
+    except subprocess.TimeoutExpired:
+        ending.kill()
 
 
 async def _main(words: list[str]) -> None:

@@ -15,12 +15,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import anyio.to_thread
 
 from agenthost.errors import SandboxStartError, UnsupportedError
 from agenthost.owned import disown, end_all, end_sandbox, own
 from agenthost.registry import open_provider
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
+from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
     from agenthost.guest.provider import GuestProvider
@@ -73,7 +73,7 @@ class Prewarmed:
 
     async def sandbox_id(self) -> str:
         """Return the sandbox's id once it runs. Raises what went wrong."""
-        await anyio.to_thread.run_sync(self._started.wait, abandon_on_cancel=True)
+        await in_thread(self._started.wait, abandon=True)
         if self._sandbox_id is None:
             raise self._error or SandboxStartError("a sandbox that was started ahead did not start")
         return self._sandbox_id
@@ -97,7 +97,7 @@ class Prewarmed:
     ) -> None:
         """End the sandbox if no agent took it, without blocking the event loop."""
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.close)
+            await in_thread(self.close)
 
     def end_here(self) -> None:
         """For ``close``: end it in this thread, in which no event loop runs."""

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.hosting import fake_cli
+from support.processes import processes_of, wait_until_gone
 
 from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider
 from agenthost.errors import ConfigError
@@ -105,10 +106,68 @@ def test_a_program_that_is_interrupted_leaves_no_sandbox(loop: str, times: int) 
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as host:
         assert host.stdout is not None
         assert host.stdout.readline() == b"up\n"
+        for _ in range(times):
+            host.send_signal(signal.SIGINT)
+        assert pressed_until_it_ends(host) != 0
+    assert anyio.run(living, "local") == []
+
+
+def pressed_until_it_ends(host: subprocess.Popen[bytes]) -> int:
+    """Return the exit code. A second Ctrl-C can cost asyncio a wake-up, in any program: press again then."""
+    for _ in range(4):
         try:
-            for _ in range(times):
-                host.send_signal(signal.SIGINT)
-            assert wait_impatiently(host, patience=LIMIT if times == 1 else LIMIT / 4) != 0
+            return host.wait(LIMIT / 4)
+        except subprocess.TimeoutExpired:
+            host.send_signal(signal.SIGINT)
+    host.kill()
+    return 0
+
+
+BROKEN_OFF = """
+import asyncio, atexit, signal, sys, agenthost
+
+def second(*_):
+    raise KeyboardInterrupt
+
+def fourth():  # in a moment, while the program's end ends the sandbox
+    signal.signal(signal.SIGALRM, second)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+async def third():
+    try:
+        await asyncio.sleep(1e6)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+async def main():
+    async with agenthost.HostedAgent(provider="local") as agent:
+        print(agent.sandbox.id, flush=True)
+        if "fourth" in sys.argv:
+            atexit.register(fourth)
+        task = asyncio.create_task(third())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(second)
+        await asyncio.sleep(1e6)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["fourth"]], ids=["twice", "and at its end"])
+def test_a_program_that_is_broken_off_while_it_is_cleaned_up_ends_and_leaves_no_sandbox(
+    more: list[str],
+) -> None:
+    env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
+    argv = [sys.executable, "-c", BROKEN_OFF, *more]
+    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline().startswith(b"ah-")
+        try:
+            assert host.wait(LIMIT / 4) != 0
         finally:
             host.kill()
+    # What ends the sandbox goes on where the program did not wait for it.
+    marker = f"AGENTHOST_TEST_RUN={os.environ['AGENTHOST_TEST_RUN']}"
+    still = processes_of(marker, (os.environ["AGENTHOST_STATE_DIR"],))
+    wait_until_gone([process.pid for process in still], LIMIT / 4)
     assert anyio.run(living, "local") == []

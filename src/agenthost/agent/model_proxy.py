@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-import anyio.to_thread
 
 from agenthost.agent.byte_budget import ByteBudget, Share
 from agenthost.agent.credentials import ModelAccess
 from agenthost.errors import AgentHostError
+from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
     from agenthost.providers._rest import HttpClient
@@ -181,4 +181,4 @@ async def load_http_client() -> type[HttpClient]:
 
         return HttpClient
 
-    return await anyio.to_thread.run_sync(load)
+    return await in_thread(load)

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import anyio.to_thread
-
+from agenthost.threads import in_thread
 from agenthost.wire.codec import Codec, public_classes
 
 _codecs: dict[int, Codec] = {}
@@ -25,7 +24,7 @@ async def import_sdk() -> Any:
     """Import the SDK in a thread: it takes half a second or more, and a sandbox starts meanwhile."""
     if "claude_agent_sdk" in sys.modules:
         return loaded_sdk()
-    return await anyio.to_thread.run_sync(loaded_sdk)
+    return await in_thread(loaded_sdk)
 
 
 def sdk_codec(sdk: Any) -> Codec:

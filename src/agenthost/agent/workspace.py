@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-import anyio
-import anyio.to_thread
-
 from agenthost.agent.archive import MAX_MEMBERS, MAX_SIZE, Packed, Unpacked, pack, unpack
 from agenthost.errors import AgentError, DownloadError
 from agenthost.sandbox import Process, Sandbox
+from agenthost.threads import in_thread
 
 _IN_MEMORY = 32 * 1024 * 1024  # bytes of an archive that are kept out of a temporary file
 _PIECE = 256 * 1024
@@ -46,11 +44,11 @@ async def upload(sandbox: Sandbox, python: str, source: Path, target: str) -> Pa
         AgentError: The sandbox could not take it.
     """
     with _temporary() as archive:
-        packed = await anyio.to_thread.run_sync(pack, source, archive)
+        packed = await in_thread(partial(pack, source, archive))
         archive.seek(0)
         async with sandbox.spawn([python, "-I", "-c", _UNPACK, target]) as process:
             try:
-                while data := await anyio.to_thread.run_sync(archive.read, _PIECE):
+                while data := await in_thread(partial(archive.read, _PIECE)):
                     await process.send_stdin(data)
                 await process.close_stdin()
             except BrokenPipeError:
@@ -78,10 +76,10 @@ async def download(sandbox: Sandbox, python: str, source: str, target: Path) -> 
                         f"{source} is larger than {_LARGEST} bytes as an archive; nothing was written. "
                         "Download a part of it with source="
                     )
-                await anyio.to_thread.run_sync(archive.write, data)
+                await in_thread(partial(archive.write, data))
             await _succeed(process, f"{source} cannot be read in the sandbox")
         archive.seek(0)
-        return await anyio.to_thread.run_sync(partial(unpack, archive, target))
+        return await in_thread(partial(unpack, archive, target))
 
 
 async def missing_paths(sandbox: Sandbox, paths: Sequence[str]) -> set[str]:

@@ -7,15 +7,16 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
-import anyio.to_thread
 
 from agenthost.errors import ProviderError
 from agenthost.providers.local import state
 from agenthost.providers.local.keeper import cgroups, handles
 from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.providers.local.keeper.removal import remove_contents
+from agenthost.threads import in_thread
 
 # The keeper's own bounds, a grace and two kills, are below this.
 _KEEPER_SECONDS = 20.0
@@ -41,7 +42,7 @@ async def end(directory: str) -> None:
                 await _end_keeper(handle)
             finally:
                 os.close(handle)
-        if await anyio.to_thread.run_sync(remove_leftovers, directory):
+        if await in_thread(partial(remove_leftovers, directory)):
             return
         if anyio.current_time() > deadline:
             raise ProviderError(f"somebody still holds the sandbox in {directory}")

@@ -9,11 +9,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
 from agenthost.errors import ProviderError, SandboxNotFoundError
 from agenthost.providers.local import state
@@ -27,6 +27,7 @@ from agenthost.providers.local.start import Report, start_keeper
 from agenthost.sandbox import Boot, SandboxInfo
 from agenthost.spec import SandboxSpec
 from agenthost.statedir import state_directory
+from agenthost.threads import in_thread
 
 _log = logging.getLogger("agenthost.local")
 
@@ -127,7 +128,7 @@ def _odd_signals() -> list[int]:
 
 async def _sweep(directory: str) -> None:
     try:
-        await anyio.to_thread.run_sync(remove_leftovers, directory)
+        await in_thread(partial(remove_leftovers, directory))
     except ProviderError as error:
         # What cannot be removed must not hide the sandboxes that live.
         _log.warning("%s", error)
