@@ -40,11 +40,12 @@ def stop(
     if bool(agents) == everything:
         raise typer.BadParameter("name agents, or say --all, not both", param_hint="AGENT")
     ending = "what has begun to end ends"
-    if not run_until_stopped(partial(_stop, agents or [], provider, sandbox), ending=ending):
+    if not run_until_stopped(partial(stop_named, agents or [], provider, whole=sandbox), ending=ending):
         raise typer.Exit(1)
 
 
-async def _stop(names: Sequence[str], provider: str | None, whole: bool) -> bool:
+async def stop_named(names: Sequence[str], provider: str | None, *, whole: bool) -> bool:
+    """End what has these names, everything if there are none; return whether all of it ended."""
     async with open_finder(provider) as finder:
         if not names:
             return await _stop_all(finder)
