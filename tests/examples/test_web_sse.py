@@ -18,7 +18,7 @@ from support.examples import EXAMPLES, KEY, Example, model_environment, sandboxe
 from support.inside import until
 
 from agenthost import HostedAgent, message_from_json
-from agenthost.testing import Hold, ScriptedModel, Text, ToolUse
+from agenthost.testing import FakeCLI, Hold, ScriptedModel, Text, ToolUse
 
 LIMIT = 120
 NAME = "web_sse.py"
@@ -193,18 +193,31 @@ async def test_nobody_gets_in_without_the_token() -> None:
             await example.stop()
 
 
-async def test_pings_fall_between_messages_and_cost_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def module() -> Any:
+    """Load the example into this process."""
     spec = importlib.util.spec_from_file_location("web_sse", EXAMPLES / NAME)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def use(model: ScriptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead this process to a model."""
+    for name, value in model_environment(model).items():
+        monkeypatch.setenv(name, value)
+
+
+async def test_pings_fall_between_messages_and_cost_none(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PING_SECONDS", 0.001)
     monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
     with anyio.fail_after(LIMIT):
         async with ScriptedModel([Text.deltas(500)], api_key=KEY) as model:
-            for name, value in model_environment(model).items():
-                monkeypatch.setenv(name, value)
+            use(model, monkeypatch)
             options: Any = {"include_partial_messages": True}
             async with HostedAgent(options, provider="local-unisolated") as agent:
                 await agent.query("Talk")
@@ -224,3 +237,29 @@ async def test_pings_fall_between_messages_and_cost_none(monkeypatch: pytest.Mon
     assert pings > 1
     assert [event.partition("data: ")[0] for event in seen] == expected
     assert len(expected) > 500
+
+
+@pytest.mark.full
+async def test_a_browser_that_was_away_for_too_long_is_told_what_it_has_missed(
+    module: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cli = FakeCLI([FakeCLI.partials(300, 1_000_000)])  # more than a sandbox keeps
+    options: Any = {"cli_path": cli.write(tmp_path / "claude"), "include_partial_messages": True}
+    with anyio.fail_after(LIMIT):
+        async with ScriptedModel([], api_key=KEY) as model:
+            use(model, monkeypatch)
+            async with HostedAgent(options, provider="local-unisolated") as agent:
+                await agent.query("Talk")
+                kept = {agent.cursor.seq async for _ in agent.receive_response()}
+                seen: list[str] = []
+                async with aclosing(module.server_sent_events(agent.ref, 0)) as events:
+                    async for event in events:
+                        seen.append(event[:80])
+                        if "event: ResultMessage" in seen[-1]:
+                            break
+    retry, gap, *messages = seen
+    assert retry.startswith("retry: ")
+    assert gap.startswith("event: Gap\n")
+    ids = [int(event.partition("\n")[0].removeprefix("id: ")) for event in messages]
+    assert ids == sorted(kept)[-len(ids) :]
+    assert 1 < len(ids) < len(kept)
