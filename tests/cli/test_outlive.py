@@ -60,7 +60,7 @@ async def listed() -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-async def test_the_agent_of_a_killed_host_is_found_and_finished_by_another_process(tmp_path: Path) -> None:
+async def test_the_agent_of_a_killed_host_is_finished_from_the_command_line(tmp_path: Path) -> None:
     asked = anyio.Event()
 
     def first(_: ModelRequest) -> ToolUse:
