@@ -114,7 +114,13 @@ class LinkError(AgentHostError):
 
 
 class LinkLostError(LinkError):
-    """The sandbox could not be reached within the budget. It may still be running."""
+    """The sandbox could not be reached within the budget. It may still be running.
+
+    Attributes:
+        ref: Of a hosted agent: what ``HostedAgent.attach`` needs to reach it later, as JSON.
+    """
+
+    ref: str | None = None
 
 
 class GuestLostError(LinkError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from agenthost.errors import ConfigError
@@ -164,3 +165,10 @@ class Limits:
     close: float = 15.0
     link_budget: float = 60.0
     request_bytes: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        """Refuse what bounds nothing. ConfigError names the field."""
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"Limits.{field_.name} is {value!r}; it must be a number, at least 0")

@@ -11,9 +11,11 @@ from claude_agent_sdk import HookMatcher
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.callbacks import Callbacks
+from agenthost.errors import AgentError
 from agenthost.wire.codec import Codec
 
 LIMIT = 10
+KEY = {"project_key": "-workspace", "session_id": "s"}
 
 
 class Store:
@@ -71,11 +73,71 @@ async def test_a_question_for_what_was_not_given_is_not_answered(
             asked = Answers(callbacks, send=send, codec=codec)
             asked.start(tasks)
             asked.request({"id": 1, **question})
-            asked.request({"id": 2, "what": "store", "method": "load", "key": {"session_id": "s"}})
+            asked.request({"id": 2, "what": "store", "method": "load", "key": KEY})
             while not answers:
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
     assert [answer["id"] for answer in answers] == [2]
-    assert store.called == ["load {'session_id': 's'}"]
+    assert store.called == [f"load {KEY}"]
     assert ran == []
     assert "which this process does not have" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"session_id": "s"},
+        {**KEY, "session_id": "../other"},
+        {**KEY, "project_key": ".."},
+        {**KEY, "subpath": "subagents/../../x"},
+        {**KEY, "subpath": "/etc"},
+        {**KEY, "more": "x"},
+        {**KEY, "session_id": 5},
+        5,
+        "a/b",
+    ],
+)
+async def test_a_key_that_leads_elsewhere_reaches_no_store(key: Any) -> None:
+    store = Store()
+    answers: list[dict[str, Any]] = []
+
+    async def send(line: dict[str, Any]) -> None:
+        answers.append(line)
+
+    async def codec() -> Codec:
+        return Codec({})
+
+    append: Any = None
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            asked = Answers(Callbacks(store=store), send=send, codec=codec)
+            asked.start(tasks)
+            asked.request({"id": 1, "what": "store", "method": "load", "key": key})
+            append = asked.append({"seq": 1, "key": key, "entries": []}, 10)
+            while not answers:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    assert not answers[0]["ok"]
+    assert append.error is not None
+    assert store.called == []
+
+
+async def test_more_questions_at_once_than_any_agent_has_are_an_error() -> None:
+    async def never(*_: object) -> Any:
+        await anyio.sleep_forever()
+
+    async def send(_: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    async def codec() -> Codec:
+        return Codec({})
+
+    async with anyio.create_task_group() as tasks:
+        asked = Answers(Callbacks(can_use_tool=never), send=send, codec=codec)
+        asked.start(tasks)
+        question: dict[str, Any] = {"what": "can_use_tool", "tool_name": "x", "input": {}, "context": None}
+        with pytest.raises(AgentError, match="questions at once"):
+            for number in range(1000):
+                asked.request({"id": number, **question})
+        assert asked.open == 256
+        tasks.cancel_scope.cancel()

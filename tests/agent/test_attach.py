@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,8 @@ import anyio.lowlevel
 import pytest
 from claude_agent_sdk import (
     ClaudeAgentOptions,
+    InMemorySessionStore,
+    MirrorErrorMessage,
     PermissionResultAllow,
     PermissionResultDeny,
     ResultMessage,
@@ -21,8 +25,18 @@ from claude_agent_sdk import (
     tool,
 )
 from support.inside import until
+from support.lent import Lent
 
-from agenthost import AgentRef, Cursor, HostedAgent, Limits, SandboxProvider, open_provider
+from agenthost import (
+    AgentRef,
+    Cursor,
+    HostedAgent,
+    Limits,
+    SandboxProvider,
+    SandboxSpec,
+    open_provider,
+    owned,
+)
 from agenthost.errors import (
     ConfigError,
     GuestLostError,
@@ -119,6 +133,101 @@ async def test_a_cursor_of_another_agent_is_refused(script: Any) -> None:
             assert messages
 
 
+async def test_a_ref_after_reading_from_a_number_or_the_oldest_names_a_place_of_its_own(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One."), Text("Two.")):
+            async with HostedAgent({}, provider=PLAIN) as first:
+                await turn(first, "1")
+                place = first.cursor
+                await turn(first, "2")
+                ref = await first.detach()
+            async with HostedAgent.attach(ref, after=place.seq) as second:
+                await second.get_server_info()  # what was skipped lies before this
+                assert second.cursor == place
+                again = await second.detach()
+            async with HostedAgent.attach(again) as third:
+                assert (await response(third))[-1].result == "Two."
+                ref = await third.detach()
+            async with HostedAgent.attach(ref, role="observer", after="oldest") as reader:
+                await anext(reader.receive_messages())
+                assert 0 < reader.cursor.offset < place.offset
+            async with HostedAgent.attach(ref) as last:
+                assert last.cursor == ref.cursor
+
+
+async def test_a_driver_whose_cursor_leads_nowhere_ends_nothing(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")):
+            async with HostedAgent({}, provider=PLAIN) as first:
+                ref = await first.detach()
+            for after, error in ((Cursor(3, 99999), ReplayGapError), (Cursor(1, 7), ConfigError)):
+                with pytest.raises(error):
+                    await HostedAgent.attach(ref, after=after).connect()
+            async with HostedAgent.attach(ref) as last:
+                assert (await turn(last, "1"))[-1].result == "One."
+
+
+async def test_an_agent_in_a_lent_sandbox_cannot_be_detached(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")), open_provider(PLAIN) as provider:
+            sandbox = await provider.create(SandboxSpec())
+            lent = Lent(sandbox)
+            lent.python = sys.executable  # which has the SDK
+            async with HostedAgent({}, sandbox=lent) as agent:
+                with pytest.raises(UnsupportedError, match="detach"):
+                    await agent.detach()
+                assert (await turn(agent, "1"))[-1].result == "One."  # nothing has changed
+            await sandbox.terminate()
+
+
+async def test_a_driver_without_the_agents_store_is_told_what_is_lost(script: Any) -> None:
+    store = InMemorySessionStore()
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One."), Text("Two.")):
+            async with HostedAgent(ClaudeAgentOptions(session_store=store), provider=PLAIN) as first:
+                await turn(first, "1")
+                ref = await first.detach()
+            async with HostedAgent.attach(ref) as second:
+                lost = [one for one in await turn(second, "2") if isinstance(one, MirrorErrorMessage)]
+                assert "no session_store" in lost[0].error
+
+
+async def test_a_prompt_that_is_longer_than_an_agent_takes_is_refused(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")), HostedAgent({}, provider=PLAIN) as agent:
+            with pytest.raises(ConfigError, match="more than an agent takes"):
+                await agent.query("x" * (129 << 20))
+            assert (await turn(agent, "1"))[-1].result == "One."
+
+
+async def test_an_observer_that_leaves_takes_no_sandbox_from_its_owner(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")), HostedAgent({}, provider=PLAIN) as agent:
+            async with HostedAgent.attach(agent.ref, role="observer"):
+                pass
+            assert agent.sandbox.id in owned.owned()
+
+
+async def test_keep_for_extends_a_lease_and_no_renewal_shortens_it(script: Any) -> None:
+    gate = anyio.Event()
+    spec = SandboxSpec(lease=6)
+
+    def held(_: ModelRequest) -> list[Any]:
+        return [Hold(gate), Text("One.")]
+
+    with anyio.fail_after(LIMIT):
+        async with script(held, held), open_provider(PLAIN) as provider:
+            async with HostedAgent({}, provider=provider, spec=spec) as agent:
+                await agent.query("1")
+                ref = await agent.detach(keep_for=60)
+            ends = (await (await provider.get(ref.sandbox)).info()).expires_at
+            assert ends is not None
+            assert ends - time.time() > 30
+            gate.set()
+            async with HostedAgent.attach(ref, provider=provider) as agent:
+                assert (await response(agent))[-1].result == "One."
+
+
 async def test_an_observer_reads_and_steers_nothing(script: Any) -> None:
     with anyio.fail_after(LIMIT):
         async with script(Text("One.")), HostedAgent({}, provider=PLAIN) as agent:
@@ -176,14 +285,16 @@ async def test_an_attach_that_fails_or_is_cancelled_ends_nothing(script: Any) ->
                 ref = await first.detach()
             with pytest.raises(GuestLostError):
                 await HostedAgent.attach(replace(ref, agent="nobody")).connect()
-            agent = HostedAgent.attach(ref)
-            for turns in range(0, 60, 3):  # cancelled at another point each time
+            for turns in range(0, 120, 7):  # cancelled at another point each time
+                agent = HostedAgent.attach(ref)
                 with anyio.CancelScope() as scope:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(agent.connect)
                         for _ in range(turns):
                             await anyio.lowlevel.checkpoint()
                         scope.cancel()
+                if "not connected" not in repr(agent):
+                    await agent.detach()
             async with HostedAgent.attach(ref) as last:
                 assert (await turn(last, "1"))[-1].result == "One."
 

@@ -2,68 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-
 import pytest
+from support.lent import Lent as Plain
 
 from agenthost.errors import BootstrapError
 from agenthost.guest.on_sandbox import guest_on
 from agenthost.registry import open_provider
-from agenthost.sandbox import Capabilities, ExecResult, Process, Sandbox, SandboxInfo
 from agenthost.spec import SandboxSpec
-
-
-class Plain:
-    """Shows nothing of a sandbox but the contract."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
-        self.id = sandbox.id
-        self.name = sandbox.name
-        self.provider = "plain"
-        self.capabilities: Capabilities = sandbox.capabilities
-        self.workdir = sandbox.workdir
-        self.python = "python3"
-
-    async def exec(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
-        timeout: float | None = None,
-        user: str | None = None,
-        max_output: int = 16 * 1024 * 1024,
-    ) -> ExecResult:
-        if argv[0] == "python3":
-            argv = [self.python, *argv[1:]]
-        return await self._sandbox.exec(
-            argv, cwd=cwd, env=env, stdin=stdin, timeout=timeout, user=user, max_output=max_output
-        )
-
-    def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        user: str | None = None,
-    ) -> AbstractAsyncContextManager[Process]:
-        return self._sandbox.spawn(argv, cwd=cwd, env=env, user=user)
-
-    async def read_file(self, path: str) -> bytes:
-        return await self._sandbox.read_file(path)
-
-    async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
-        await self._sandbox.write_file(path, data, mode=mode)
-
-    async def info(self) -> SandboxInfo:
-        return await self._sandbox.info()
-
-    async def terminate(self) -> None:
-        await self._sandbox.terminate()
 
 
 async def test_the_whole_contract_works_over_a_programs_stdin_and_stdout() -> None:

@@ -59,6 +59,19 @@ def test_a_superseded_driver_that_comes_back_is_told_and_never_tries_again() -> 
     assert hub.doors["a"].epoch == 2
 
 
+def test_a_driver_whose_answer_was_lost_does_not_take_the_agent_back_from_a_later_one() -> None:
+    hub = make_hub("a")
+    for expected in ([], [["a", DRIVER, "superseded", 1]]):
+        raw = HandMadeHost(hub)
+        raw.answers()
+        (have,) = raw.auth(shown("a", DRIVER), link="1")  # the same question: nobody heard the answer
+        assert have["refused"] == expected
+        if not expected:
+            join(make_host("2", drives="a"), hub)
+    assert hub.doors["a"].driver == "2"
+    assert hub.doors["a"].epoch == 2
+
+
 def test_an_epoch_of_the_past_or_the_future_is_refused() -> None:
     hub = make_hub("a")
     join(make_host("1", drives="a"), hub)

@@ -2,6 +2,8 @@
 
 hosted.py      HostedAgent              one_shot.py    query
 life.py        what is opened and closed, in order
+messages.py    what the agent says      preparing.py   what is in place before it is connected
+model_serving.py  takes up model requests
 place.py       the sandbox it lives in  names.py       what agents are called
 ref.py         where an agent is, and how far it was read
 attachment.py  what to attach to, as what, and from where on

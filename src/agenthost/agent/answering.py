@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -13,12 +14,17 @@ from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
 from agenthost.agent.mcp_server import McpServer
 from agenthost.agent.store import Append, StoreWriter
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentError, AgentHostError, ConfigError
 from agenthost.wire.codec import Codec
 
 _log = logging.getLogger("agenthost.agent")
 
 _plain = Codec({})
+_AT_ONCE = 256  # questions; the CLI asks one for each tool call that runs
+_TOLD = 64  # kinds of question that are warned of
+# Ids and directories as the SDK makes them; what a store makes a path of must not lead elsewhere.
+_KEY_FIELDS = frozenset({"project_key", "session_id", "subpath"})
+_WORD = re.compile(r"(?!\.{1,2}\Z)[\w.@+-]{1,255}\Z")
 _HOOK_SECONDS = 60.0  # the CLI's own timeout for a hook whose matcher names none
 
 Event = Mapping[str, Any]
@@ -49,6 +55,11 @@ class Answers:
     def open(self) -> int:
         """How many questions are being answered now."""
         return len(self._scopes)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the agent's word that it takes this driver's answers is still to come."""
+        return self._epoch is not None
 
     def start(self, tasks: anyio.abc.TaskGroup) -> None:
         """Answer from now on, in this task group."""
@@ -81,6 +92,8 @@ class Answers:
         if missing is not None:
             self._tell_once(missing)
             return
+        if len(self._scopes) >= _AT_ONCE:
+            raise AgentError(f"the agent asks more than {_AT_ONCE} questions at once")
         scope = self._scopes[number] = anyio.CancelScope()
         self._tasks.start_soon(self._serve, number, event, scope)
 
@@ -97,11 +110,15 @@ class Answers:
 
     def append(self, event: Event, size: int) -> Append | None:
         """Have a batch written to the session store; None without one."""
-        if self._store is None:
-            self._tell_once("session_store")
-            return None
+        if self._store is None and self._epoch is not None:
+            return None  # of a time before this driver: it went to the one that was there
         append = Append(event["seq"], _plain.decode(event["key"]), _plain.decode(event["entries"]), size)
-        self._store.append(append)
+        if self._store is None:
+            append.finish("this process has no session_store, and the agent has one")
+        elif not _is_key(append.key):
+            append.finish(f"{append.key!r} is no key of a session")
+        else:
+            self._store.append(append)
         return append
 
     # ---- answers
@@ -110,7 +127,10 @@ class Answers:
         try:
             with scope:
                 try:
-                    await self._send(await self._answer(number, event))
+                    try:
+                        await self._send(await self._answer(number, event))
+                    except ConfigError as error:  # too long to be sent
+                        await self._send({"op": "answer", "id": number, "ok": False, "error": str(error)})
                 except (AgentHostError, OSError) as error:
                     _log.debug("an answer could not be sent: %s", error)  # the journal tells why
         finally:
@@ -132,9 +152,9 @@ class Answers:
             case "hook":
                 return await self._hook(codec, event)
             case "mcp":
-                return await self._server(event["server"]).handle(
-                    codec.decode(event["message"]), codec.decode(event["handshake"])
-                )
+                message = codec.decode(event["message"])
+                server = self._server(event["server"], again=message.get("method") == "initialize")
+                return await server.handle(message, codec.decode(event["handshake"]))
             case "store":
                 return await self._load(codec, event)
             case what:
@@ -154,9 +174,9 @@ class Answers:
             return await function(codec.decode(event["input"]), event["tool_use_id"], {"signal": None})
         return timeout_answer(event["event"], seconds)
 
-    def _server(self, name: str) -> McpServer:
+    def _server(self, name: str, *, again: bool) -> McpServer:
         server = self._servers.get(name)
-        if server is None:
+        if server is None or (again and server.stopped):
             assert self._tasks is not None
             server = self._servers[name] = McpServer(name, self._callbacks.servers[name]["instance"])
             self._tasks.start_soon(server.run)
@@ -164,8 +184,11 @@ class Answers:
 
     async def _load(self, codec: Codec, event: Event) -> Any:
         assert self._store is not None
+        key = codec.decode(event["key"])
+        if not _is_key(key):
+            raise ValueError(f"{key!r} is no key of a session")
         await self._store.settle()
-        return await getattr(self._callbacks.store, event["method"])(codec.decode(event["key"]))
+        return await getattr(self._callbacks.store, event["method"])(key)
 
     def _missing(self, event: Event) -> str | None:
         """Return what this process does not have of what a question is for: it stays open for another."""
@@ -187,6 +210,18 @@ class Answers:
                 return f"an answer of kind {what!r}"
 
     def _tell_once(self, what: str) -> None:
-        if what not in self._told:
+        if what not in self._told and len(self._told) < _TOLD:
             self._told.add(what)
             _log.warning("the agent asks for %s, which this process does not have: it waits", what)
+
+
+def _is_key(key: Any) -> bool:
+    """Return whether this is what the SDK asks a store for: a project, or the key of a session."""
+    if isinstance(key, str):
+        return bool(_WORD.match(key))
+    if not isinstance(key, dict) or not {"project_key", "session_id"} <= key.keys() <= _KEY_FIELDS:
+        return False
+    fields = cast("dict[str, Any]", key)
+    words: list[Any] = [fields["project_key"], fields["session_id"]]
+    words += str(fields.get("subpath", "x")).split("/")
+    return all(isinstance(word, str) and _WORD.match(word) for word in words)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
-
-import anyio.lowlevel
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
 from agenthost.agent.archive import Unpacked
 from agenthost.agent.attachment import After, Attachment, make_attachment
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
 from agenthost.agent.errors import rebuild
-from agenthost.agent.journal import Journal
 from agenthost.agent.life import AgentLife
+from agenthost.agent.messages import Messages, journal_of
 from agenthost.agent.plan import make_plan
 from agenthost.agent.progress import Progress
 from agenthost.agent.ref import AgentRef, Cursor
-from agenthost.agent.sdk import load_json, loaded_sdk
-from agenthost.agent.store import Append
+from agenthost.agent.sdk import loaded_sdk
 from agenthost.agent.usage import Usage
 from agenthost.agent.workspace import download
 from agenthost.errors import AgentError, ConfigError
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     )
 
 _log = logging.getLogger("agenthost.agent")
+
+T = TypeVar("T")
 
 _CHECKPOINT_EVERY = 32
 
@@ -95,6 +95,7 @@ class HostedAgent:
         self._on_progress = on_progress
         self._ack: Literal["auto", "manual"] = ack
         self._attachment: Attachment | None = None
+        self._ref: AgentRef | None = None
         self._life: AgentLife | None = None
         self._last: tuple[Usage, str | None, Cursor] = (Usage(), None, Cursor())
 
@@ -189,6 +190,7 @@ class HostedAgent:
         except BaseException:
             await self._close(life)
             raise
+        life.take_over()
 
     async def disconnect(self) -> None:
         """Interrupt, end the agent and what was made for it. Idempotent; bounded; any task may call it."""
@@ -217,14 +219,13 @@ class HostedAgent:
             keep_for: Seconds after which the sandbox ends unless a driver has come. None: its own end.
 
         Raises:
-            UnsupportedError: The sandbox ends before ``keep_for`` is over; nothing has changed.
+            UnsupportedError: The sandbox ends before ``keep_for`` is over, or is no provider's of agenthost;
+                nothing has changed.
             LinkLostError: The sandbox cannot be reached.
         """
         life = self._living()
-        if keep_for is not None and not self._observes:
-            await life.keep_for(keep_for)
-        await life.stay()
-        ref = life.ref()
+        await life.stay(None if self._observes else keep_for)
+        ref = self._ref = life.ref()
         await self._close(life)
         return ref
 
@@ -234,7 +235,7 @@ class HostedAgent:
         Raises:
             ConfigError: The cursor lies beyond what was read.
         """
-        _journal(self._living()).acknowledge(cursor)
+        journal_of(self._living()).acknowledge(cursor)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -288,11 +289,11 @@ class HostedAgent:
             IncompleteTurnError: The CLI ended without a ResultMessage for a prompt.
             LinkLostError, GuestLostError, SandboxGoneError: The sandbox cannot be reached, or is gone.
         """
-        return _Messages(self, self._living(), until_result=False)
+        return Messages(self._living(), until_result=False)
 
     def receive_response(self) -> AsyncIterator[Message]:
         """Iterate over messages up to and including the next ResultMessage. Raises as receive_messages."""
-        return _Messages(self, self._living(), until_result=True)
+        return Messages(self._living(), until_result=True)
 
     # ---- control
 
@@ -345,7 +346,7 @@ class HostedAgent:
 
     async def _call(self, method: str, **params: Any) -> Any:
         life = self._living()
-        journal = _journal(life)
+        journal = journal_of(life)
         number = journal.open_call()
         try:
             encoded = life.codec.encode(params)
@@ -364,7 +365,7 @@ class HostedAgent:
         return self._attachment is not None and self._attachment.role == "observer"
 
     async def _send(self, life: AgentLife, sending: Coroutine[Any, Any, None]) -> None:
-        journal = _journal(life)
+        journal = journal_of(life)
         if self._observes:
             sending.close()
             raise ConfigError("an observer only reads; attach with role='driver' to steer the agent")
@@ -374,7 +375,8 @@ class HostedAgent:
         try:
             await sending
         except BrokenPipeError:
-            await journal.until(lambda: journal.ended)
+            with contextlib.suppress(AgentError):  # it lies too far behind what nobody has read
+                await journal.wait_end()
             raise _ended(life) from None
 
     # ---- what there is
@@ -389,7 +391,9 @@ class HostedAgent:
 
     @property
     def ref(self) -> AgentRef:
-        """What another process needs to attach to this agent, as of now."""
+        """What another process needs to attach to this agent, as of now; later, what ``detach`` returned."""
+        if self._life is None and self._ref is not None:
+            return self._ref
         return self._living().ref()
 
     @property
@@ -431,61 +435,6 @@ class HostedAgent:
         if self._life is None:
             raise loaded_sdk().CLIConnectionError("Not connected. Call connect() first.")
         return self._life
-
-
-class _Messages:
-    """Iterates over an agent's messages. Not a generator: nothing is left open when it is dropped."""
-
-    def __init__(self, agent: HostedAgent, life: AgentLife, *, until_result: bool) -> None:
-        self._agent = agent
-        self._life = life
-        self._until_result = until_result
-        self._over = False
-        self._count = 0
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Message:
-        if self._over:
-            raise StopAsyncIteration
-        self._count += 1
-        if self._count % _CHECKPOINT_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
-        life = self._life
-        item = await _journal(life).next()
-        if item is None:
-            self._over = True
-            error = life.end_error()
-            if error is not None:
-                raise error
-            raise StopAsyncIteration
-        if isinstance(item, Append):
-            return cast("Message", item.message(life.sdk))
-        if not isinstance(item, bytes):
-            raise rebuild(item.error, life.sdk, life.codec)
-        message = decode_message(item, life)
-        if self._until_result and type(message).__name__ == "ResultMessage":
-            self._over = True
-        return message
-
-    async def aclose(self) -> None:
-        """End the iteration. The messages that were not read stay for another reader."""
-        self._over = True
-
-
-def decode_message(line: bytes, life: AgentLife) -> Message:
-    """Return the message of a journal line."""
-    encoded = load_json(line)["message"]
-    # In a partial message the mark of its class is the only one: nearly all of a flood is like that.
-    flat = line.count(b'"$') == 1
-    return cast("Message", life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded))
-
-
-def _journal(life: AgentLife) -> Journal:
-    if life.journal is None:
-        raise AgentError("the agent is not ready yet")
-    return life.journal
 
 
 def _ended(life: AgentLife) -> Exception:

@@ -23,6 +23,7 @@ _log = logging.getLogger("agenthost.agent")
 
 # Unread messages beyond this stall the reader here, then the link, the guest's spool and the agent.
 _HIGH_WATER = 8 * 1024 * 1024
+_WAITING_WATER = 64 * 1024 * 1024  # the same while somebody waits for what lies behind them
 _ACK_EVERY = 256 * 1024
 _EXIT_CODE_SECONDS = 5.0
 
@@ -76,10 +77,11 @@ class Source(Protocol):
 class _Waiter:
     """Somebody who waits for a reply."""
 
-    __slots__ = ("event", "reply")
+    __slots__ = ("event", "reply", "too_far")
 
     def __init__(self) -> None:
         self.event = anyio.Event()
+        self.too_far = False
         self.reply: Mapping[str, Any] | None = None
 
 
@@ -122,6 +124,7 @@ class Journal:
         self._waiters: dict[int, _Waiter] = {}
         self._news = anyio.Event()
         self._room = anyio.Event()
+        self.begun = False  # something of it has come, or it has ended
 
     def begin(self, attachment: Attachment) -> None:
         """Begin elsewhere than at the beginning. Call before ``run``."""
@@ -132,7 +135,7 @@ class Journal:
         else:
             self._offset = self._consumed = self._acked = start.offset
             self._unproven = True
-        self._given = start or Cursor(attachment.skip or 0)
+        self._given = start or attachment.ref.cursor
 
     @property
     def cursor(self) -> Cursor:
@@ -151,7 +154,9 @@ class Journal:
                     data = self._find_line(data)
                 elif self._unproven:
                     self._prove(data)
+                self.begun = True
                 self._take(data)
+                self._let_go()
                 while self._is_full():
                     self._room = anyio.Event()
                     await self._room.wait()
@@ -165,7 +170,7 @@ class Journal:
         finally:
             if self.failure is None and not self._has_end:
                 self.failure = AgentEndedError("the agent was closed before it had told its end")
-            self.ended = True
+            self.begun = self.ended = True
             if self._answers is not None:
                 self._answers.stop()
             self._wake()
@@ -173,6 +178,12 @@ class Journal:
                 waiter.event.set()
 
     def _is_full(self) -> bool:
+        if self._size > _WAITING_WATER:
+            # The answer may lie behind as much as the guest keeps. Who waits is told to read first.
+            for waiter in self._waiters.values():
+                waiter.too_far = True
+                waiter.event.set()
+            return not self._drain
         # Whoever waits for a reply gets it, even if it lies behind more messages than are kept otherwise.
         return self._size > _HIGH_WATER and not self._waiters and not self._drain
 
@@ -202,7 +213,21 @@ class Journal:
             return b""
         self._places = False
         self._check_skip(data)
+        self._begin_at(Cursor(_number(data) - 1, self._offset))
         return data
+
+    def _begin_at(self, cursor: Cursor) -> None:
+        """Nothing was handed out yet: what is wanted begins here."""
+        self._given, self._consumed, self._acked = cursor, cursor.offset, cursor.offset
+
+    def _let_go(self) -> None:
+        """While nobody wants messages any more: make room for what comes, behind what the store has."""
+        if not self._drain or self.ended:
+            return
+        while self._unread and isinstance(first := self._unread[0][0], Append) and first.done.is_set():
+            self._unread.popleft()
+        if not self._unread:
+            self._source.ack(self._offset)
 
     def _prove(self, data: bytes) -> None:
         self._unproven = False
@@ -224,6 +249,7 @@ class Journal:
             self._offset += len(line) + 1
             if self._skip is not None:
                 if _number(line) <= self._skip:
+                    self._begin_at(Cursor(_number(line), self._offset))
                     continue
                 self._skip = None
             if _MESSAGE in line[:_HEAD]:
@@ -267,6 +293,9 @@ class Journal:
                     self._answers.cancelled(event["id"])
             case "answered":
                 pass  # for those who only look
+            case "answered":
+                if self._answers is not None:
+                    self._answers.cancelled(event["id"])  # by somebody else: a denial, for one
             case "answer_refused":
                 _log.warning("the agent took no answer to its question %s any more", event["id"])
             case "store_append":
@@ -290,6 +319,8 @@ class Journal:
             case "attached":
                 self.connected, self.busy = event["connected"], event["busy"]
                 self.session_id = event["session_id"] or self.session_id
+                if not event.get("begun", True):
+                    raise AgentError("this agent was never connected: its host ended before; start another")
                 if self._answers is not None:
                     self._answers.attached(event["epoch"])
             case "waiting_for_host" | "answer_repeated":
@@ -379,11 +410,30 @@ class Journal:
         return number
 
     async def reply(self, number: int) -> Mapping[str, Any] | None:
-        """Return a call's reply, None when the journal ended without it."""
+        """Return a call's reply, None when the journal ended without it.
+
+        Raises:
+            AgentError: It lies too far behind messages that nobody reads.
+        """
         waiter = self._waiters[number]
         if not self.ended:
             await waiter.event.wait()
+        if waiter.too_far and waiter.reply is None and not self.ended:
+            size = f"{_WAITING_WATER >> 20} MiB"
+            raise AgentError(f"the answer lies behind more than {size} of messages: read them first")
         return waiter.reply
+
+    async def wait_end(self) -> None:
+        """Return at the end of the journal, also when it lies behind messages that nobody reads.
+
+        Raises:
+            AgentError: It lies too far behind.
+        """
+        number = self.open_call()
+        try:
+            await self.reply(number)
+        finally:
+            self.close_call(number)
 
     def close_call(self, number: int) -> None:
         """Forget a call."""
@@ -392,6 +442,9 @@ class Journal:
     def drain(self) -> None:
         """Want no more messages: read on to the end without them."""
         self._drain = True
+        kept = deque(one for one in self._unread if isinstance(one[0], Append) and not one[0].done.is_set())
+        self._unread, self._size = kept, 0
+        self._let_go()
         self._room.set()
 
 

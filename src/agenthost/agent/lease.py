@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import anyio
 
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox
 from agenthost.guest.provider import LEASE_LABEL
 from agenthost.sandbox import SupportsLease
 
 _log = logging.getLogger("agenthost.agent")
 
+_UNKNOWN = 3.0  # seconds: a lease that could not be asked for
 _RENEWALS = 3  # within one lease, so that one of them may fail
 
 
@@ -25,11 +26,15 @@ async def renew_lease(guest: GuestSandbox, works: Callable[[], bool]) -> None:
     backend = guest.backend
     if not guest.capabilities.lease or not isinstance(backend, SupportsLease):
         return
-    try:
-        seconds = float((await guest.info()).labels.get(LEASE_LABEL, "0"))
-        while seconds:
-            if works():
+    seconds: float | None = None
+    while seconds != 0:
+        try:
+            if seconds is None:
+                seconds = float((await guest.info()).labels.get(LEASE_LABEL, "0"))
+            if seconds and works():
                 await backend.extend(seconds)
-            await anyio.sleep(seconds / _RENEWALS)
-    except (AgentHostError, OSError) as error:
-        _log.warning("the lease of sandbox %s is not renewed any more: %s", guest.name, error)
+        except SandboxGoneError:
+            return
+        except (AgentHostError, OSError) as error:
+            _log.warning("the lease of sandbox %s was not renewed: %s", guest.name, error)
+        await anyio.sleep((seconds or _UNKNOWN) / _RENEWALS)

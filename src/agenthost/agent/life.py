@@ -10,32 +10,35 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
 
 from agenthost.agent.answering import Answers
-from agenthost.agent.archive import Packed
 from agenthost.agent.attachment import Attachment
 from agenthost.agent.detached import start_detached
 from agenthost.agent.errors import rebuild
 from agenthost.agent.journal import Journal
-from agenthost.agent.model_proxy import ModelProxy, load_http_client
+from agenthost.agent.model_serving import serve_model
 from agenthost.agent.names import new_agent_id
-from agenthost.agent.options import apply_defaults
 from agenthost.agent.place import Place
-from agenthost.agent.plan import Plan, check_isolation, check_paths
+from agenthost.agent.plan import Plan, check_isolation
+from agenthost.agent.preparing import prepare
 from agenthost.agent.progress import Reporter
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
-from agenthost.agent.workspace import missing_paths, upload
 from agenthost.errors import (
     AgentError,
     AgentHostError,
     BootstrapError,
     ConfigError,
+    GuestLostError,
+    LinkLostError,
+    ReplayGapError,
+    SandboxGoneError,
     SandboxStartError,
     UnsupportedError,
 )
@@ -80,6 +83,10 @@ class AgentLife:
         # The agent runs on when this process leaves it. One that is attached to is taken over only when all
         # is ready: an attach that fails or is cancelled ends nothing.
         self._staying = plan.attachment is not None
+        # Somebody else may know of it, and may drive it when this process cannot look.
+        self._is_known = plan.attachment is not None
+        self._lent = False  # the sandbox is no provider of ours: the guest goes with this process
+        self._lease = anyio.CancelScope()
 
     # ---- for the owner
 
@@ -94,38 +101,56 @@ class AgentLife:
         if self.error is not None:
             raise self.error
 
-    async def stay(self) -> None:
-        """Have the agent run on when ``finish`` is called: return when it has all that was sent."""
-        if self._driven is not None and self.journal is not None and not self.journal.ended:
-            with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, and reads nothing any more
-                await self._driven.flushed()
-            await self.answers.settle()
-        self._stay()
+    async def stay(self, keep_for: float | None) -> None:
+        """Have the agent run on when ``finish`` is called: return when it has all that was sent.
 
-    def _stay(self) -> None:
+        Args:
+            keep_for: Seconds after which the sandbox ends without a driver; None: its own end.
+
+        Raises:
+            UnsupportedError: It cannot be kept, or not for so long; nothing has changed.
+        """
+        self._check_lasting("detach")
+        driven = self._driven
+        if driven is not None and self.journal is not None and not self.journal.ended:
+            if keep_for is not None:
+                await self._check_end(keep_for)
+            await self.answers.settle()
+            with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, and reads nothing any more
+                await driven.flushed()
+            if keep_for is not None:
+                assert self.sandbox is not None
+                await self.sandbox.keep_for(keep_for)
+        self.leave_running()
+
+    def _check_lasting(self, what: str) -> None:
+        if self._lent:
+            raise UnsupportedError(
+                f"{what}: the sandbox is of no provider of agenthost's, where the agent ends with the block"
+            )
+
+    def leave_running(self) -> None:
+        """Have the agent run on when ``finish`` is called."""
         self._staying = True
         if self._driven is not None:
             self._driven.lasting = True
         self._place.leave()
 
-    def _take_over(self) -> None:
-        self._staying = False
-        if self._driven is not None:
-            self._driven.lasting = False
-        self._place.take()
+    def take_over(self) -> None:
+        """End with this life the agent that was attached to. Before, an attach that fails ends nothing."""
+        if self._driven is not None and self._plan.attachment is not None:
+            self._staying = self._driven.lasting = False
+            self._place.take()
 
-    async def keep_for(self, seconds: float) -> None:
-        """Have the sandbox end after so many seconds without a driver.
-
-        Raises:
-            UnsupportedError: It ends before.
-        """
+    async def _check_end(self, seconds: float) -> None:
+        """See to it that the sandbox lives for so many seconds, if it can."""
         assert self.sandbox is not None
         if seconds <= 0:
             raise ConfigError(f"keep_for={seconds!r}; it must be above 0")
         expires = (await self.sandbox.info()).expires_at
         left = None if expires is None else expires - time.time()
         if left is not None and left < seconds and isinstance(self.sandbox.backend, SupportsLease):
+            self._lease.cancel()  # the next renewal would shorten it again
             await self.sandbox.backend.extend(seconds)
             expires = (await self.sandbox.info()).expires_at
             left = None if expires is None else expires - time.time() + _CLOCK_SECONDS
@@ -134,12 +159,13 @@ class AgentLife:
                 f"sandbox {self.sandbox.name} ends in {left:.0f} s, before keep_for={seconds:g} is over; "
                 "give SandboxSpec(max_lifetime=...) when it is made"
             )
-        await self.sandbox.keep_for(seconds)
 
     def ref(self) -> AgentRef:
         """Return what another process needs to attach. AgentError before the sandbox is there."""
         if self.sandbox is None or not self.agent_id:
             raise AgentError("the sandbox is not there yet")
+        self._check_lasting("ref")
+        self._is_known = True
         attachment = self._plan.attachment
         journal = self.journal
         return AgentRef(
@@ -201,7 +227,7 @@ class AgentLife:
         tasks.start_soon(self._limit_start)
         tasks.start_soon(self._import)
         async with self._place.open() as sandbox, guest_of(sandbox) as guest:
-            self.sandbox = guest
+            self.sandbox, self._lent = guest, guest is not sandbox
             plan = self._plan
             if plan.attachment is None:
                 check_isolation(plan, guest.capabilities.isolation, f"provider {guest.provider!r}")
@@ -227,8 +253,31 @@ class AgentLife:
             async with self._channel(guest) as channel:
                 await self._with_channel(tasks, guest, channel)
         finally:
-            if channel is not None and channel.superseded:
-                self._place.leave()  # ownership has gone to the driver that came
+            if channel is not None:
+                self._settle_ownership(channel)
+
+    async def _watch(self, channel: AgentChannel) -> None:
+        """Give the sandbox up as soon as another driver has come."""
+        assert self.journal is not None
+        journal = self.journal
+        await journal.until(lambda: journal.ended)
+        if channel.superseded:
+            self._place.leave()
+
+    def _settle_ownership(self, channel: AgentChannel) -> None:
+        if channel.superseded:
+            self._place.leave()  # ownership has gone to the driver that came
+        elif isinstance(channel.error, SandboxGoneError | GuestLostError):
+            pass  # nothing is there that could be another's
+        elif self._is_known and not channel.released and not channel.lasting:
+            # The guest could not be asked who drives: another host may, which was told of it.
+            self._place.leave()
+            _log.error(
+                "agent %s could not be reached to be ended; its sandbox %s is left to its own end",
+                *(channel.agent, self.sandbox.name if self.sandbox else ""),
+            )
+        elif self._plan.attachment is not None and channel.epoch and not self._is_ready:
+            _log.warning("agent %s was taken from its driver, and nobody drives it now", channel.agent)
 
     def _channel(self, guest: GuestSandbox) -> AbstractAsyncContextManager[AgentChannel]:
         attachment, begun = self._plan.attachment, self._place.begun
@@ -260,11 +309,13 @@ class AgentLife:
         tasks.start_soon(self.journal.run)
         tasks.start_soon(self.sender.run)
         if plan.access is not None:
-            tasks.start_soon(self._serve_model, channel)
+            size = plan.limits.request_bytes
+            tasks.start_soon(partial(serve_model, channel, plan.access, request_bytes=size))
         tasks.start_soon(self._renew_lease, guest)
+        tasks.start_soon(self._watch, channel)
         try:
             if plan.attachment is None:
-                await self._prepare(guest)
+                await prepare(plan, guest, self._report)
                 await self._connect()
             else:
                 await self._attach()
@@ -278,14 +329,22 @@ class AgentLife:
         from agenthost.agent.lease import renew_lease
 
         def works() -> bool:
-            assert self.journal is not None
-            return not self._is_ready or self.journal.busy or self.answers.open > 0
+            journal = self.journal
+            if journal is None or journal.ended:
+                return False
+            # What an agent that was attached to does is known only when its word on that was read.
+            return not self._is_ready or self.answers.waits or journal.busy or self.answers.open > 0
 
-        await renew_lease(guest, works)
+        with self._lease:
+            await renew_lease(guest, works)
 
     async def _hold(self) -> None:
-        if self._driven is not None and self._plan.attachment is not None:
-            self._take_over()
+        journal = self.journal
+        if self._driven is not None and self._plan.attachment is not None and journal is not None:
+            # One whose cursor leads nowhere takes nothing over.
+            await journal.until(lambda: journal.begun)
+            if isinstance(journal.failure, ReplayGapError | ConfigError):
+                raise journal.failure
         self._is_ready = True
         self._report.tell("ready", "the agent is ready")
         self._ready.set()
@@ -327,31 +386,14 @@ class AgentLife:
 
     # ---- the way to a connected agent
 
-    async def _prepare(self, guest: GuestSandbox) -> None:
-        """Bring in the files, and check what the options name, while the runner imports the SDK."""
-        plan = self._plan
-        if plan.workspace is not None:
-            self._report.tell("workspace", f"uploading {plan.workspace}")
-            packed = await upload(guest, guest.layout.python, plan.workspace, guest.workdir)
-            self._report.tell("workspace", _describe(packed))
-        paths = plan.options.paths()
-        check_paths(paths, await missing_paths(guest, list(paths.values())))
-        apply_defaults(
-            plan.options, plan.defaults, config_dir=f"{guest.layout.home.rstrip('/')}/.agenthost/claude"
-        )
-        env = plan.options.env
-        if plan.access is not None:
-            # A request is held while this host is away: the CLI must not give it up before.
-            env.setdefault("API_TIMEOUT_MS", str(int(plan.limits.host_away * 1000)))
-        if guest.layout.user_is_root and guest.capabilities.isolation != "none":
-            env.setdefault("IS_SANDBOX", "1")  # without it the CLI refuses to bypass permissions as root
-
     async def _connect(self) -> None:
         assert self.journal is not None
         assert self.sender is not None
         journal, version = self.journal, _sdk_version()
         self._report.tell("agent", "connecting")
         options, limits = self._plan.options, self._plan.limits
+        if options.callbacks.store is not None:
+            await self.sdk_ready()  # what a store lacks is told by the SDK's own class
         await self.sender.send(
             {
                 "op": "connect",
@@ -373,8 +415,11 @@ class AgentLife:
     def end_error(self) -> Exception | None:
         """Return why the agent has ended, None when there is nothing to blame."""
         assert self.journal is not None
-        if self.journal.failure is not None:
-            return self.journal.failure
+        failure = self.journal.failure
+        if isinstance(failure, LinkLostError) and failure.ref is None and not self._lent:
+            failure.ref = self.ref().to_json()
+        if failure is not None:
+            return failure
         if self.journal.fault is not None:
             return rebuild(self.journal.fault, self.sdk, self.codec)
         return None
@@ -400,7 +445,9 @@ class AgentLife:
         """Send one prompt."""
         assert self.sender is not None
         encoded = self.codec.encode(prompt)
-        name = str(uuid.uuid4())
+        # A prompt with a name of its own is taken once, however often it is sent.
+        own = prompt[0].get("uuid") if isinstance(prompt, list) and len(prompt) == 1 else None
+        name = str(own or uuid.uuid4())
         await self.sender.send({"op": "query", "uuid": name, "prompt": encoded, "session_id": session_id})
 
     async def send_call(self, number: int, method: str, params: Any) -> None:
@@ -412,27 +459,6 @@ class AgentLife:
         """Announce that no prompt will follow: the agent ends when all are answered."""
         assert self.sender is not None
         await self.sender.send({"op": "finish"})
-
-    async def _serve_model(self, channel: AgentChannel) -> None:
-        assert self._plan.access is not None
-        proxy = ModelProxy(self._plan.access, request_bytes=self._plan.limits.request_bytes)
-        client_class = await load_http_client()
-        async with client_class() as client, anyio.create_task_group() as exchanges:
-            while True:
-                try:
-                    exchange = await channel.next_exchange()
-                except AgentHostError:
-                    return  # the journal tells the same, to those who wait
-
-                async def serve(one: Any = exchange) -> None:
-                    try:
-                        await proxy.serve(client, one)
-                    except Exception:  # noqa: BLE001 - the CLI asks again; the agent goes on
-                        _log.exception("a model request failed")
-                    finally:
-                        channel.close_exchange(one)
-
-                exchanges.start_soon(serve)
 
     # ---- the end
 
@@ -459,14 +485,6 @@ async def guest_of(sandbox: Sandbox) -> AsyncGenerator[GuestSandbox]:
 
 def _offset(attachment: Attachment) -> int | None:
     return None if attachment.start is None else attachment.start.offset
-
-
-def _describe(packed: Packed) -> str:
-    text = f"uploaded {packed.files} files, {packed.size / 1e6:.1f} MB"
-    if packed.ignored:
-        shown = ", ".join(packed.ignored[:5]) + (", ..." if len(packed.ignored) > 5 else "")
-        text += f"; left out: {shown}"
-    return text
 
 
 def _sdk_version() -> str:

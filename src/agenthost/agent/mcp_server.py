@@ -45,6 +45,11 @@ class McpServer:
         self._greeting = anyio.Lock()
         self._failure: str | None = None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it has ended: it answers nothing any more, and a new handshake wants a new session."""
+        return self._failure is not None
+
     async def run(self) -> None:
         """Serve until cancelled, or until the server ends by itself. Does not raise."""
         memory: Any = importlib.import_module("mcp.shared.memory")
@@ -60,7 +65,12 @@ class McpServer:
                     tasks.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - the server is the user's code; told to who asks it
             _log.exception("MCP server %r failed", self._name)
-            self._failure = str(error) or type(error).__name__
+            cause: BaseException = error
+            inner: list[Exception] = [error]
+            while len(inner) == 1:  # a task group put it into a group
+                cause = inner[0]
+                inner = list(getattr(cause, "exceptions", ()))
+            self._failure = str(cause) or type(cause).__name__
         finally:
             self._failure = self._failure or "its run() returned"
             self._ready.set()
@@ -106,6 +116,8 @@ class McpServer:
 
     async def _request(self, message: Message) -> Message:
         number = message["id"]
+        if number in self._waiting:
+            raise ServerStoppedError(f"Request id {number!r} is already in flight")
         waiter = self._waiting[number] = _Waiter()
         try:
             await self._send(message)

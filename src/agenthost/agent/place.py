@@ -38,6 +38,7 @@ class Place:
         self._plan = plan
         self._report = report
         self._warm: Prewarmed | None = None
+        self._registered = False
 
     @property
     def is_warm(self) -> bool:
@@ -48,12 +49,22 @@ class Place:
         """Own the sandbox that was attached to from now on, if the ref says so."""
         attachment = self._plan.attachment
         if attachment is not None and attachment.owned and self._sandbox is not None:
-            self.owned = True
+            self._own()
+
+    def _own(self) -> None:
+        if self._sandbox is not None:
+            self.owned = self._registered = True
             own(self._provider_name, self._sandbox.id)
 
     def leave(self) -> None:
-        """Let the sandbox run on when the block is left."""
+        """Let the sandbox run on when the block is left, and when this program ends."""
         self.owned = False
+        self._disown()
+
+    def _disown(self) -> None:
+        if self._registered and self._sandbox is not None:
+            self._registered = False
+            disown(self._sandbox.id)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Sandbox]:
@@ -88,7 +99,7 @@ class Place:
         assert sandbox is not None
         self._provider_name, self._sandbox = provider.name, sandbox
         if self.owned:
-            own(provider.name, sandbox.id)
+            self._own()
         try:
             self._report.tell("sandbox", f"sandbox {sandbox.name} runs")
             yield sandbox
@@ -96,11 +107,9 @@ class Place:
             if self.owned:
                 with anyio.move_on_after(_TERMINATE_SECONDS, shield=True) as scope:
                     await sandbox.terminate()
-                    disown(sandbox.id)
+                    self._disown()
                 if scope.cancelled_caught:
                     _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
-            else:
-                disown(sandbox.id)
 
     async def _obtain(self, provider: SandboxProvider) -> Sandbox:
         from agenthost.guest.provider import GuestProvider

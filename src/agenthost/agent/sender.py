@@ -8,6 +8,10 @@ from typing import Any, Protocol
 
 import anyio
 
+from agenthost.errors import ConfigError
+from agenthost.wire.settings import WireSettings
+
+_LONGEST = WireSettings().max_input_line
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -62,9 +66,14 @@ class LineSender:
         """Send one line of JSON; returns when it is buffered.
 
         Raises:
+            ConfigError: It is longer than an agent takes.
             Exception: What the channel raised.
         """
         item = _Item(_dumps(value).encode("ascii") + b"\n")
+        if len(item.line) > _LONGEST:
+            raise ConfigError(
+                f"{len(item.line) >> 20} MiB are more than an agent takes at once, {_LONGEST >> 20} MiB"
+            )
         self._items.append(item)
         self._news.set()
         try:

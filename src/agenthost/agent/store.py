@@ -31,6 +31,12 @@ class Append:
         self.done = anyio.Event()
         self.error: str | None = None
 
+    def finish(self, error: str | None) -> None:
+        """It is written, or lost."""
+        self.error = error
+        self.entries = []
+        self.done.set()
+
     def message(self, sdk: Any) -> Any:
         """Return what the SDK tells of a batch that was lost."""
         data = {
@@ -51,32 +57,33 @@ class StoreWriter:
         self._store = store
         self._waiting: deque[Append] = deque()
         self._news = anyio.Event()
-        self._settled = anyio.Event()
-        self._settled.set()
 
     def append(self, append: Append) -> None:
         """Have a batch written, behind those before it."""
         self._waiting.append(append)
-        self._settled = anyio.Event()
         self._news.set()
 
     async def settle(self) -> None:
         """Return when everything that was given so far is written, or lost and told."""
         while self._waiting:
-            await self._settled.wait()
+            await self._waiting[-1].done.wait()
 
     async def run(self) -> None:
-        """Write until cancelled. Does not raise."""
-        while True:
-            while not self._waiting:
-                self._settled.set()
-                self._news = anyio.Event()
-                await self._news.wait()
-            append = self._waiting[0]
-            append.error = await self._write(append)
-            append.entries = []
-            append.done.set()
-            self._waiting.popleft()
+        """Write until cancelled; what is not written by then is lost, and told to who reads on."""
+        try:
+            while True:
+                while not self._waiting:
+                    self._news = anyio.Event()
+                    await self._news.wait()
+                append = self._waiting[0]
+                append.finish(await self._write(append))
+                self._waiting.popleft()
+        finally:
+            if self._waiting:
+                _log.error("session store: %d batches were not written in time", len(self._waiting))
+            for append in self._waiting:
+                append.finish("the agent was left before this was written")
+            self._waiting.clear()
 
     async def _write(self, append: Append) -> str | None:
         """Return None, or why the batch is lost."""

@@ -127,6 +127,7 @@ class AgentChannel:
     def __init__(self, session: Session, agent: str, *, lasting: bool = False) -> None:
         self.agent = agent
         self.lasting = lasting  # the agent runs on when the block is left
+        self.released = False  # the guest has said that the agent has ended
         self.epoch = 0  # counts the agent's drivers
         self.error: Exception | None = None
         self._session = session
@@ -306,7 +307,8 @@ async def drive_agent(
             # Only as the driver that this one is: it may have been superseded and not know it yet.
             known = {"epoch": channel.epoch} if channel.epoch else {}
             try:
-                await session.see_to("release", {"agent": agent, **known}, within=_KILLING)
+                told = await session.see_to("release", {"agent": agent, **known}, within=_KILLING)
+                channel.released = told is not None
             except SupersededError as error:
                 channel.error = error
 

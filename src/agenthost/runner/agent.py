@@ -158,6 +158,7 @@ class Agent:
 
     def _state(self) -> dict[str, Any]:
         return {
+            "begun": self._connecting is not None,
             "connected": self._connected.is_set(),
             "busy": len(self._ledger) > 0,
             "session_id": self._ledger.session_id,

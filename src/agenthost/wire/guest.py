@@ -102,6 +102,8 @@ class GuestHub:
             if not link.connected and now - link.last_heard >= self.settings.forget_link_after:
                 link.close()
                 del self.links[link_id]
+                for door in self.doors.values():
+                    door.asked.pop(link_id, None)
                 for sid in [sid for sid, (_, _, owner) in self._streams.items() if owner == link_id]:
                     self.remove_stream(sid)
                 self.events.append(LinkForgotten(link_id))
@@ -323,14 +325,17 @@ class GuestLink(Peer):
             if epoch != door.epoch or door.driver not in (None, self.link_id):
                 self._lose(door.agent, DRIVER)
                 return "superseded"
-        elif door.driver != self.link_id or asked > door.asked:  # else our answer to this was lost
+        elif asked <= door.asked.get(self.link_id, 0) and door.driver not in (None, self.link_id):
+            return "superseded"  # our answer to this was lost, and another has come meanwhile
+        elif door.driver != self.link_id or asked > door.asked.get(self.link_id, 0):
             old = self._hub.driver_of(door)
             if old is not None and old is not self:
                 old.lose_driver(door.agent, door.epoch)
             door.epoch += 1
             door.input.rewind()
             self._hub.events.append(DriverChanged(door.agent, door.epoch))
-        door.driver, door.asked = self.link_id, asked
+        door.driver = self.link_id
+        door.asked[self.link_id] = asked
         self.roles[door.agent] = DRIVER
         self._receiving.update(door.inputs)
         return None

@@ -80,10 +80,10 @@ class _Guest:
         self._hub.tick(now)
         self._look(None)
         self._processes.tick()
-        if self._kept_until is not None:
+        if self._kept_until is not None and now >= self._kept_until:
             if self._processes.is_driven:
                 self._kept_until = None
-            elif now >= self._kept_until:
+            else:
                 self._ended.set()
 
     def _look(self, link: GuestLink | None) -> None:
@@ -104,6 +104,7 @@ class _Guest:
             assert link is not None
             self._calls.do(link, event.call, event.method, event.params)
         elif isinstance(event, DriverChanged):
+            self._kept_until = None
             self._processes.driver_changed(event.agent)
         elif isinstance(event, LinkForgotten):
             self._sinks.link_forgotten(event.link_id)

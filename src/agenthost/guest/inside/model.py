@@ -125,7 +125,11 @@ class ModelEndpoint:
 
     def driver_changed(self, agent: str) -> int:
         """Cut the answers that the old driver had begun: the rest of them died with it. Returns how many."""
-        begun = [one for one in self._exchanges.values() if one.agent == agent and one.answer.offset]
+        begun = [
+            one
+            for one in self._exchanges.values()
+            if one.agent == agent and one.answer.offset and not one.answer.ended
+        ]
         for exchange in begun:
             exchange.cut()
         return len(begun)

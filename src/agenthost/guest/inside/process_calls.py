@@ -178,7 +178,7 @@ class ProcessCalls:
         name = _name(params)
         process = self._named.get(name)
         if process is None:
-            reply.ok()  # it never started
+            reply.ok(0)  # it never started
             return
         epoch = params.get("epoch")
         if epoch is not None and self._hub.doors[name].epoch != epoch:

@@ -1,0 +1,85 @@
+"""The messages of an agent, decoded when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import anyio.lowlevel
+
+from agenthost.agent.errors import rebuild
+from agenthost.agent.journal import Journal
+from agenthost.agent.life import AgentLife
+from agenthost.agent.sdk import load_json
+from agenthost.agent.store import Append
+from agenthost.errors import AgentError
+
+if TYPE_CHECKING:
+    from claude_agent_sdk import Message
+
+T = TypeVar("T")
+
+_CHECKPOINT_EVERY = 32
+
+
+class Messages:
+    """Iterates over an agent's messages. Not a generator: nothing is left open when it is dropped."""
+
+    def __init__(self, life: AgentLife, *, until_result: bool) -> None:
+        self._life = life
+        self._until_result = until_result
+        self._over = False
+        self._count = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._over:
+            raise StopAsyncIteration
+        self._count += 1
+        if self._count % _CHECKPOINT_EVERY == 0:
+            await anyio.lowlevel.checkpoint()
+        life = self._life
+        item = await journal_of(life).next()
+        if item is None:
+            self._over = True
+            error = life.end_error()
+            if error is not None:
+                raise error
+            raise StopAsyncIteration
+        if isinstance(item, Append):
+            return cast("Message", item.message(life.sdk))
+        if not isinstance(item, bytes):
+            raise _read(rebuild, item.error, life.sdk, life.codec)
+        message = _read(decode_message, item, life)
+        if self._until_result and type(message).__name__ == "ResultMessage":
+            self._over = True
+        return message
+
+    async def aclose(self) -> None:
+        """End the iteration. The messages that were not read stay for another reader."""
+        self._over = True
+
+
+def decode_message(line: bytes, life: AgentLife) -> Message:
+    """Return the message of a journal line."""
+    encoded = load_json(line)["message"]
+    # In a partial message the mark of its class is the only one: nearly all of a flood is like that.
+    flat = line.count(b'"$') == 1
+    return cast("Message", life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded))
+
+
+def _read(read: Callable[..., T], *arguments: Any) -> T:
+    """Read what came out of the sandbox, which may be anything."""
+    try:
+        return read(*arguments)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AgentError(f"the agent's journal holds what cannot be read: {error!r}") from error
+
+
+def journal_of(life: AgentLife) -> Journal:
+    """Return an agent's journal. AgentError before it is there."""
+    if life.journal is None:
+        raise AgentError("the agent is not ready yet")
+    return life.journal
