@@ -21,8 +21,8 @@ class Door:
         self.digests = digests
         self.epoch = 0
         self.driver: str | None = None  # a link id
-        # The number of the grant by which each link came to drive last: the same question, asked again because
-        # our answer was lost, makes no new driver.
+        # The number of the grant by which each link came to drive last: the same question, asked again
+        # because our answer was lost, makes no new driver.
         self.asked: dict[str, int] = {}
         self.input = LineInput(f"a/{agent}/in", window=settings.window, max_line=settings.max_input_line)
         # Streams that only the driver may send: the input, and answers to what the agent asked.
