@@ -18,6 +18,15 @@ class FullSpool(MemorySpool):
         raise OSError(28, "No space left on device")
 
 
+class SmallSpool(MemorySpool):
+    """A spool whose disk has little room."""
+
+    def append(self, data: bytes) -> None:
+        if self.end - self.base + len(data) > 100:
+            raise OSError(28, "No space left on device")
+        super().append(data)
+
+
 # ---- sending
 
 
@@ -87,6 +96,20 @@ def test_a_full_disk_is_told_and_nothing_was_written() -> None:
     with pytest.raises(OSError, match="No space"):
         stream.write(b"x")
     assert stream.end_offset == 0
+
+
+def test_on_a_full_disk_what_was_acknowledged_goes_and_what_was_not_stays() -> None:
+    stream = SendStream("s", bound=10_000, spool=SmallSpool())
+    stream.write(b"a" * 60)
+    with pytest.raises(OSError, match="No space"):
+        stream.write(b"b" * 60)
+    stream.acknowledge(30)
+    assert stream.spool.base == 0  # kept for replays, as long as nobody needs the room
+    stream.write(b"b" * 60)
+    assert (stream.spool.base, stream.spool.end) == (30, 120)
+    with pytest.raises(OSError, match="No space"):
+        stream.write(b"c" * 60)
+    assert stream.spool.read(30, 90) == b"a" * 30 + b"b" * 60
 
 
 def test_readers_are_told_of_news_and_of_the_end() -> None:

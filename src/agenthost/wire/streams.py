@@ -11,8 +11,8 @@ from agenthost.wire.spool import MemorySpool, Spool
 class SendStream:
     """The sender's end: keeps bytes until they are acknowledged, for any number of readers.
 
-    Acknowledged bytes stay for replays while all fits ``keep`` (None is ``bound``); unacknowledged ones are
-    never removed.
+    Acknowledged bytes stay for replays while all fits ``keep`` (None is ``bound``) and the disk;
+    unacknowledged ones are never removed.
     """
 
     def __init__(self, sid: str, *, bound: int, keep: int | None = None, spool: Spool | None = None) -> None:
@@ -45,7 +45,12 @@ class SendStream:
             raise ValueError(f"stream {self.sid} has ended")
         if self.stopped or not data:
             return
-        self.spool.append(data)
+        try:
+            self.spool.append(data)
+        except OSError:
+            # What is kept for replays only must not stop the one who writes.
+            self.spool.trim(self.acked)
+            self.spool.append(data)
         self._trim()
         self._tell_readers()
 
