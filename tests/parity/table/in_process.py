@@ -1,0 +1,225 @@
+"""MCP servers of this process: what their tools are given, and what the model gets from them."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from typing import Any
+
+import anyio
+from claude_agent_sdk import SdkMcpTool, ToolAnnotations, create_sdk_mcp_server, tool
+from parity.own_mcp import server_by_hand
+from parity.scenario import Run, one_answer, scenario
+from parity.stdio_mcp import SERVER
+
+from agenthost.testing import Text, ToolUse
+
+BOTH = ("local-unisolated", "local")
+
+
+def _png() -> str:
+    """Return a picture of one red point."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\xff\0\0"))
+    return base64.b64encode(data + chunk(b"IEND", b"")).decode()
+
+
+def _tools(run: Run) -> list[SdkMcpTool[Any]]:
+    """Return tools that record what they are given."""
+
+    @tool(
+        "add",
+        "Adds \u00fc.",
+        {"a": float, "b": float},
+        annotations=ToolAnnotations(readOnlyHint=True, title="Sum"),
+    )
+    async def add(given: dict[str, Any]) -> dict[str, Any]:
+        run.note("add", given)
+        return {"content": [{"type": "text", "text": f"{given['a'] + given['b']} \u00fc \U0001f40d"}]}
+
+    @tool("draw", "Draws.", {"type": "object", "properties": {"what": {"type": "string"}}})
+    async def draw(given: dict[str, Any]) -> dict[str, Any]:
+        run.note("draw", given)
+        picture = {"type": "image", "data": _png(), "mimeType": "image/png"}
+        return {"content": [{"type": "text", "text": "A point."}, picture]}
+
+    @tool("refuse", "Says that it failed.", {})
+    async def refuse(given: dict[str, Any]) -> dict[str, Any]:
+        run.note("refuse", given)
+        return {"content": [{"type": "text", "text": "I will not."}], "is_error": True}
+
+    @tool("fall", "Raises.", {})
+    async def fall(given: dict[str, Any]) -> dict[str, Any]:
+        run.note("fall", given)
+        raise RuntimeError("It \u00fc fell.")
+
+    @tool("point", "Links to something, and holds a text.", {})
+    async def point(given: dict[str, Any]) -> dict[str, Any]:
+        run.note("point", given)
+        link = {"type": "resource_link", "uri": "file:///a.txt", "name": "a", "description": "A file."}
+        held = {"type": "resource", "resource": {"uri": "file:///b.txt", "text": "held"}}
+        return {"content": [link, held]}
+
+    return [add, draw, refuse, fall, point]
+
+
+def _server(run: Run, **more: Any) -> dict[str, Any]:
+    names = ("add", "draw", "refuse", "fall", "point")
+    return {
+        "mcp_servers": {"own": create_sdk_mcp_server("own", "2.5", _tools(run))},
+        "allowed_tools": [f"mcp__own__{name}" for name in names],
+        **more,
+    }
+
+
+def call(name: str, number: int = 1, **given: Any) -> ToolUse:
+    return ToolUse(f"mcp__own__{name}", given, id=f"toolu_{number}")
+
+
+@scenario(
+    "option:mcp_servers function:create_sdk_mcp_server function:tool class:SdkMcpTool",
+    script=[call("add", a=1, b=2.5), Text("Done.")],
+    options=_server,
+    shows=("3.5 \\u00fc", "get_mcp_status returned"),
+    on=BOTH,
+    trio=True,
+)
+async def a_tool_of_this_process(run: Run) -> None:
+    await one_answer(run)
+    await run.call("get_mcp_status")
+
+
+@scenario(
+    "function:tool",
+    script=[call("draw", what="a point"), call("point", 2), Text("Done.")],
+    options=_server,
+    shows=("image/png", "file:///a.txt", "held"),
+)
+async def tools_that_return_a_picture_and_links(run: Run) -> None:
+    await one_answer(run)
+
+
+@scenario(
+    "function:tool",
+    script=[
+        [call("refuse"), call("fall", 2), call("add", 3, a="one"), call("none", 4)],
+        Text("Done."),
+    ],
+    options=_server,
+    shows=("I will not.", "It \\u00fc fell.", "Input validation error", "No such tool available"),
+)
+async def tools_that_fail(run: Run) -> None:
+    await one_answer(run)
+
+
+@scenario(
+    "function:tool",
+    script=[[call("add", n, a=n, b=n) for n in range(1, 6)], Text("Done.")],
+    options=_server,
+)
+async def several_tools_at_once(run: Run) -> None:
+    await one_answer(run)
+    run.record.callbacks.sort(key=repr)
+
+
+@scenario(
+    "option:mcp_servers method:get_mcp_status",
+    script=[
+        call("add", a=1, b=1),
+        ToolUse("mcp__machine__greet", {"name": "Zo\u00eb"}, id="toolu_2"),
+        ToolUse("mcp__second__add", {"a": 2, "b": 2}, id="toolu_3"),
+        Text("Done."),
+    ],
+    files={"server.py": SERVER},
+    options=lambda run: {
+        "mcp_servers": {
+            "own": create_sdk_mcp_server("own", tools=_tools(run)),
+            "machine": {"command": "python3", "args": [f"{run.work}/server.py"]},
+            "second": create_sdk_mcp_server("another name", tools=_tools(run)[:1]),
+        },
+        "permission_mode": "bypassPermissions",
+        "env": {"IS_SANDBOX": "1"},
+    },
+    shows=("Hello Zo\\u00eb", "4 \\u00fc"),
+)
+async def servers_of_this_process_beside_one_of_the_machine(run: Run) -> None:
+    await one_answer(run)
+    await run.call("get_mcp_status")
+
+
+def _own_server(run: Run) -> dict[str, Any]:
+    return {
+        "mcp_servers": {"own": {"type": "sdk", "name": "own", "instance": server_by_hand(run)}},
+        "allowed_tools": ["mcp__own__count", "ListMcpResourcesTool", "ReadMcpResourceTool"],
+    }
+
+
+@scenario(
+    "option:mcp_servers",
+    script=[
+        call("count", to=3),
+        ToolUse("ListMcpResourcesTool", {}, id="toolu_2"),
+        ToolUse("ReadMcpResourceTool", {"server": "own", "uri": "memo://one"}, id="toolu_3"),
+        Text("Done."),
+    ],
+    options=_own_server,
+    shows=("counted", "a memo"),
+)
+async def a_server_made_by_hand(run: Run) -> None:
+    await one_answer(run)
+
+
+def _slow(run: Run) -> dict[str, Any]:
+    @tool("wait", "Waits.", {})
+    async def wait(given: dict[str, Any]) -> dict[str, Any]:
+        run.event("asked").set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            run.note("wait was cancelled", given)
+        return {}
+
+    return {
+        "mcp_servers": {"own": create_sdk_mcp_server("own", tools=[wait])},
+        "allowed_tools": ["mcp__own__wait"],
+    }
+
+
+@scenario(
+    "method:interrupt function:tool",
+    script=[call("wait"), Text("Again.")],
+    options=_slow,
+    shows=("wait was cancelled",),
+)
+async def an_interrupt_while_a_tool_of_this_process_runs(run: Run) -> None:
+    await run.client.query("Go.")
+    await run.event("asked").wait()
+    await run.call("interrupt")
+    await run.response()
+    await run.ask("And now?")
+
+
+@scenario(
+    "method:toggle_mcp_server method:reconnect_mcp_server",
+    script=[Text("Without."), call("add", a=1, b=2), Text("With.")],
+    options=_server,
+    masks=("a refusal of the CLI",),
+)
+async def a_server_of_this_process_is_switched(run: Run) -> None:
+    await run.call("toggle_mcp_server", "own", enabled=False)
+    await run.ask("What tools?")
+    await run.call("toggle_mcp_server", "own", enabled=True)
+    await run.call("get_mcp_status")
+    await run.ask("And now?")
+    await run.call("reconnect_mcp_server", "own")
+    await run.call("get_mcp_status")
+
+
+@scenario("option:mcp_servers", connects=False, script=[call("add", a=1, b=2), Text("Done.")], trio=True)
+async def one_shot_with_a_tool_of_this_process(run: Run) -> None:
+    await run.one_shot("Go on.", **_server(run))
