@@ -9,15 +9,17 @@ import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
 import pytest
-from claude_agent_sdk import PermissionResultAllow
+from claude_agent_sdk import HookMatcher, PermissionResultAllow
 from support.command_line import COMMAND, Done, environment, run_agenthost
-from support.detached import detached, happened, is_there
+from support.detached import PLAIN, detached, end, happened, is_there
 
-from agenthost import AgentRef, HostedAgent
+from agenthost import AgentRef, HostedAgent, SandboxSpec, open_provider
+from agenthost.guest.provider import GuestProvider
 from agenthost.testing import FakeCLI
 
 LIMIT = 120
@@ -248,6 +250,60 @@ async def test_a_terminal_that_goes_away_leaves_the_agent_running(tmp_path: Path
                 os.close(person)
                 assert (await agent.end()).exit_code == 0
             assert await is_there(ref)
+
+
+async def test_a_sandbox_that_ends_under_it_is_told(tmp_path: Path) -> None:
+    with anyio.fail_after(LIMIT):
+        async with (
+            detached(tmp_path, [FakeCLI.text("Hm."), FakeCLI.stall()]) as ref,
+            attached(ref) as agent,
+        ):
+            await agent.until("Hm.\n")
+            await end(ref)
+            done = await agent.end()
+    assert done.exit_code == 1
+    assert "has ended" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "runs on" not in done.stdout
+
+
+async def test_a_reader_that_goes_away_leaves_the_agent_running(tmp_path: Path) -> None:
+    turn = [FakeCLI.text("One."), FakeCLI.wait(2), *[FakeCLI.text("x" * 1000)] * 200, FakeCLI.stall()]
+    with anyio.fail_after(LIMIT):
+        async with detached(tmp_path, turn) as ref:
+            command = f"{COMMAND} attach {ref.agent} | head -n 1; exit ${{PIPESTATUS[0]}}"
+            async with await anyio.open_process(["bash", "-c", command], env=environment(KEY)) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                assert await process.stdout.receive() == b"claude   One.\n"
+                assert await process.wait() == 1
+                assert b"".join([chunk async for chunk in process.stderr]).decode() == ""
+            assert await is_there(ref)
+
+
+async def test_what_it_cannot_answer_is_told_and_left_to_others(tmp_path: Path) -> None:
+    async def hook(*_: object) -> Any:
+        await anyio.sleep_forever()
+
+    hooks = {"PreToolUse": [HookMatcher(hooks=[hook])]}
+    with anyio.fail_after(LIMIT):
+        async with detached(tmp_path, [ASK], hooks=hooks) as ref, attached(ref) as agent:
+            await agent.until("asks for hooks['PreToolUse'], which this process does not have: it waits")
+            agent.process.send_signal(signal.SIGTERM)
+            assert (await agent.end()).exit_code == 143
+            assert await is_there(ref)
+
+
+async def test_an_agent_that_has_just_been_started_is_not_taken() -> None:
+    async with open_provider(PLAIN) as provider:
+        assert isinstance(provider, GuestProvider)
+        sandbox = await provider.create(SandboxSpec(), agent_id="agent-waits")
+        try:
+            done = await run_agenthost("attach", "agent-waits", env=KEY)
+        finally:
+            await sandbox.terminate()
+    assert done.exit_code == 1
+    assert "has not been given its options" in done.stderr
 
 
 async def test_an_agent_that_ends_is_left_with_its_sandbox(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
 import typer
-from rich.console import Console
 
 from agenthost.agent import AgentRef, Cursor, HostedAgent
 from agenthost.cli.finding import Finder, Found, open_finder
@@ -21,8 +20,8 @@ from agenthost.cli.places import AFTER_HELP, AGENT_HELP, place_of
 from agenthost.cli.steering import Answer, Steering
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.taken import Taken
-from agenthost.cli.transcript import Transcript
-from agenthost.errors import AgentError, SupersededError
+from agenthost.cli.transcript import Screen, Transcript
+from agenthost.errors import AgentError, GuestLostError, SandboxGoneError, SupersededError
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
@@ -73,7 +72,7 @@ def attach(
     if download is not None and not finish:
         raise typer.BadParameter("it needs --finish", param_hint="--download")
     request = _Request(agent=agent, after=after, finish=finish, download=download, as_json=as_json)
-    transcript = Transcript(Console(highlight=False, stderr=as_json))
+    transcript = Transcript(Screen(stderr=as_json))
     steering = Steering(transcript, answer=answer, finish=finish)
     done = run_until_stopped(
         partial(_attach, request, transcript, steering), ending="", on_interrupt=steering.on_interrupt
@@ -104,6 +103,7 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
             transcript.note("", "somebody drives it, and is superseded now", "yellow")
         with warnings_to(transcript):
             await agent.connect()
+        steering.greet()
         taken = Taken(found, view, agent, transcript)
         finishing = Finishing(found, view, start) if request.finish else None
         show = message_printer(transcript, as_json=request.as_json)
@@ -115,6 +115,9 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
                 raise SupersededError(
                     f"another process drives {found.name} now; this one has left it"
                 ) from None
+            except (SandboxGoneError, GuestLostError):
+                await taken.drop()
+                raise
             except BaseException as error:
                 if not (finishing and isinstance(error, Exception) and await taken.has_ended()):
                     await taken.leave()
@@ -132,13 +135,14 @@ async def _find(finder: Finder, request: _Request) -> tuple[Found, View, Cursor]
     found = await finder.agent(request.agent)
     view = await look_at(found.sandbox, found.status, find_turn=True)
     if view.state == "starting":
+        if found.status.driven:
+            raise AgentError(f"{found.name} is being started; try again in a moment")
         raise AgentError(
-            f"{found.name} has not been given its options yet, and only the program that started it has "
-            f"them; `agenthost stop {found.name}` ends it"
+            f"{found.name} has not been given its options, and only the program that started it has them; "
+            f"`agenthost stop {found.name}` ends it"
         )
-    if request.after is not None:
-        return found, view, await place_of(request.after, found)
-    return found, view, found.ref.cursor if found.ref is not None else view.turn
+    place = request.after or (str(found.ref.cursor) if found.ref is not None else None)
+    return found, view, view.turn if place is None else await place_of(place, found)
 
 
 async def _converse(

@@ -18,7 +18,7 @@ from agenthost.agent import HostedAgent
 from agenthost.cli.demo_script import MENDED_FILE, PROMPT, TEST_COMMAND, demo_script
 from agenthost.cli.probes import Finding, look_from_inside
 from agenthost.cli.stopping import run_until_stopped
-from agenthost.cli.transcript import Transcript, printable
+from agenthost.cli.transcript import Screen, Transcript, printable
 from agenthost.registry import open_provider
 from agenthost.sandbox import Sandbox
 from agenthost.spec import SandboxSpec
@@ -43,7 +43,7 @@ def demo() -> None:
     The Claude Agent SDK, the claude binary, its tools and the sandbox are real; only the model is played by
     a script, on this machine. Exits with 1 unless the program is mended and the sandbox is tight.
     """
-    console = Console(highlight=False)
+    console = Screen()
     transcript = Transcript(console)
     with transcript.waiting():
         done = run_until_stopped(partial(_demo, console, transcript))

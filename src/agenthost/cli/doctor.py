@@ -9,12 +9,12 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from agenthost.cli import checks
 from agenthost.cli.checks import Check
 from agenthost.cli.stopping import run_until_stopped
+from agenthost.cli.transcript import Screen
 
 _MARKS = {"ok": ("ok", "green"), "missing": ("MISSING", "bold red"), "optional": ("-", "yellow")}
 
@@ -54,7 +54,7 @@ async def _look() -> list[Check]:
 
 
 def _show(found: Sequence[Check], works: bool) -> None:
-    console = Console(highlight=False)
+    console = Screen()
     for check in found:
         mark, style = _MARKS[check.state]
         line = Text(mark.ljust(9), style=style).append(check.name.ljust(18), style="bold")

@@ -7,14 +7,13 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.cli.events import Event, read_events
 from agenthost.cli.finding import open_finder
 from agenthost.cli.places import AFTER_HELP, AGENT_HELP, place_of
 from agenthost.cli.stopping import run_until_stopped
-from agenthost.cli.transcript import Transcript
+from agenthost.cli.transcript import Screen, Transcript
 from agenthost.errors import SandboxGoneError
 from agenthost.wire.codec import dumps
 
@@ -29,7 +28,7 @@ def logs(
 
     It only reads: the agent and whoever drives it do not notice.
     """
-    transcript = Transcript(Console(highlight=False, stderr=as_json))
+    transcript = Transcript(Screen(stderr=as_json))
     run_until_stopped(partial(_logs, agent, follow, after or "oldest", as_json, transcript), ending="")
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from agenthost.agent import HostedAgent
 from agenthost.cli.output import download, message_printer
 from agenthost.cli.ps import tell_time
 from agenthost.cli.stopping import run_until_stopped
-from agenthost.cli.transcript import Transcript
+from agenthost.cli.transcript import Screen, Transcript
 from agenthost.registry import open_provider, provider_names
 from agenthost.spec import NetworkPolicy, SandboxSpec
 
@@ -100,7 +99,7 @@ def run(
     if detach and download is not None:
         hint = "there is nothing to download yet; agenthost attach --finish --download does it later"
         raise typer.BadParameter(hint, param_hint="--detach")
-    transcript = Transcript(Console(highlight=False, stderr=as_json or detach))
+    transcript = Transcript(Screen(stderr=as_json or detach))
     with transcript.waiting():
         done = run_until_stopped(partial(_run, request, transcript))
     if not done:

@@ -67,6 +67,13 @@ class Steering:
         """Whether lines are to be read: prompts, or answers of a person."""
         return not self._finish or self._lines.is_terminal
 
+    def greet(self) -> None:
+        """Tell a person who could not know what to do here."""
+        if self._lines.is_terminal and not self._finish:
+            self._transcript.note(
+                "", "each line is a prompt; Ctrl-C interrupts, Ctrl-D leaves the agent running", "dim"
+            )
+
     # ---- what the agent says
 
     async def listen(self, show: Callable[[Message], None], heard: Callable[[int], None]) -> None:

@@ -12,7 +12,7 @@ from agenthost.cli.finding import Found
 from agenthost.cli.looking import View
 from agenthost.cli.output import download
 from agenthost.cli.transcript import Transcript
-from agenthost.errors import AgentHostError, SupersededError
+from agenthost.errors import AgentHostError
 
 _EXIT_SECONDS = 5.0  # that an agent which has told its end may need to be gone
 
@@ -27,8 +27,8 @@ class Taken:
         self._transcript = transcript
 
     async def drop(self) -> None:
-        """It is another's: ends nothing."""
-        with anyio.CancelScope(shield=True), contextlib.suppress(SupersededError):  # that is known
+        """It is another's, or there is nothing left of it: ends nothing."""
+        with anyio.CancelScope(shield=True), contextlib.suppress(AgentHostError):  # what is known already
             await self._agent.disconnect()
 
     async def leave(self, *, ended: bool = False) -> None:
@@ -38,16 +38,17 @@ class Taken:
             try:
                 await self._agent.detach()
             except AgentHostError as error:
-                # The link has gone, and so has this process's part in it.
-                self._transcript.note("", f"it could not be told: {error}", "red")
-                await self._agent.disconnect()
+                # The link has gone, and with it this process's part in the agent.
+                self._transcript.note("", f"it cannot be told: {error}", "red")
+                await self.drop()
+        say = self._transcript.note
         if ended:
-            self._transcript.note("", f"the agent has ended; its {found.seen.title} has not")
+            say("", f"the agent has ended; its {found.seen.title} has not")
         else:
             waits = "; when it asks the model, it waits for somebody to come" if found.status.model else ""
-            self._transcript.note("", f"{found.name} runs on in {found.seen.title}{waits}")
-            self._transcript.note("", f"come back: agenthost attach {found.name} --after {cursor}")
-        self._transcript.note("", f"end it: agenthost stop {found.name}")
+            say("", f"{found.name} runs on in {found.seen.title}{waits}")
+            say("", f"come back: agenthost attach {found.name} --after {cursor}")
+        say("", f"end it: agenthost stop {found.name}")
 
     async def has_ended(self) -> bool:
         """Ask the guest whether it has."""
