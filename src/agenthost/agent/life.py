@@ -394,16 +394,16 @@ class AgentLife:
         options, limits = self._plan.options, self._plan.limits
         if options.callbacks.store is not None:
             await self.sdk_ready()  # what a store lacks is told by the SDK's own class
-        await self.sender.send(
-            {
-                "op": "connect",
-                "options": options.encode(self.codec),
-                "callbacks": options.callbacks.describe(),
-                "hook_timeout": limits.host_away,
-                "decision_wait": limits.decision_wait,
-                "sdk_version": version,
-            }
-        )
+        line = {
+            "op": "connect",
+            "options": options.encode(self.codec),
+            "callbacks": options.callbacks.describe(),
+            "hook_timeout": limits.host_away,
+            "decision_wait": limits.decision_wait,
+            "sdk_version": version,
+        }
+        with contextlib.suppress(BrokenPipeError):  # the runner has ended already; the journal tells why
+            await self.sender.send(line)
         connected = await journal.until(lambda: journal.connected)
         await self.sdk_ready()
         if not connected:
