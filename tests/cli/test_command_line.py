@@ -17,8 +17,8 @@ from agenthost.cli.app import tell_sdk_error
 def test_help_names_every_command() -> None:
     done = agenthost("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("demo", "run", "doctor"))
-    for command in ("demo", "run", "doctor"):
+    for command in ("demo", "run", "ps", "logs", "attach", "stop", "doctor"):
+        assert f" {command} " in done.stdout
         assert agenthost(command, "-h").returncode == 0
 
 

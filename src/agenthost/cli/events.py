@@ -71,11 +71,18 @@ class Event:
 
 
 class Events:
-    """Iterates over events until the agent has ended, or until a place that was written already."""
+    """Iterates over events until the agent has ended, or until a place that was written already.
 
-    def __init__(self, journal: Observation, *, begins_a_line: bool, until: int | None) -> None:
+    Args:
+        journal: What to read.
+        exact: Whether an event begins where reading begins. Otherwise the first line is left out, whatever
+            it looks like: what an agent has written may look like the beginning of an event.
+        until: The offset to read to.
+    """
+
+    def __init__(self, journal: Observation, *, exact: bool, until: int | None) -> None:
         self._journal = journal
-        self._begins_a_line = begins_a_line
+        self._exact = exact
         self._until = until
         self._place: int | None = None
         self._parts: list[bytes] = []
@@ -103,17 +110,18 @@ class Events:
     def _take(self, data: bytes) -> None:
         if self._place is None:
             self._place = self._journal.received - len(data)
+            self._exact = self._exact or self._place == 0
         first, *more = data.split(b"\n")
         self._parts.append(first)
         for part in more:
             line = b"".join(self._parts)
             self._parts = [part]
             found = _HEAD.match(line)
-            if found:
-                self._events.append(Event(int(found[1]), found[2].decode(), self._place, line))
-            elif self._begins_a_line:
+            if self._exact and not found:
                 raise AgentError(f"no event begins at byte {self._place} of the agent's journal")
-            self._begins_a_line = True
+            if self._exact and found:
+                self._events.append(Event(int(found[1]), found[2].decode(), self._place, line))
+            self._exact = True
             self._place += len(line) + 1
 
 
@@ -126,10 +134,11 @@ async def read_events(
     Args:
         sandbox: Where the agent is.
         agent: Its name.
-        after: A cursor; an offset, from which on whole events are read; or None, what is kept.
+        after: A cursor; an offset above 0, from which on whole events are read; or None, what is kept.
         until: The offset to read to; None is the agent's end.
     """
-    offset = after.offset if isinstance(after, Cursor) else after
-    begins = isinstance(after, Cursor) or after == 0
+    exact = isinstance(after, Cursor)
+    # The byte before tells whether an event begins at an offset.
+    offset = after.offset if isinstance(after, Cursor) else None if after is None else max(after - 1, 0)
     async with sandbox.observe_agent(agent, after=offset) as journal:
-        yield Events(journal, begins_a_line=begins, until=until)
+        yield Events(journal, exact=exact, until=until)

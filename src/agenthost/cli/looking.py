@@ -188,13 +188,15 @@ async def look_at(sandbox: GuestSandbox, status: AgentStatus, *, find_turn: bool
 
 
 async def _read(sandbox: GuestSandbox, status: AgentStatus, start: int, end: int) -> Story:
-    try:
-        return await _fold(sandbox, status.agent, start, end)
-    except ReplayGapError as gap:  # its beginning has gone meanwhile
-        return await _fold(sandbox, status.agent, gap.oldest, max(end, gap.oldest))
+    if start > status.journal_begin:
+        try:
+            return await _fold(sandbox, status.agent, start, end)
+        except ReplayGapError:
+            pass  # its beginning has gone meanwhile
+    return await _fold(sandbox, status.agent, None, end)
 
 
-async def _fold(sandbox: GuestSandbox, agent: str, start: int, end: int) -> Story:
+async def _fold(sandbox: GuestSandbox, agent: str, start: int | None, end: int) -> Story:
     story = Story()
     async with read_events(sandbox, agent, after=start, until=end) as events:
         async for event in events:

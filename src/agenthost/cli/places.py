@@ -28,7 +28,8 @@ async def place_of(text: str, found: Found) -> Cursor:
         raise ConfigError(f"cursor {cursor} lies behind the end of what {found.name} has written")
     if cursor.offset < status.journal_begin:
         raise _gone(text, wanted=cursor.offset, oldest=status.journal_begin)
-    async with read_events(found.sandbox, found.name, after=cursor.offset, until=status.journal_end) as rest:
+    after = cursor if cursor.offset == status.journal_begin else cursor.offset
+    async with read_events(found.sandbox, found.name, after=after, until=status.journal_end) as rest:
         async for event in rest:
             if event.before != cursor:
                 raise ConfigError(f"{text!r} is no place between two events of {found.name}")
