@@ -1,0 +1,65 @@
+"""Seeded faults of the link under the real CLI: messages, callbacks, tools and model requests, each once.
+
+A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --fault-seed SEED``.
+"""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from support.fault_world import KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
+from support.real_conversations import RealConversation
+from support.seeds import chosen_seeds
+
+from agenthost import HostedAgent
+from agenthost.testing import LinkFaults, ScriptedModel
+from agenthost.testing.faults import seeded_plan
+
+TURNS = 3
+AT_ONCE = 3
+
+
+async def run_schedule(seed: int, sandbox_id: str) -> None:
+    """Run one schedule. AssertionError: with the seed and what struck."""
+    faults = LinkFaults(seeded_plan(seed))
+    try:
+        with anyio.fail_after(2 * LIMIT):
+            async with (
+                ScriptedModel(api_key=KEY) as model,
+                faults,
+                faults.around(short_provider()) as provider,
+            ):
+                conversation = RealConversation(seed, faults=faults, model=model)
+                env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": model.url}
+                options = {**conversation.options(), "env": env}
+                sandbox = await provider.get(sandbox_id)
+                async with HostedAgent(options, sandbox=sandbox, limits=LIMITS) as agent:
+                    for _ in range(TURNS):
+                        await conversation.turn(agent)
+                    await conversation.check_work(agent)
+    except Exception as error:
+        struck = "".join(f"\n  {fault}" for fault in faults.struck)
+        raise AssertionError(f"schedule {seed} failed: {error!r}; what struck:{struck}") from error
+
+
+async def test_each_message_arrives_once_and_no_request_is_made_twice_with_the_real_cli(
+    pytestconfig: pytest.Config, anyio_backend: str
+) -> None:
+    seeds = chosen_seeds(pytestconfig, normal=3, full=50)
+    waiting = iter([seed for seed in seeds if seed % 2 == (anyio_backend == "trio")])
+    failures: list[Exception] = []
+    async with shared_sandbox() as sandbox:
+
+        async def work() -> None:
+            for seed in waiting:
+                try:
+                    await run_schedule(seed, sandbox.id)
+                except AssertionError as error:  # the others go on: one run tells all that fail
+                    failures.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.start_soon(work)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} of {len(seeds)} schedules failed", failures)
+        assert await running(sandbox) == []
