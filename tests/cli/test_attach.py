@@ -155,6 +155,28 @@ async def test_a_person_is_asked_whether_a_tool_may_be_used(tmp_path: Path, type
         os.close(terminal)
 
 
+async def test_each_line_answers_one_question(tmp_path: Path) -> None:
+    first = FakeCLI.tool("Bash", {"command": "first"}, ask=True, result="made")
+    second = FakeCLI.tool("Bash", {"command": "second"}, ask=True, result="made")
+    person, terminal = pty.openpty()
+    try:
+        with anyio.fail_after(LIMIT):
+            async with (
+                detached(tmp_path, [FakeCLI.tools(first, second)], can_use_tool=never) as ref,
+                attached(ref, stdin=terminal) as agent,
+            ):
+                await agent.until("allow it? y or n\n")
+                os.write(person, b"n\ny\n")  # typed ahead
+                await agent.until('asks     Bash {"command": "second"}')
+                await agent.until("failed   the user said no\n")
+                await agent.until("result   made\n")
+                agent.process.send_signal(signal.SIGTERM)
+                assert (await agent.end()).exit_code == 143
+    finally:
+        os.close(person)
+        os.close(terminal)
+
+
 async def test_where_nobody_can_answer_a_question_stays_open(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with detached(tmp_path, [ASK], can_use_tool=never) as ref:
@@ -312,6 +334,7 @@ async def test_an_agent_that_ends_is_left_with_its_sandbox(tmp_path: Path) -> No
             done = await agent.end()
             assert done.exit_code == 1
             assert "ProcessError" in done.stderr
+            assert f"the agent has ended; its sandbox {ref.sandbox_name}" in done.stdout
             assert await is_there(ref)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,31 @@ async def test_what_needs_a_function_of_its_program_is_left_to_it(tmp_path: Path
         assert "asks for a hook of the program that had started it" in done.stderr
         assert f"{ref.agent} runs on" in done.stdout
         assert await is_there(ref)
+
+
+async def test_a_person_who_goes_away_leaves_a_question_open(tmp_path: Path) -> None:
+    async def never(*_: object) -> Any:
+        await anyio.sleep_forever()
+
+    person, terminal = pty.openpty()
+    try:
+        with anyio.fail_after(LIMIT):
+            async with (
+                detached(tmp_path, [DECISION], can_use_tool=never) as ref,
+                await anyio.open_process(
+                    [COMMAND, "attach", ref.agent, "--finish"], env=environment(KEY), stdin=terminal
+                ) as process,
+            ):
+                assert process.stdout is not None
+                seen = b""
+                while b"allow it?" not in seen:
+                    seen += await process.stdout.receive()
+                os.write(person, b"\x04")  # Ctrl-D
+                assert await process.wait() == 1
+                assert await is_there(ref)
+    finally:
+        os.close(person)
+        os.close(terminal)
 
 
 async def test_ctrl_c_leaves_at_once_and_ends_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from agenthost.agent import AgentRef, Cursor, HostedAgent
 from agenthost.cli.finding import Finder, Found, open_finder
-from agenthost.cli.finishing import Finishing
+from agenthost.cli.finishing import CannotFinishError, Finishing
 from agenthost.cli.looking import View, look_at
 from agenthost.cli.output import message_printer, warnings_to
 from agenthost.cli.places import AFTER_HELP, AGENT_HELP, place_of
@@ -22,9 +22,12 @@ from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.taken import Taken
 from agenthost.cli.transcript import Screen, Transcript
 from agenthost.errors import AgentError, GuestLostError, SandboxGoneError, SupersededError
+from agenthost.spec import Limits
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
+
+_TAKING = 30.0  # seconds that taking an agent over may last; its sandbox has just answered
 
 Outcome = Literal["left", "ended", "finished"]
 
@@ -96,13 +99,15 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
             session_id=view.session_id,
             cursor=start,
         )
-        agent = HostedAgent.attach(ref, options={"can_use_tool": steering.can_use_tool})
+        agent = HostedAgent.attach(
+            ref, options={"can_use_tool": steering.can_use_tool}, limits=Limits(start=_TAKING)
+        )
         steering.agent = agent
         steering.works = view.busy
         if found.status.driven:
             transcript.note("", "somebody drives it, and is superseded now", "yellow")
-        with warnings_to(transcript):
-            await agent.connect()
+        with warnings_to(transcript), anyio.CancelScope(shield=True):
+            await agent.connect()  # a signal in between is obeyed behind it, by leaving
         steering.greet()
         taken = Taken(found, view, agent, transcript)
         finishing = Finishing(found, view, start) if request.finish else None
@@ -118,11 +123,18 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
             except (SandboxGoneError, GuestLostError):
                 await taken.drop()
                 raise
-            except BaseException as error:
-                if not (finishing and isinstance(error, Exception) and await taken.has_ended()):
-                    await taken.leave()
-                    raise
-                await taken.finish(request.download)
+            except (CannotFinishError, OSError):
+                await taken.leave()
+                raise
+            except Exception:
+                ended = await taken.has_ended()
+                if ended and finishing is not None:
+                    await taken.finish(request.download)
+                else:
+                    await taken.leave(ended=ended)
+                raise
+            except BaseException:  # stopped by a signal
+                await taken.leave()
                 raise
             if finishing is not None:
                 await taken.finish(request.download)

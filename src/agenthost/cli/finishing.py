@@ -13,6 +13,10 @@ from agenthost.errors import AgentError
 _OF_ITS_PROGRAM = {"hook": "a hook", "mcp": "an in-process MCP server", "store": "the session store"}
 
 
+class CannotFinishError(AgentError):
+    """Somebody else has to answer first. The agent runs on."""
+
+
 class Finishing:
     """Watches an agent as an observer while this process drives it.
 
@@ -42,7 +46,7 @@ class Finishing:
         """Read what it tells from when it was found, until it has ended.
 
         Raises:
-            AgentError: It asks for a function of the program that had started it.
+            CannotFinishError: It asks for a function of the program that had started it.
         """
         found = self._found
         async with read_events(found.sandbox, found.name, after=found.status.journal_end) as events:
@@ -63,7 +67,7 @@ class Finishing:
         elif event.kind == "request":
             what = _OF_ITS_PROGRAM.get(str(event.fields().get("what")))
             if what is not None:
-                raise AgentError(
+                raise CannotFinishError(
                     f"agent {self._found.name} asks for {what} of the program that had started it: only a "
                     "program that has it, too, can finish the agent (HostedAgent.attach)"
                 )

@@ -7,12 +7,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from agenthost.agent import HostedAgent
 from agenthost.agent.sdk import loaded_sdk
+from agenthost.cli.finishing import CannotFinishError
 from agenthost.cli.transcript import Transcript
 from agenthost.cli.typed import TypedLines
-from agenthost.errors import AgentError
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
@@ -56,6 +57,8 @@ class Steering:
         self._answer = answer
         self._finish = finish
         self._lines = TypedLines()
+        self._listens = False
+        self._person = self._lines.is_terminal  # as far as is known
         self._asking = anyio.Lock()
         self._question: _Question | None = None
         self._unanswered = anyio.Event()
@@ -65,11 +68,11 @@ class Steering:
     @property
     def reads(self) -> bool:
         """Whether lines are to be read: prompts, or answers of a person."""
-        return not self._finish or self._lines.is_terminal
+        return not self._finish or self._person
 
     def greet(self) -> None:
         """Tell a person who could not know what to do here."""
-        if self._lines.is_terminal and not self._finish:
+        if self._person and not self._finish:
             self._transcript.note(
                 "", "each line is a prompt; Ctrl-C interrupts, Ctrl-D leaves the agent running", "dim"
             )
@@ -84,6 +87,7 @@ class Steering:
             heard: Gets the number of each event that was shown.
         """
         agent, sdk = self._here(), loaded_sdk()
+        self._listens = True
         while True:
             try:
                 async for message in agent.receive_messages():
@@ -105,20 +109,26 @@ class Steering:
         """Take lines until their end: answers while a question is open, prompts otherwise."""
         async for line in self._lines:
             text = line.strip()
+            while self._asking.locked() and self._question is None:
+                await anyio.lowlevel.checkpoint()  # the next question is about to be shown
             if self._question is not None:
                 self._decided(self._question, text.lower())
             elif text and self._finish:
                 self._transcript.note("", "with --finish no prompts are taken", "dim")
             elif text:
-                if not self._lines.is_terminal:
+                if not self._person:
                     self._transcript.prompt(text)
                 self.works, self._pressed = True, False
                 await self._here().query(line)
+        self._person = False
+        if self._question is not None:
+            self._unanswered.set()
 
     def _decided(self, question: _Question, text: str) -> None:
         if text in (*_YES, *_NO):
             question.allowed = text in _YES
             question.answered.set()
+            self._question = None  # another line is no answer to this one
         else:
             self._transcript.note("", "allow it? y or n", "bold yellow")
 
@@ -136,7 +146,7 @@ class Steering:
             if self._answer is not Answer.ask:
                 self._transcript.note("", f"--answer {self._answer.value}", "dim")
                 return self._answer is Answer.allow
-            if self._lines.is_terminal:
+            if self._person:
                 return await self._ask()
         self._transcript.note("", f"{_NOBODY}; it stays open", "bold yellow")
         self._unanswered.set()
@@ -149,8 +159,8 @@ class Steering:
         try:
             await question.answered.wait()
         finally:
-            self._question = None
-            if not question.answered.is_set():
+            if self._question is question:
+                self._question = None
                 self._transcript.note("", "that is not asked any more", "dim")
         return question.allowed
 
@@ -158,16 +168,16 @@ class Steering:
         """Return never; raise when a question came that nobody can answer here.
 
         Raises:
-            AgentError: It came.
+            CannotFinishError: It came.
         """
         await self._unanswered.wait()
-        raise AgentError(f"the agent asks whether it may use a tool, and {_NOBODY}")
+        raise CannotFinishError(f"the agent asks whether it may use a tool, and {_NOBODY}")
 
     # ---- Ctrl-C
 
     def on_interrupt(self) -> bool:
         """Have the running turn interrupted; False when there is none, or it was interrupted already."""
-        if not self.works or self._pressed or self._finish:
+        if not self._listens or not self.works or self._pressed or self._finish:
             return False
         self._pressed = True
         self._interrupt.set()

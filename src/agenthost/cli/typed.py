@@ -8,6 +8,7 @@ import sys
 from typing import Self
 
 import anyio
+import anyio.lowlevel
 
 _PIECE = 64 * 1024
 
