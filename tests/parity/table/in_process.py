@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 import anyio
-from claude_agent_sdk import SdkMcpTool, ToolAnnotations, create_sdk_mcp_server, tool
+from claude_agent_sdk import SdkMcpTool, ToolAnnotations, UserMessage, create_sdk_mcp_server, tool
 from parity.own_mcp import server_by_hand
 from parity.scenario import Run, one_answer, scenario
 from parity.stdio_mcp import SERVER
@@ -117,14 +117,40 @@ async def tools_that_fail(run: Run) -> None:
     await one_answer(run)
 
 
+def _in_turns(run: Run) -> dict[str, Any]:
+    """Return a tool that waits until the result of the one before has been seen, when all were called."""
+
+    @tool("turn", "Waits for its turn.", {"place": int}, annotations=ToolAnnotations(readOnlyHint=True))
+    async def turn(given: dict[str, Any]) -> dict[str, Any]:
+        number = given["place"]
+        run.event(f"called {number}").set()
+        for other in range(COUNT):
+            await run.event(f"called {other}").wait()
+        if number:
+            await run.event(f"seen {number - 1}").wait()
+        run.note("turn", given)
+        return {"content": [{"type": "text", "text": f"It was the turn of {number}."}]}
+
+    server = create_sdk_mcp_server("own", tools=[turn])
+    return {"mcp_servers": {"own": server}, "allowed_tools": ["mcp__own__turn"]}
+
+
+COUNT = 5
+
+
 @scenario(
     "function:tool",
-    script=[[call("add", n, a=n, b=n) for n in range(1, 6)], Text("Done.")],
-    options=_server,
+    script=[[call("turn", n, place=n) for n in range(COUNT)], Text("Done.")],
+    options=_in_turns,
 )
 async def several_tools_at_once(run: Run) -> None:
-    await one_answer(run)
-    run.record.callbacks.sort(key=repr)
+    await run.client.query("Go on.")
+    seen = 0
+    async for message in run.client.receive_response():
+        run.see(message)
+        if isinstance(message, UserMessage):
+            run.event(f"seen {seen}").set()
+            seen += 1
 
 
 @scenario(
