@@ -122,7 +122,7 @@ async def test_a_reader_that_stops_for_a_while_loses_nothing(tmp_path: Path) -> 
 
 async def test_a_cli_that_is_not_there_fails_connect_and_leaves_nothing() -> None:
     with anyio.fail_after(LIMIT):
-        with pytest.raises(ConfigError, match=r"options\.cli_path.*no such place"):
+        with pytest.raises(claude_agent_sdk.CLINotFoundError, match="/no/such/claude"):
             await HostedAgent({"cli_path": "/no/such/claude"}, provider=PLAIN).connect()
         await no_sandbox_is_left()
 

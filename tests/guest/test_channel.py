@@ -20,9 +20,8 @@ from agenthost.errors import (
     GuestLostError,
     SupersededError,
 )
-from agenthost.guest.channel import AgentChannel, Exchange, agent_params
+from agenthost.guest.channel import AgentChannel, Exchange, Observation, agent_params
 from agenthost.guest.client import GuestSandbox
-from agenthost.guest.flows import Inflow
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 
@@ -374,7 +373,7 @@ async def test_observers_read_the_journal_from_its_beginning_and_stall_nobody(
                     assert sum([len(data) async for data in pieces(journal)]) == 6_000_000
 
 
-async def pieces(journal: Inflow) -> AsyncIterator[bytes]:
+async def pieces(journal: Observation) -> AsyncIterator[bytes]:
     """Yield what a journal brings."""
     while data := await journal.receive():
         yield data
