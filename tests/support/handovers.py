@@ -86,16 +86,17 @@ class LongConversation(Conversation):
         self._messages.clear()
         self._saved = (agent.cursor, 0)
         self._died = 0
-        self._choose_moment()
         plan = self._plan = self.make()
+        self._choose_moment(plan)
         await agent.query(FakeCLI.prompt(*plan.steps))
 
-    def _choose_moment(self) -> None:
+    def _choose_moment(self, plan: Plan) -> None:
         self._dying = False
         self._moment = ("", 0)
         if self._deaths and self._luck.random() < 0.8:
-            kind = self._luck.choice(("message", "message", "callback", "answer"))
-            self._moment = (kind, self._luck.choice((1, 2, 5, 30, 150)))
+            kinds = ["message"] + ["callback"] * bool(plan.calls)
+            kinds += ["answer"] * 2 * any(prompt in self._holds for prompt in plan.models)
+            self._moment = (self._luck.choice(kinds), self._luck.choice((1, 2, 5, 30, 150)))
 
     async def _read(self, agent: HostedAgent) -> None:
         seen = 0
@@ -151,7 +152,7 @@ class LongConversation(Conversation):
             with pytest.raises(SupersededError):
                 async for _ in agent.receive_messages():
                     pass
-            self._choose_moment()
+            self._choose_moment(self._plan_of_now())
             await self.live(heir, heir_faults)
 
     # ---- checks
