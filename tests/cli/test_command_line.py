@@ -40,9 +40,15 @@ def test_it_tells_its_version() -> None:
         (["run", "-"], "it is empty"),
         (["run", "hi", "--max-turns", "0"], "Invalid value for '--max-turns'"),
         (["run", "hi", "--workspace", "/nonexistent/app"], "does not exist"),
+        (["run", "hi", "--credentials", "env"], "it needs --network open"),
+        (["run", "hi", "--network", "some"], "Invalid value for '--network'"),
+        (["attach", "x", "--answer", "maybe"], "Invalid value for '--answer'"),
         (["run", "hi", "--provider", "lcal"], "there is no provider 'lcal'. Did you mean 'local'?"),
     ],
-    ids=["command", "argument", "empty", "empty-stdin", "turns", "workspace", "provider"],
+    ids=[
+        *("command", "argument", "empty", "empty-stdin", "turns", "workspace", "key", "network", "answer"),
+        "provider",
+    ],
 )
 def test_what_makes_no_sense_is_said_in_a_sentence_and_exits_with_2(arguments: list[str], said: str) -> None:
     done = agenthost(*arguments)

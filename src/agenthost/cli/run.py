@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,19 @@ if TYPE_CHECKING:
 _GONE = "It is gone with the sandbox; run again with a --download that can be written"
 
 
+class _KeyIn(Enum):
+    host = "host"
+    env = "env"
+
+
+class _Network(Enum):
+    open = "open"
+    none = "none"
+
+
+_NETWORKS = {_Network.open: NetworkPolicy.open(), _Network.none: NetworkPolicy.none()}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     prompt: str
@@ -37,8 +51,8 @@ class _Request:
     max_turns: int | None
     as_json: bool
     detach: bool
-    credentials: Literal["host", "env"]
-    network: Literal["open", "none"] | None
+    credentials: _KeyIn
+    network: _Network | None
     lifetime: float | None
 
 
@@ -62,14 +76,14 @@ def run(
         bool, typer.Option("--detach", help="Leave the agent running, and print the JSON of its ref.")
     ] = False,
     credentials: Annotated[
-        Literal["host", "env"],
+        _KeyIn,
         typer.Option(help="Where the key is: on this host, or in the sandbox, where the agent can read it."),
-    ] = "host",
+    ] = _KeyIn.host,
     network: Annotated[
-        Literal["open", "none"] | None, typer.Option(help="The sandbox's network; the provider's default.")
+        _Network | None, typer.Option(help="The sandbox's network. Not given: the provider's default.")
     ] = None,
     lifetime: Annotated[
-        float | None, typer.Option(min=1, help="Seconds after which the sandbox ends; an hour.")
+        float | None, typer.Option(min=1, help="Seconds after which the sandbox ends. Not given: an hour.")
     ] = None,
 ) -> None:
     """Run a prompt with an agent in a fresh sandbox, which ends with it.
@@ -116,15 +130,19 @@ async def _run(request: _Request, transcript: Transcript) -> bool:
             "system_prompt": {"type": "preset", "preset": "claude_code"},
             "permission_mode": _permission_mode(provider.capabilities.isolation, transcript),
         }
-        network = None if request.network is None else NetworkPolicy(request.network)
-        if request.credentials == "env":
+        network = None if request.network is None else _NETWORKS[request.network]
+        key_inside = request.credentials is _KeyIn.env
+        if key_inside:
+            if network is None and provider.capabilities.default_network == "none":
+                hint = f"it needs --network open: a sandbox on {provider.name} reaches no model by itself"
+                raise typer.BadParameter(hint, param_hint="--credentials env")
             transcript.step("the key is put into the sandbox, where the agent can read it")
         agent = HostedAgent(
             options=options,
             provider=provider,
             spec=SandboxSpec(network=network, max_lifetime=request.lifetime),
             workspace=request.workspace,
-            credentials=request.credentials,
+            credentials="env" if key_inside else "host",
             on_progress=transcript.progress,
         )
         async with agent:
