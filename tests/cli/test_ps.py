@@ -80,7 +80,7 @@ async def test_it_tells_what_each_agent_does(tmp_path: Path) -> None:
     assert " ".join(table[0].split()) == "AGENT SANDBOX PROVIDER STATE DRIVEN SESSION AGE ENDS IN"
     assert len(table) == 1 + len(states)
     line = next(line for line in table if idle.agent in line)
-    for cell in (idle.sandbox_name, PLAIN, " idle ", " no ", found[idle.agent]["session_id"][:8], "60 min"):
+    for cell in (idle.sandbox_name, PLAIN, " idle ", " no ", found[idle.agent]["session_id"][:8], " min"):
         assert cell in line
     assert any("ended with exit code 0: ProcessError" in line for line in table)
 
@@ -123,6 +123,14 @@ async def test_a_sandbox_without_an_agent_and_one_of_another_deployment_are_rows
     assert ref.agent in listed
     assert ref.agent not in foreign
     assert foreign.count("cannot be asked: it was made with another deployment secret") == 2
+
+
+async def test_a_provider_that_cannot_be_asked_is_told_and_nobody_says_that_there_is_nothing() -> None:
+    broken = {"AGENTHOST_STATE_DIR": "/proc/nope"}
+    for command in (["ps"], ["stop", "--all"], ["logs", "agent-x"]):
+        done = await run_agenthost(*command, env=broken)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "provider local cannot be asked: the deployment secret cannot be kept" in done.stderr
 
 
 async def test_a_guest_that_does_not_answer_is_a_row_and_holds_nobody_up(

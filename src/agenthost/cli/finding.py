@@ -15,7 +15,8 @@ from agenthost.errors import (
     AgentError,
     AgentHostError,
     ConfigError,
-    ProviderError,
+    MissingCredentialError,
+    MissingExtraError,
     SandboxGoneError,
     SandboxNotFoundError,
 )
@@ -85,8 +86,10 @@ class Finder:
         problems: Why a provider could not be asked for its sandboxes, by its name.
     """
 
-    def __init__(self, providers: Sequence[SandboxProvider], *, strict: bool) -> None:
-        self.problems: dict[str, str] = {}
+    def __init__(
+        self, providers: Sequence[SandboxProvider], *, problems: dict[str, str], strict: bool
+    ) -> None:
+        self.problems = problems
         self._providers = providers
         self._strict = strict
 
@@ -124,7 +127,18 @@ class Finder:
         """
         if text.lstrip().startswith("{"):
             return await self._by_ref(AgentRef.from_json(text))
-        return match_agent(text, await self.sandboxes(only=text))
+        return self.match(text, await self.sandboxes(only=text))
+
+    def match(self, text: str, seen: Sequence[Seen]) -> Found:
+        """Return which of these agents a text names, as ``agent`` does."""
+        try:
+            return match_agent(text, seen)
+        except AgentError as error:
+            raise AgentError("; ".join([str(error), *self.tell_problems()])) from None
+
+    def tell_problems(self) -> list[str]:
+        """Return why not all was looked through."""
+        return [f"provider {name} cannot be asked: {problem}" for name, problem in self.problems.items()]
 
     async def _by_ref(self, ref: AgentRef) -> Found:
         for seen in await self.sandboxes(only=ref.sandbox):
@@ -151,13 +165,16 @@ async def open_finder(provider: str | None = None) -> AsyncGenerator[Finder]:
     """Open a provider, or every one that works here."""
     async with AsyncExitStack() as stack:
         opened: list[SandboxProvider] = []
+        problems: dict[str, str] = {}
         for name in (provider,) if provider else provider_names():
             try:
                 opened.append(await stack.enter_async_context(open_provider(name)))
-            except (ConfigError, ProviderError):
+            except (AgentHostError, OSError) as error:
                 if provider:
-                    raise  # otherwise it is one that is not set up here
-        yield Finder(opened, strict=provider is not None)
+                    raise
+                if not isinstance(error, MissingExtraError | MissingCredentialError):  # it is not set up here
+                    problems[name] = str(error)
+        yield Finder(opened, problems=problems, strict=provider is not None)
 
 
 def match_agent(text: str, seen: Sequence[Seen]) -> Found:

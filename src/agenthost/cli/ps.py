@@ -51,18 +51,24 @@ def ps(
     """List agents: what they do, who drives them, when they end.
 
     It only looks. A sandbox that cannot be asked is listed with the reason.
+    Exits with 1 when a provider cannot be asked for its sandboxes.
     """
-    rows = run_until_stopped(partial(_rows, provider), ending="")
+    rows, problems = run_until_stopped(partial(_rows, provider), ending="")
+    for problem in problems:
+        print(f"agenthost: {printable(problem)}", file=sys.stderr)
     if as_json:
         for row in rows:
             print(json.dumps(asdict(row)))
     elif rows:
         _show(rows)
+    if problems:
+        raise typer.Exit(1)
     if not rows:
         print(tell_none(), file=sys.stderr if as_json else sys.stdout)
 
 
-async def _rows(provider: str | None) -> list[Row]:
+async def _rows(provider: str | None) -> tuple[list[Row], list[str]]:
+    """Return what there is, and why that is not all."""
     async with open_finder(provider) as finder:
         seen = await finder.sandboxes()
         found: dict[tuple[int, int], Row] = {}
@@ -76,9 +82,7 @@ async def _rows(provider: str | None) -> list[Row]:
                     found[number, 0] = _without_agent(one)
                 for place, status in enumerate(one.agents):
                     tasks.start_soon(look, (number, place), one, status)
-        for name, problem in finder.problems.items():
-            print(f"agenthost: provider {name}: {printable(problem)}", file=sys.stderr)
-        return [found[place] for place in sorted(found)]
+        return [found[place] for place in sorted(found)], finder.tell_problems()
 
 
 async def _row(seen: Seen, status: AgentStatus) -> Row:

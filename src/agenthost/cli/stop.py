@@ -10,7 +10,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from agenthost.cli.finding import Finder, Found, Seen, match_agent, match_sandbox, open_finder, tell_none
+from agenthost.cli.finding import Finder, Found, Seen, match_sandbox, open_finder, tell_none
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import printable
 from agenthost.errors import AgentError, AgentHostError
@@ -69,7 +69,9 @@ async def _stop_all(finder: Finder) -> bool:
             good = _complain(f"{one.title} cannot be asked for its agents: {one.problem}. {_by_force(one)}")
         elif one.agents:
             print(printable(await _end_sandbox(one)), flush=True)
-    if not any(one.agents or one.problem for one in seen):
+    for problem in finder.tell_problems():
+        good = _complain(problem)
+    if good and not any(one.agents for one in seen):
         print(tell_none())
     return good
 
@@ -84,7 +86,7 @@ async def _stop_one(finder: Finder, name: str, whole: bool) -> str:
         return await _end_sandbox(there)
     if there is not None and there.problem:
         raise AgentError(f"{there.title} cannot be asked for its agents: {there.problem}. {_by_force(there)}")
-    return await _end(match_agent(name, seen), whole)
+    return await _end(finder.match(name, seen), whole)
 
 
 async def _end(found: Found, whole: bool) -> str:
