@@ -26,7 +26,7 @@ from claude_agent_sdk import (
 from parity.scenario import Run, scenario
 from parity.table.tasks import AGENTS, TOOLS, answers
 
-from agenthost.testing import Text, ToolUse
+from agenthost.testing import Hold, Text, ToolUse, Turn
 
 SESSION = "00000000-0000-4000-8000-0000000000cc"
 
@@ -98,12 +98,26 @@ async def a_session_is_mirrored(run: Run) -> None:
         await run.ask("Go on.", client)
 
 
-@scenario("option:session_store_flush", connects=False, script=[Text("One."), Text("Two.")])
+def _wait_for_the_store(run: Run) -> list[Any]:
+    use = ToolUse("Bash", {"command": "echo one"}, id="toolu_1")
+    # Only a store that is told at once hears of the first answer before the second.
+    return [use, Turn(Text("Do"), Hold(run.event("told of toolu_1")), Text("ne."))]
+
+
+class Telling(Noting):
+    """A store that tells when it has heard of a tool."""
+
+    async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
+        await super().append(key, entries)
+        if "toolu_1" in repr(entries):
+            self._run.event("told of toolu_1").set()
+
+
+@scenario("option:session_store_flush", connects=False, script=_wait_for_the_store)
 async def a_session_is_mirrored_at_once(run: Run) -> None:
-    store = Noting(run)
-    async with run.open(session_store=store, session_store_flush="eager") as client:
+    store = Telling(run)
+    async with run.open(session_store=store, session_store_flush="eager", allowed_tools=["Bash"]) as client:
         await run.ask("One?", client)
-        await run.ask("Two?", client)
     # How the entries are put together is a matter of time; which they are and their order is not.
     given = [entry for call in run.record.callbacks for entry in call["given"]["conversation"]]
     run.record.callbacks[:] = [{"what": "all entries", "given": given}]

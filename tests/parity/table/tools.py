@@ -32,11 +32,6 @@ async def no_tools(run: Run) -> None:
     await one_answer(run)
 
 
-@scenario("option:tools", script=ANSWER, options={"tools": {"type": "preset", "preset": "claude_code"}})
-async def tools_preset(run: Run) -> None:
-    await one_answer(run)
-
-
 @scenario(
     "option:allowed_tools class:ToolUseBlock class:ToolResultBlock class:UserMessage",
     script=[
@@ -221,25 +216,19 @@ async def plugins(run: Run) -> None:
 
 
 @scenario(
-    "option:sandbox",
-    script=ANSWER,
-    options={
-        "sandbox": {"enabled": False, "excludedCommands": ["git"], "network": {"allowLocalBinding": True}},
-        "settings": json.dumps({"model": "claude-sonnet-4-6"}),
-    },
-    shows=("claude-sonnet-4-6",),
+    "option:sandbox option:settings error:ResultError",
+    connects=False,
+    script=[Text("Done.")],
+    shows=("Sandbox required but unavailable", '"model": "claude-sonnet-4-6"'),
+    masks=("stderr of a CLI that died",),
 )
 async def sandbox_settings_beside_settings(run: Run) -> None:
-    await one_answer(run)
-
-
-@scenario(
-    "option:sandbox",
-    script=[_bash("echo one"), Text("Done.")],
-    options={"allowed_tools": ["Bash"], "sandbox": {"enabled": True, "allowUnsandboxedCommands": False}},
-)
-async def sandbox_settings_switched_on(run: Run) -> None:
-    await one_answer(run)
+    settings = json.dumps({"model": "claude-sonnet-4-6"})
+    # Where it finds no programs the CLI's own sandbox cannot work, and the CLI refuses to start.
+    wanted: dict[str, Any] = {"enabled": True, "failIfUnavailable": True}
+    await run.refused(sandbox=wanted, settings=settings, env={"PATH": f"{run.home}/none"})
+    async with run.open(sandbox={"enabled": False}, settings=settings) as client:
+        await run.ask("Go on.", client)
 
 
 # ---- agents and MCP servers
