@@ -126,7 +126,6 @@ async def test_a_killed_keepers_processes_are_found_and_ended_by_list() -> None:
         (SandboxSpec(mounts=(Mount(source="/usr", target="/x"),)), "mounts"),
         (SandboxSpec(workdir="/workspace"), "workdir"),
         (SandboxSpec(image="debian"), "image"),
-        (SandboxSpec(lease=60), "lease"),
     ],
 )
 async def test_what_it_cannot_do_is_refused(spec: SandboxSpec, word: str) -> None:
