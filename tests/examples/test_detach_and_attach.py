@@ -45,7 +45,7 @@ def read_log(log: Path) -> list[tuple[Cursor, str]]:
     return found
 
 
-async def test_killed_after_every_single_message_the_log_holds_each_once(tmp_path: Path) -> None:
+async def test_killed_after_every_message_before_the_answer_the_log_holds_each_once(tmp_path: Path) -> None:
     ref, log = tmp_path / "agent.ref", tmp_path / "messages.jsonl"
     may_answer = anyio.Event()
 
