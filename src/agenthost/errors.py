@@ -36,6 +36,8 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class AgentHostError(Exception):
     """Base of every error of agenthost."""
@@ -135,14 +137,18 @@ class ReplayGapError(LinkError):
     """The stream no longer holds what was asked for.
 
     Attributes:
-        wanted: The offset asked for, in bytes.
-        oldest: The oldest offset still kept, in bytes.
+        wanted: What was asked for.
+        oldest: The oldest that is still kept.
+        unit: What both are: the offset of a ``byte``, or the number of an ``event`` of an agent's journal.
     """
 
-    def __init__(self, message: str, *, wanted: int, oldest: int) -> None:
+    def __init__(
+        self, message: str, *, wanted: int, oldest: int, unit: Literal["byte", "event"] = "byte"
+    ) -> None:
         super().__init__(message)
         self.wanted = wanted
         self.oldest = oldest
+        self.unit = unit
 
 
 class SupersededError(LinkError):

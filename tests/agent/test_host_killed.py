@@ -1,8 +1,9 @@
-"""A host that is killed leaves its sandbox to the keeper, which ends all of it when its time is over."""
+"""A host that is killed leaves its sandbox to the keeper, and its agent to whoever has the ref."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,9 +12,10 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 import pytest
+from claude_agent_sdk import ResultMessage
 from support.processes import FoundProcess, processes_of, wait_until_gone
 
-from agenthost import open_provider
+from agenthost import HostedAgent, open_provider
 from agenthost.testing import ModelRequest, Stall, Text, Turn
 
 LIMIT = 120
@@ -31,6 +33,23 @@ async def main():
         async for message in agent.receive_messages():
             if isinstance(message, StreamEvent):
                 print(agent.sandbox.id, flush=True)
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+# The kill falls between the end of the agent and the end of its sandbox.
+LEAVING = """
+import os, signal, sys, anyio, agenthost
+from agenthost.guest.client import GuestSandbox
+
+async def killed(self):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    GuestSandbox.terminate = killed
+    async with agenthost.HostedAgent.attach(sys.argv[2]) as agent:
+        async for message in agent.receive_messages():
+            pass
 
 anyio.run(main, backend=sys.argv[1])
 """
@@ -88,3 +107,25 @@ async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_life
             assert await living() == []
             assert [str(process) for process in left()] == []
             assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_killed_between_the_agents_end_and_the_sandboxs_the_ref_still_leads_to_both(
+    script: Any, backend: str
+) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("Done.")):
+            async with HostedAgent({}, provider="local") as agent:
+                await agent.query("go")
+                await agent.finish_input()
+                ref = await agent.detach()
+            host = await anyio.run_process(
+                [sys.executable, "-c", LEAVING, backend, ref.to_json()], check=False, stderr=None
+            )
+            assert host.returncode == -signal.SIGKILL
+            assert await living() == [ref.sandbox]
+            async with HostedAgent.attach(ref) as heir:
+                messages = [message async for message in heir.receive_messages()]
+    assert isinstance(messages[-1], ResultMessage)
+    assert messages[-1].result == "Done."
+    assert await living() == []

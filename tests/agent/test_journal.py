@@ -245,6 +245,25 @@ async def test_a_lost_link_is_kept_as_the_failure_after_the_messages() -> None:
     assert isinstance(journal.failure, LinkLostError)
 
 
+async def test_a_lost_link_does_not_come_between_the_messages_that_have_arrived() -> None:
+    class Lost(Source):
+        def ack(self, offset: int) -> None:  # noqa: ARG002 - whatever is acknowledged cannot be told
+            raise LinkLostError("gone")
+
+    source = Lost()
+    journal = Journal(source, stderr=None)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.run)
+            source.feed(*(message(text="t" * 100_000) for _ in range(10)))
+            seen = [await journal.next() for _ in range(10)]
+            assert all(isinstance(one, bytes) for one in seen)
+            source.feed_bytes(LinkLostError("gone"))
+            assert await journal.next() is None
+            journal.drain()
+    assert isinstance(journal.failure, LinkLostError)
+
+
 async def test_usage_session_and_states_are_known_before_anything_is_read() -> None:
     source = Source()
     init = message("SystemMessage", subtype="init", data={"session_id": "s1"})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 LIMIT = 120
-BOUND = 60  # MiB, of 200 MB that wait: 8 MiB of messages, the link's window, what Python needs for them
+BOUND = 30  # MiB, of 200 MB that wait: 8 MiB of messages, the link's window, what Python needs for them
 TESTS = Path(__file__).parents[1]
 
 

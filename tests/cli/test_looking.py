@@ -67,7 +67,7 @@ class Pieces:
 async def read(journal: bytes, begin: int, cuts: Sequence[int] = (), *, exact: bool = False) -> list[Event]:
     """Read as ``read_events`` does; only a cursor is exact."""
     source: Any = Pieces(journal, begin if exact else max(begin - 1, 0), cuts)
-    return [event async for event in Events(source, exact=exact, until=None)]
+    return [event async for event in Events(source, exact=exact, begin=begin, until=None)]
 
 
 def story(*events: dict[str, Any] | tuple[str, dict[str, Any]]) -> Story:
@@ -91,6 +91,7 @@ QUOTED = {"message": {"$type": "X", "text": '{"seq":9,"ts":1,"kind":"end","error
 JOURNAL = lines(state("ready"), state("connected"), state("busy"), INIT, QUOTED, FORGED, RESULT)
 
 
+@example(1, [])
 @example(b"".join(JOURNAL).index(b'{"seq":1,"ts":2'), [])
 @given(st.integers(0, sum(map(len, JOURNAL))), st.lists(st.integers(0, 1000), max_size=9))
 async def test_whole_events_are_read_from_any_byte_on_in_any_pieces(begin: int, cuts: list[int]) -> None:

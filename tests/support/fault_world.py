@@ -22,9 +22,9 @@ LIMITS = Limits(start=LIMIT, link_budget=LIMIT)
 AT_ONCE = 8
 
 
-def short_provider() -> LocalProvider:
+def short_provider(limits: Limits = LIMITS) -> LocalProvider:
     """Return a provider whose links find out quickly that they are dead."""
-    provider = LocalProvider(limits=LIMITS)
+    provider = LocalProvider(limits=limits)
     provider.wire = SHORT
     return provider
 

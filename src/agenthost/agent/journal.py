@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -227,7 +228,7 @@ class Journal:
         while self._unread and isinstance(first := self._unread[0][0], Append) and first.done.is_set():
             self._unread.popleft()
         if not self._unread:
-            self._source.ack(self._offset)
+            self._ack(self._offset)
 
     def _prove(self, data: bytes) -> None:
         self._unproven = False
@@ -237,7 +238,7 @@ class Journal:
     def _check_skip(self, data: bytes) -> None:
         if self._skip is not None and (first := _number(data)) > self._skip + 1:
             message = f"the journal begins at event {first} by now, {self._skip + 1} was asked for"
-            raise ReplayGapError(message, wanted=self._skip + 1, oldest=first)
+            raise ReplayGapError(message, wanted=self._skip + 1, oldest=first, unit="event")
 
     def _take(self, data: bytes) -> None:
         # A line is put together once, at its end: it may be 64 MiB long and come in a thousand pieces.
@@ -291,8 +292,6 @@ class Journal:
             case "request_cancelled":
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])
-            case "answered":
-                pass  # for those who only look
             case "answered":
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])  # by somebody else: a denial, for one
@@ -400,6 +399,11 @@ class Journal:
     def _acknowledge(self, offset: int) -> None:
         if offset > self._acked and not self.ended and not self._manual_ack:
             self._acked = offset
+            self._ack(offset)
+
+    def _ack(self, offset: int) -> None:
+        # That an agent is out of reach is told at the journal's end, behind what has arrived.
+        with contextlib.suppress(AgentHostError):
             self._source.ack(offset)
 
     def open_call(self) -> int:

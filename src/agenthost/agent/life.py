@@ -115,12 +115,16 @@ class AgentLife:
         if driven is not None and self.journal is not None and not self.journal.ended:
             if keep_for is not None:
                 await self._check_end(keep_for)
-            await self.answers.settle()
-            with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile, and reads nothing any more
-                await driven.flushed()
-            if keep_for is not None:
-                assert self.sandbox is not None
-                await self.sandbox.keep_for(keep_for)
+            try:
+                await self.answers.settle()
+                with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile and reads no more
+                    await driven.flushed()
+                if keep_for is not None:
+                    assert self.sandbox is not None
+                    await self.sandbox.keep_for(keep_for)
+            except LinkLostError as error:
+                self._lead_back(error)
+                raise
         self.leave_running()
 
     def _check_lasting(self, what: str) -> None:
@@ -321,6 +325,8 @@ class AgentLife:
                 await self._attach()
             await self._hold()
         finally:
+            # Killed before it has ended its sandbox, this process leaves one that a ref still leads to.
+            channel.remembered = self._place.owned
             if not self._staying:
                 with anyio.move_on_after(plan.limits.close, shield=True):
                     await self._end()
@@ -416,13 +422,17 @@ class AgentLife:
         """Return why the agent has ended, None when there is nothing to blame."""
         assert self.journal is not None
         failure = self.journal.failure
-        if isinstance(failure, LinkLostError) and failure.ref is None and not self._lent:
-            failure.ref = self.ref().to_json()
+        if isinstance(failure, LinkLostError):
+            self._lead_back(failure)
         if failure is not None:
             return failure
         if self.journal.fault is not None:
             return rebuild(self.journal.fault, self.sdk, self.codec)
         return None
+
+    def _lead_back(self, error: LinkLostError) -> None:
+        if error.ref is None and not self._lent:
+            error.ref = self.ref().to_json()
 
     def feed(self, prompt: AsyncIterable[dict[str, Any]], session_id: str) -> None:
         """Send a stream of prompts beside everything else, and announce its end."""

@@ -77,12 +77,14 @@ class Events:
         journal: What to read.
         exact: Whether an event begins where reading begins. Otherwise the first line is left out, whatever
             it looks like: what an agent has written may look like the beginning of an event.
+        begin: What begins before this offset is left out.
         until: The offset to read to.
     """
 
-    def __init__(self, journal: Observation, *, exact: bool, until: int | None) -> None:
+    def __init__(self, journal: Observation, *, exact: bool, begin: int = 0, until: int | None) -> None:
         self._journal = journal
         self._exact = exact
+        self._begin = begin
         self._until = until
         self._place: int | None = None
         self._parts: list[bytes] = []
@@ -119,7 +121,7 @@ class Events:
             found = _HEAD.match(line)
             if self._exact and not found:
                 raise AgentError(f"no event begins at byte {self._place} of the agent's journal")
-            if self._exact and found:
+            if self._exact and found and self._place >= self._begin:
                 self._events.append(Event(int(found[1]), found[2].decode(), self._place, line))
             self._exact = True
             self._place += len(line) + 1
@@ -138,7 +140,8 @@ async def read_events(
         until: The offset to read to; None is the agent's end.
     """
     exact = isinstance(after, Cursor)
+    begin = after.offset if isinstance(after, Cursor) else after or 0
     # The byte before tells whether an event begins at an offset.
-    offset = after.offset if isinstance(after, Cursor) else None if after is None else max(after - 1, 0)
+    offset = None if after is None else begin if exact else max(begin - 1, 0)
     async with sandbox.observe_agent(agent, after=offset) as journal:
-        yield Events(journal, exact=exact, until=until)
+        yield Events(journal, exact=exact, begin=begin, until=until)

@@ -127,6 +127,7 @@ class AgentChannel:
     def __init__(self, session: Session, agent: str, *, lasting: bool = False) -> None:
         self.agent = agent
         self.lasting = lasting  # the agent runs on when the block is left
+        self.remembered = False  # killed, it can still be attached to: until its sandbox ends
         self.released = False  # the guest has said that the agent has ended
         self.epoch = 0  # counts the agent's drivers
         self.error: Exception | None = None
@@ -305,9 +306,11 @@ async def drive_agent(
             session.link.drop(agent, DRIVER)
         if not superseded and not channel.lasting:
             # Only as the driver that this one is: it may have been superseded and not know it yet.
-            known = {"epoch": channel.epoch} if channel.epoch else {}
+            release: dict[str, Any] = {"agent": agent, "keep": channel.remembered}
+            if channel.epoch:
+                release["epoch"] = channel.epoch
             try:
-                told = await session.see_to("release", {"agent": agent, **known}, within=_KILLING)
+                told = await session.see_to("release", release, within=_KILLING)
                 channel.released = told is not None
             except SupersededError as error:
                 channel.error = error

@@ -196,7 +196,13 @@ async def skills_by_name(run: Run) -> None:
     await one_answer(run)
 
 
-@scenario("option:skills", script=ANSWER, files=PROJECT, options={"skills": "all"}, shows=("Counts words.",))
+@scenario(
+    "option:skills",
+    script=[ToolUse("Skill", {"skill": "count"}, id="toolu_1"), Text("Done.")],
+    files=PROJECT,
+    options={"skills": "all"},
+    shows=("Counts words.", "Launching skill: count"),
+)
 async def all_skills(run: Run) -> None:
     await one_answer(run)
 

@@ -174,7 +174,7 @@ class ProcessCalls:
         process.when_done(reply.ok)
 
     def _release(self, reply: Reply, params: dict[str, Any]) -> None:
-        """Kill what is left of a process and forget it. Answered when it has ended."""
+        """Kill what is left of a process, and forget it unless told to ``keep``. Answered at its end."""
         name = _name(params)
         process = self._named.get(name)
         if process is None:
@@ -185,7 +185,8 @@ class ProcessCalls:
             raise CallError("Superseded", f"another driver has taken agent {name}")
         process.when_done(reply.ok)
         process.kill()
-        self._forget(name, process)
+        if not params.get("keep"):
+            self._forget(name, process)
 
     def _dismiss(self, reply: Reply, params: dict[str, Any]) -> None:
         """Forget a process that has ended. What it left in the background runs on."""

@@ -39,7 +39,7 @@ class LastWords:
     """What a keeper says at the end.
 
     Attributes:
-        set_up: The isolation was complete and the program inside had been started.
+        set_up: False when the isolation could not be completed, so that the program inside never started.
         exit_code: Its exit code, 128 + N for signal N; None when it would not end.
         why: ``guest``, ``lifetime`` or ``terminated``.
         log: The last 4 KiB that the program inside printed.

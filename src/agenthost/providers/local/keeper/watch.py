@@ -136,6 +136,8 @@ class Watch:
         _, status = os.waitpid(self._child, 0)
         code = os.waitstatus_to_exitcode(status)
         self._exit = code if code >= 0 else 128 - code
+        # What cannot be set up ends with an exit code. What was killed could not tell how far it was.
+        self._set_up = self._set_up or code < 0
         self._poll.unregister(self._child_fd)
 
     def _wait_for_exit(self, seconds: float) -> bool:
