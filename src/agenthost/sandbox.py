@@ -1,4 +1,7 @@
-"""The contracts: Sandbox, SandboxProvider, and the Backend that an adapter brings."""
+"""The contracts: Sandbox, SandboxProvider, and the Backend that an adapter brings.
+
+What only some of them can do is in ``supports``.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ class Capabilities:
         networks: Modes of NetworkPolicy that are enforced.
         default_network: The mode of a sandbox whose spec says nothing.
         limits: Names of ResourceLimits fields that are enforced exactly.
-        ports, lease, pause, snapshot, images, header_injection, bulk_files: The optional protocols.
+        ports, lease, pause, snapshot, images, header_injection, bulk_files: The protocols of ``supports``.
+        mounts: Whether SandboxSpec.mounts is honoured.
     """
 
     isolation: Isolation
@@ -237,19 +241,6 @@ class Backend(Protocol):
 
     async def terminate(self) -> None:
         """End the sandbox and all it holds. Idempotent."""
-        ...
-
-
-@runtime_checkable
-class SupportsLease(Protocol):
-    """A Backend whose sandbox has a short server-side end that can be moved. Capability ``lease``."""
-
-    async def extend(self, seconds: float) -> None:
-        """Let the sandbox end so many seconds from now, and not after its lifetime.
-
-        Raises:
-            SandboxGoneError: It has ended.
-        """
         ...
 
 

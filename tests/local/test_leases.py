@@ -11,7 +11,7 @@ from support.inside import until
 
 from agenthost import HostedAgent, SandboxProvider, SandboxSpec, open_provider
 from agenthost.errors import SandboxGoneError
-from agenthost.sandbox import SupportsLease
+from agenthost.supports import SupportsLease
 from agenthost.testing import Hold, ModelRequest, Text
 
 LIMIT = 60

@@ -10,7 +10,7 @@ import anyio
 from agenthost.errors import AgentHostError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox
 from agenthost.guest.provider import LEASE_LABEL
-from agenthost.sandbox import SupportsLease
+from agenthost.supports import SupportsLease
 
 _log = logging.getLogger("agenthost.agent")
 

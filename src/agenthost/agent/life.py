@@ -42,7 +42,8 @@ from agenthost.errors import (
     SandboxStartError,
     UnsupportedError,
 )
-from agenthost.sandbox import Sandbox, SupportsLease
+from agenthost.sandbox import Sandbox
+from agenthost.supports import SupportsLease
 from agenthost.wire.codec import Codec
 
 if TYPE_CHECKING:
