@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from agenthost.errors import AgentHostError
     from agenthost.prewarming import prewarm
-    from agenthost.registry import open_provider
+    from agenthost.registry import open_provider, register_provider
     from agenthost.sandbox import (
         Capabilities,
         ExecResult,
@@ -73,6 +73,7 @@ __all__ = [
     "open_provider",
     "prewarm",
     "query",
+    "register_provider",
 ]
 
 _WHERE = {
@@ -98,6 +99,7 @@ _WHERE = {
     "open_provider": "registry",
     "prewarm": "prewarming",
     "query": "agent",
+    "register_provider": "registry",
 }
 
 

@@ -8,13 +8,15 @@ every Python. A process that is killed ends nothing: then the sandbox's lifetime
 from __future__ import annotations
 
 import atexit
+import json
 import subprocess
 import sys
+from typing import Any, cast
 
 import anyio
 
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
-from agenthost.registry import open_provider, provider_names
+from agenthost.registry import open_provider, provider_names, register_provider, registration, ways_opened
 
 _AT_EXIT = 30.0  # seconds that the program's end may be held up
 
@@ -41,36 +43,65 @@ def owned() -> frozenset[str]:
     return frozenset(_owned)
 
 
-async def end_sandbox(provider_name: str, sandbox_id: str) -> None:
-    """End a sandbox by name and id; one that has ended is no error."""
-    async with open_provider(provider_name) as provider:
+async def end_sandbox(provider_name: str, sandbox_id: str, **options: object) -> bool:
+    """End a sandbox by name and id; one that has ended is no error. Return whether it was there."""
+    async with open_provider(provider_name, **options) as provider:
         try:
             sandbox = await provider.get(sandbox_id)
         except (SandboxNotFoundError, SandboxGoneError):
-            return
+            return False
         await sandbox.terminate()
+        return True
 
 
 def end_all() -> None:
     """End them now; for the program's end."""
     if not _owned:
         return
-    pairs = [word for sandbox_id, provider in _owned.items() for word in (provider, sandbox_id)]
+    orders = [_order(provider, sandbox_id) for sandbox_id, provider in _owned.items()]
     _owned.clear()
-    argv = [sys.executable, "-m", "agenthost.owned", *pairs]
+    argv = [sys.executable, "-m", "agenthost.owned"]
     # In a session of its own: one more Ctrl-C breaks off the waiting and not the ending.
-    ending = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    ending = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
     try:
-        ending.wait(_AT_EXIT)
+        # By stdin and not as arguments: options of a provider may be secret.
+        ending.communicate(json.dumps({"path": sys.path, "orders": orders}).encode(), _AT_EXIT)
     except subprocess.TimeoutExpired:
         ending.kill()
 
 
-async def _main(words: list[str]) -> None:
+def _order(provider: str, sandbox_id: str) -> dict[str, Any]:
+    """Say how the process that ends a sandbox finds its provider: it knows no name that we registered."""
+    found = registration(provider)
+    return {
+        "provider": provider,
+        "target": found.target if found.kind == "registered" else None,
+        "sandbox": sandbox_id,
+        "ways": [_plain(options) for options in ways_opened(provider)] or [{}],
+    }
+
+
+def _plain(options: Any) -> dict[str, object]:
+    """Keep the options that are data: bounds and the like are not needed to end a sandbox."""
+    plain = (str, int, float, bool, list, dict, type(None))
+    return {name: value for name, value in options.items() if isinstance(value, plain)}
+
+
+async def _main(orders: list[dict[str, Any]]) -> None:
     async with anyio.create_task_group() as tasks:
-        for provider, sandbox_id in zip(words[::2], words[1::2], strict=True):
-            tasks.start_soon(end_sandbox, provider, sandbox_id)
+        for order in orders:
+            tasks.start_soon(_obey, order)
+
+
+async def _obey(order: dict[str, Any]) -> None:
+    if order["target"] is not None:
+        register_provider(order["provider"], order["target"], replace=True)
+    for options in order["ways"]:
+        if await end_sandbox(order["provider"], order["sandbox"], **options):
+            return
 
 
 if __name__ == "__main__":
-    anyio.run(_main, sys.argv[1:])
+    _given = cast("dict[str, Any]", json.load(sys.stdin))
+    sys.path[:] = _given["path"]
+    anyio.run(_main, _given["orders"])

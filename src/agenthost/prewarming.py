@@ -18,7 +18,7 @@ import anyio
 
 from agenthost.errors import SandboxStartError, UnsupportedError
 from agenthost.owned import disown, end_all, end_sandbox, own
-from agenthost.registry import open_provider
+from agenthost.registry import open_provider, options_of
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 from agenthost.threads import in_thread
 
@@ -152,7 +152,7 @@ def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prew
     then. One that nobody took is ended by ``close``, at the program's end or, failing both, at its lifetime.
 
     Args:
-        provider: A registered name.
+        provider: A name that ``open_provider`` takes.
         spec: As for HostedAgent.
 
     Raises:
@@ -182,7 +182,8 @@ def take_prewarmed(provider: str, spec: SandboxSpec) -> Prewarmed | None:
     found: Prewarmed | None = None
     with _lock:
         for warm in tuple(_waiting):
-            if found is None and warm.provider == provider and warm.spec == spec:
+            same = warm.provider == provider and options_of(warm.provider) == options_of(provider)
+            if found is None and same and warm.spec == spec:
                 if warm.is_fresh:
                     warm.take()
                     found = warm
