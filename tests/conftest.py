@@ -8,9 +8,12 @@ import pytest
 
 pytest_plugins = ["support.leftovers", "support.loopback_guard", "support.reporting"]
 
-# A shell's background job ignores SIGINT, and so would every program that a test starts and interrupts.
+# A shell's background job ignores SIGINT and one of nohup's SIGHUP, and so would every program that a test
+# starts and signals.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])

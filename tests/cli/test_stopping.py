@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 
 import anyio
 import pytest
 
 from agenthost.cli.stopping import run_until_stopped
+
+Start = Callable[..., subprocess.Popen[str]]
 
 PROGRAM = textwrap.dedent(
     """
@@ -41,21 +45,30 @@ PROGRAM = textwrap.dedent(
 )
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
-    return process
+@pytest.fixture
+def started() -> Generator[Start]:
+    """Start PROGRAM, and kill what a test that fails has left of it."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            return process
+
+        yield start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_cancels_and_cleanup_runs_to_its_end(number: signal.Signals) -> None:
+def test_a_signal_cancels_and_cleanup_runs_to_its_end(started: Start, number: signal.Signals) -> None:
     process = started()
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
@@ -64,7 +77,7 @@ def test_a_signal_cancels_and_cleanup_runs_to_its_end(number: signal.Signals) ->
     assert "Traceback" not in errors
 
 
-def test_a_second_signal_does_not_cut_the_cleanup_short() -> None:
+def test_a_second_signal_does_not_cut_the_cleanup_short(started: Start) -> None:
     process = started("slow")
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
@@ -75,7 +88,7 @@ def test_a_second_signal_does_not_cut_the_cleanup_short() -> None:
     assert "Traceback" not in errors
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+def test_a_signal_that_is_ignored_stays_ignored(started: Start) -> None:
     process = started("ignored")
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
