@@ -6,7 +6,7 @@ Importing this module costs a few hundred milliseconds; import it where the firs
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -40,18 +40,35 @@ class StreamedAnswer:
 class HttpClient:
     """Connections that are kept while the block is open. Follows no redirect and keeps no cookie."""
 
-    def __init__(self, *, connect_timeout: float = 15.0, read_timeout: float = 600.0) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 15.0,
+        read_timeout: float = 600.0,
+        direct: bool = False,
+        unix_socket: str | None = None,
+    ) -> None:
         """Make a client; it connects to nothing yet.
 
         Args:
             connect_timeout: Seconds for a connection, TLS included.
             read_timeout: Seconds between two pieces of an answer.
+            direct: Never through a proxy, whatever the environment says, and without TLS.
+            unix_socket: Path of a unix socket that every request goes to, directly.
         """
         timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
-        self._client = httpx.AsyncClient(
-            timeout=timeout, limits=limits, follow_redirects=False, verify=_certificates()
-        )
+        if direct or unix_socket is not None:
+            transport = httpx.AsyncHTTPTransport(
+                uds=unix_socket, limits=limits, verify=False, trust_env=False
+            )
+            self._client = httpx.AsyncClient(
+                timeout=timeout, transport=transport, follow_redirects=False, trust_env=False
+            )
+        else:
+            self._client = httpx.AsyncClient(
+                timeout=timeout, limits=limits, follow_redirects=False, verify=_certificates()
+            )
         # What httpx would say for us: the one who asks says it, or nobody.
         self._client.headers.clear()
 
@@ -66,11 +83,17 @@ class HttpClient:
         """Close every connection."""
         await self._client.__aexit__(exc_type, exc, trace)
 
+    async def aclose(self) -> None:
+        """Close every connection, where no block does. Idempotent."""
+        await self._client.aclose()
+
     @asynccontextmanager
     async def stream(
-        self, method: str, url: str, headers: Headers, body: bytes
+        self, method: str, url: str, headers: Headers, body: bytes | AsyncIterable[bytes]
     ) -> AsyncGenerator[StreamedAnswer]:
         """Send a request and yield its answer when its head is there.
+
+        A body in pieces is sent as it comes, chunked.
 
         Raises:
             TransportError: Nothing, or not all of it, came.

@@ -1,0 +1,1 @@
+"""Sandboxes in containers, by the API of a container engine."""

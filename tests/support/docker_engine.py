@@ -1,0 +1,155 @@
+"""A container engine for tests: the one that answers, else a private one that ends with the run."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from support.base_image import build_base_image
+
+_START = 60.0  # seconds until a private engine answers
+_STOP = 60.0
+BASE = "agenthost-test/base:latest"
+
+
+@dataclass(frozen=True, slots=True)
+class DockerEngine:
+    """An engine that answers.
+
+    Attributes:
+        host: Its address, as DOCKER_HOST has it.
+        private: Whether this run started it: nobody else's containers are there, and it is on this machine.
+        base: An image with a Python, bash and a few tools; no SDK.
+    """
+
+    host: str
+    private: bool
+    base: str = BASE
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("engine", timeout=120)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask(host: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Ask an engine. Apart from the code under test on purpose. OSError when none answers."""
+    parts = urlsplit(host)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "unix":
+        connection = _UnixConnection(parts.path)
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 2375, timeout=120)
+    with contextlib.closing(connection):
+        connection.request(method, path, body, {"Content-Type": "application/x-tar"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def _answers(host: str) -> bool:
+    try:
+        return ask(host, "GET", "/_ping")[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """Give an engine that answers, with the base image; skip with what is missing."""
+    asked_for = os.environ.get("DOCKER_HOST")
+    host = asked_for or "unix:///var/run/docker.sock"
+    if _answers(host):
+        _provide_base(host)
+        yield DockerEngine(host, private=False)
+    elif asked_for:
+        pytest.fail(f"DOCKER_HOST is {asked_for}, and no engine answers there", pytrace=False)
+    elif os.geteuid() != 0 or shutil.which("dockerd") is None or shutil.which("unshare") is None:
+        pytest.skip(
+            "no container engine answers, and none can be started: as root, apt-get install docker.io "
+            "(scripts/test --full does that), or set DOCKER_HOST"
+        )
+    else:
+        with _private_engine() as host:
+            _provide_base(host)
+            yield DockerEngine(host, private=True)
+
+
+@contextlib.contextmanager
+def _private_engine() -> Iterator[str]:
+    """Run dockerd in a network and a mount namespace of its own: bridges and mounts end with it."""
+    directory = Path(tempfile.mkdtemp(prefix="dockerd-"))
+    directory.chmod(0o711)
+    group = f"agenthost-dockerd-{os.getpid()}"
+    host = f"unix://{directory}/sock"
+    argv = ["unshare", "--net", "--mount", "dockerd", "--host", host, "--pidfile", f"{directory}/pid"]
+    argv += ["--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec"]
+    argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--userland-proxy=false"]
+    argv += [f"--cgroup-parent=/{group}"]
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        _wait_until_it_answers(process, host, log)
+        yield host
+    finally:
+        process.send_signal(signal.SIGTERM)  # it ends its containers and its containerd
+        try:
+            process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        _remove_groups(group)
+        shutil.rmtree(directory)
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, log: Path) -> None:
+    # dockerd makes its pid file and its socket before it answers, and tells nobody when it does.
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        for _ in range(int(_START / 0.1)):
+            if _answers(host):
+                return
+            if select.select([pidfd], [], [], 0.1)[0]:
+                break
+    finally:
+        os.close(pidfd)
+    pytest.fail(f"dockerd did not start; its log ends: {log.read_text()[-2000:]}", pytrace=False)
+
+
+def _remove_groups(name: str) -> None:
+    """Remove the control groups that the engine made for its containers."""
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):
+        if name in names:
+            for inner, _, _ in os.walk(os.path.join(directory, name), topdown=False):
+                os.rmdir(inner)
+            names.remove(name)
+
+
+def _provide_base(host: str) -> None:
+    if ask(host, "GET", f"/images/{BASE}/json")[0] == 200:
+        return
+    name, _, tag = BASE.partition(":")
+    status, said = ask(host, "POST", f"/images/create?fromSrc=-&repo={name}&tag={tag}", build_base_image())
+    if status != 200 or b'"error"' in said:
+        pytest.fail(f"the base image could not be made: {said.decode()}", pytrace=False)
