@@ -11,56 +11,11 @@ import sysconfig
 import tarfile
 from pathlib import Path
 
-_TOOLS = [
-    "bash",
-    "sh",
-    "cat",
-    "chmod",
-    "cp",
-    "cut",
-    "date",
-    "dd",
-    "df",
-    "dirname",
-    "echo",
-    "env",
-    "expr",
-    "false",
-    "find",
-    "grep",
-    "head",
-    "id",
-    "kill",
-    "ln",
-    "ls",
-    "mkdir",
-    "mktemp",
-    "mv",
-    "od",
-    "printf",
-    "ps",
-    "pwd",
-    "readlink",
-    "rm",
-    "rmdir",
-    "sed",
-    "seq",
-    "sleep",
-    "sort",
-    "stat",
-    "tail",
-    "tar",
-    "tee",
-    "test",
-    "touch",
-    "tr",
-    "true",
-    "uname",
-    "uniq",
-    "wc",
-    "which",
-    "whoami",
-]
+_TOOLS = """
+    bash sh cat chmod cp cut date dd df dirname echo env expr false find grep head id kill ln ls mkdir mktemp
+    mv od printf ps pwd readlink rm rmdir sed seq sleep sort stat tail tar tee test touch tr true uname uniq wc
+    which whoami
+"""
 # The claude binary needs these beside what the tools have.
 _LIBRARIES = ("librt.so.1", "libdl.so.2", "libpthread.so.0", "libm.so.6")
 _UNUSED = {"test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "__pycache__"}
@@ -77,7 +32,7 @@ def build_base_image(*, without: tuple[str, ...] = ()) -> bytes:
         _link(archive, "bin", "usr/bin")
         for name, text in (("etc/passwd", _PASSWD), ("etc/group", "root:x:0:\nnogroup:x:65534:\n")):
             _text(archive, name, text)
-        for tool in _TOOLS:
+        for tool in _TOOLS.split():
             path = shutil.which(tool)
             if path and tool not in without:
                 _program(archive, path, f"usr/bin/{tool}", done)

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -94,7 +94,7 @@ def docker_engine() -> Iterator[DockerEngine]:
 
 
 @contextlib.contextmanager
-def _private_engine() -> Iterator[str]:
+def _private_engine() -> Generator[str]:
     """Run dockerd in a network and a mount namespace of its own: bridges and mounts end with it."""
     directory = Path(tempfile.mkdtemp(prefix="dockerd-"))
     directory.chmod(0o711)

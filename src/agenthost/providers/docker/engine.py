@@ -45,7 +45,8 @@ class Engine:
             EngineError: It does not answer.
             UnsupportedError: It is too old.
         """
-        if self._facts is None:
+        facts = self._facts
+        if facts is None:
             version = await self.ask("GET", "/version")
             api = tuple(int(part) for part in str(version["ApiVersion"]).split(".")[:2])
             if api < _OLDEST:
@@ -53,8 +54,8 @@ class Engine:
                     f"the container engine at {self.address} speaks API {version['ApiVersion']}; "
                     "1.41 is needed (Docker 20.10 or podman 4, or newer)"
                 )
-            self._facts = await self.ask("GET", "/info")
-        return self._facts
+            facts = self._facts = dict(await self.ask("GET", "/info"))
+        return facts
 
     async def ask(
         self,
@@ -114,7 +115,8 @@ class Engine:
                 yield answer
         except TransportError as exc:
             raise EngineError(
-                f"no container engine answers at {self.address} ({exc}): start it, or name another by DOCKER_HOST",
+                f"no container engine answers at {self.address} ({exc}): "
+                "start it, or name another by DOCKER_HOST",
                 0,
             ) from exc
 
