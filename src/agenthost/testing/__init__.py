@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agenthost.testing.conformance import SandboxConformance
     from agenthost.testing.fake_cli import FakeCLI
     from agenthost.testing.faults import Fault, LinkFaults
     from agenthost.testing.requests import ModelRequest, ToolResult
@@ -37,6 +39,7 @@ __all__ = [
     "Item",
     "LinkFaults",
     "ModelRequest",
+    "SandboxConformance",
     "ScriptError",
     "ScriptedModel",
     "Stall",
@@ -54,10 +57,17 @@ _WHERE = {
     "Fault": "faults",
     "LinkFaults": "faults",
     "ModelRequest": "requests",
+    "SandboxConformance": "conformance",
     "ScriptError": "scripted_model",
     "ScriptedModel": "scripted_model",
     "ToolResult": "requests",
 }
+
+if "pytest" in sys.modules:
+    import pytest
+
+    # So that a check that fails shows what was compared.
+    pytest.register_assert_rewrite("agenthost.testing.conformance")
 
 
 def __getattr__(name: str) -> object:
