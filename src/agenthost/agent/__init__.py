@@ -16,7 +16,7 @@ defaults.py    SafeDefaults             credentials.py which key, and where it s
 progress.py    what is under way
 journal.py     events from the agent    sender.py      lines to it
 model_proxy.py model traffic            errors.py      exceptions from inside
-workspace.py   files in and out         archive.py     tar, without secrets and without surprises
+workspace.py   which paths are there
 message_json.py  messages for what is not Python
 """
 

@@ -6,11 +6,9 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
-from agenthost.agent.archive import Unpacked
 from agenthost.agent.attachment import After, Attachment, make_attachment
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
@@ -22,8 +20,9 @@ from agenthost.agent.progress import Progress
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import loaded_sdk
 from agenthost.agent.usage import Usage
-from agenthost.agent.workspace import download
 from agenthost.errors import AgentError, ConfigError
+from agenthost.files.transfer import download_dir
+from agenthost.files.values import Downloaded
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.spec import Limits, SandboxSpec
 
@@ -414,7 +413,7 @@ class HostedAgent:
         journal = self._life.journal if self._life else None
         return journal.usage if journal else self._last[0]
 
-    async def download(self, target: str | os.PathLike[str], source: str | None = None) -> Unpacked:
+    async def download(self, target: str | os.PathLike[str], source: str | None = None) -> Downloaded:
         """Copy a directory of the sandbox to this machine.
 
         Args:
@@ -424,12 +423,16 @@ class HostedAgent:
         Returns:
             How much was written, and the names of what was refused: nothing outside of ``target`` is
             written, whatever the sandbox has packed.
+
+        Raises:
+            OSError: FileNotFoundError, PermissionError ... with the path, of either side.
+            DownloadError: It is more than is taken from a sandbox; see ``agenthost.files`` for the limits.
         """
         life = self._living()
         sandbox = life.sandbox
         if sandbox is None:
             raise AgentError("the sandbox is not there yet")
-        return await download(sandbox, sandbox.layout.python, source or sandbox.workdir, Path(target))
+        return await download_dir(sandbox, source or sandbox.workdir, target)
 
     def _living(self) -> AgentLife:
         if self._life is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agenthost.agent.archive import Packed
 from agenthost.agent.options import apply_defaults
 from agenthost.agent.plan import Plan, check_paths
 from agenthost.agent.progress import Reporter
-from agenthost.agent.workspace import missing_paths, upload
+from agenthost.agent.workspace import missing_paths
+from agenthost.files.transfer import upload_dir
+from agenthost.files.values import Uploaded
 
 if TYPE_CHECKING:
     from agenthost.guest.client import GuestSandbox
@@ -18,8 +19,8 @@ async def prepare(plan: Plan, guest: GuestSandbox, report: Reporter) -> None:
     """Bring in the files, check what the options name and complete them, while the runner imports the SDK."""
     if plan.workspace is not None:
         report.tell("workspace", f"uploading {plan.workspace}")
-        packed = await upload(guest, guest.layout.python, plan.workspace, guest.workdir)
-        report.tell("workspace", _describe(packed))
+        uploaded = await upload_dir(guest, plan.workspace, guest.workdir)
+        report.tell("workspace", _describe(uploaded))
     paths = plan.options.paths()
     check_paths(paths, await missing_paths(guest, list(paths.values())))
     apply_defaults(
@@ -33,9 +34,9 @@ async def prepare(plan: Plan, guest: GuestSandbox, report: Reporter) -> None:
         env.setdefault("IS_SANDBOX", "1")  # without it the CLI refuses to bypass permissions as root
 
 
-def _describe(packed: Packed) -> str:
-    text = f"uploaded {packed.files} files, {packed.size / 1e6:.1f} MB"
-    if packed.ignored:
-        shown = ", ".join(packed.ignored[:5]) + (", ..." if len(packed.ignored) > 5 else "")
+def _describe(uploaded: Uploaded) -> str:
+    text = f"uploaded {uploaded.files} files, {uploaded.size / 1e6:.1f} MB"
+    if uploaded.ignored:
+        shown = ", ".join(uploaded.ignored[:5]) + (", ..." if len(uploaded.ignored) > 5 else "")
         text += f"; left out: {shown}"
     return text

@@ -1,0 +1,174 @@
+"""A directory as an archive, piece by piece. No symlink is followed below it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from agenthost.files.inside.rules import Rules
+from agenthost.files.inside.tar import END, Limits, Member, header, padding
+
+PIECE = 256 * 1024  # bytes
+_KEPT = 0o777
+
+
+@dataclass
+class Packed:
+    """What went into an archive so far, and the names of what was left out."""
+
+    members: int = 0
+    files: int = 0
+    size: int = 0
+    left_out: list[str] = field(default_factory=list[str])
+
+
+@contextmanager
+def named(path: str) -> Generator[None, None, None]:
+    """Have an error name a whole path: where calls are relative to a directory it names the last part."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = path, None
+        raise
+
+
+def pack(source: str, rules: Rules, limits: Limits, told: Packed, *, everything: bool) -> Iterator[bytes]:
+    """Yield the archive of a directory in pieces of about ``PIECE`` bytes.
+
+    What is no file, directory or symlink, and symlinks that lead out of the directory, are left out; with
+    ``everything`` they are in the archive, for a reader that judges by itself.
+
+    Raises:
+        OSError: Something cannot be read, or became shorter while it was; the path is on it.
+        RefusedError: It is more than the limits.
+    """
+    return _pieces(_Packer(source, rules, limits, told, everything).run())
+
+
+def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
+class _Packer:
+    def __init__(self, source: str, rules: Rules, limits: Limits, told: Packed, everything: bool) -> None:
+        self._source = source
+        self._rules = rules
+        self._limits = limits
+        self._told = told
+        self._everything = everything
+
+    def run(self) -> Iterator[bytes]:
+        with named(self._source):
+            root = os.open(self._source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        yield from self._directory(root, "")
+        yield END
+
+    def _directory(self, fd: int, prefix: str) -> Iterator[bytes]:
+        try:
+            with named(os.path.join(self._source, prefix)):
+                names = sorted(os.listdir(fd))
+            for name in names:
+                yield from self._entry(fd, name, prefix + name)
+        finally:
+            os.close(fd)
+
+    def _entry(self, fd: int, name: str, path: str) -> Iterator[bytes]:
+        full = os.path.join(self._source, path)
+        try:
+            with named(full):
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                is_directory = stat.S_ISDIR(status.st_mode)
+                if self._rules.leave_out(path, is_directory=is_directory):
+                    self._told.left_out.append(path)
+                    return
+                if is_directory:
+                    inner = os.open(
+                        name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd
+                    )
+                elif stat.S_ISREG(status.st_mode):
+                    # O_NONBLOCK: it may have become a FIFO since.
+                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                    inner = os.open(name, flags, dir_fd=fd)
+                else:
+                    yield self._other(fd, name, path, status)
+                    return
+        except FileNotFoundError:
+            return  # it was removed since its directory was read
+        if is_directory:
+            try:
+                yield self._header(_member(path, "directory", status))
+            except BaseException:
+                os.close(inner)
+                raise
+            yield from self._directory(inner, path + "/")
+            return
+        try:
+            with named(full):
+                yield from self._file(inner, path)
+        finally:
+            os.close(inner)
+
+    def _other(self, fd: int, name: str, path: str, status: os.stat_result) -> bytes:
+        if stat.S_ISLNK(status.st_mode):
+            link = os.readlink(name, dir_fd=fd)
+            if self._everything or stays_inside(link, path):
+                return self._header(_member(path, "symlink", status, link=link))
+        elif self._everything:
+            return self._header(_member(path, "other", status))
+        self._told.left_out.append(path)
+        return b""
+
+    def _file(self, fd: int, path: str) -> Iterator[bytes]:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it became something else than a file while it was read")
+        size = status.st_size
+        first = os.read(fd, min(size, PIECE))
+        if size <= PIECE:  # what it is now, if it is being written
+            size = len(first)
+        yield self._header(_member(path, "file", status, size=size))
+        yield first
+        left = size - len(first)
+        while left:
+            data = os.read(fd, min(left, PIECE))
+            if not data:
+                raise OSError(errno.EIO, "the file became shorter while it was read")
+            left -= len(data)
+            yield data
+        yield padding(size)
+
+    def _header(self, member: Member) -> bytes:
+        told = self._told
+        told.members += 1
+        told.files += member.kind != "directory"
+        told.size += member.size
+        self._limits.check(member.name, members=told.members, size=told.size)
+        return header(member)
+
+
+def _member(path: str, kind: str, status: os.stat_result, *, size: int = 0, link: str = "") -> Member:
+    return Member(path, kind, size=size, mode=status.st_mode & _KEPT, mtime=status.st_mtime, link=link)
+
+
+def stays_inside(target: str, link: str) -> bool:
+    """Return whether a symlink at ``link`` leads to a place in the directory, whatever other links are there.
+
+    ``..`` is taken only at the beginning: behind a name, which may be a link itself, it leads anywhere.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    up = 0
+    while up < len(parts) and parts[up] == "..":
+        up += 1
+    return not target.startswith("/") and bool(target) and ".." not in parts[up:] and up <= link.count("/")

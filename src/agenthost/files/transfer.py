@@ -1,0 +1,241 @@
+"""A directory of the host into a sandbox, and one of a sandbox onto the host."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from agenthost.errors import AgentHostError, ConfigError, DownloadError, SandboxError
+from agenthost.files.ignore import Ignore, ignore_of, patterns_in, rules_of
+from agenthost.files.inside.main import LENGTH
+from agenthost.files.inside.packing import PIECE, Packed, pack
+from agenthost.files.inside.rules import Rules
+from agenthost.files.inside.staging import Stage
+from agenthost.files.inside.tar import RefusedError
+from agenthost.files.inside.unpacking import Unpacker
+from agenthost.files.program import ask, check_success, fields_of, items_of, output_of, read_answer, running
+from agenthost.files.values import Downloaded, TransferLimits, TransferProgress, Uploaded
+from agenthost.sandbox import Process, Sandbox
+from agenthost.threads import in_thread
+
+Report = Callable[[TransferProgress], object]
+
+_LAST_STEP = 60.0  # seconds that putting an upload in its place may take before it is broken off
+_CLEANING = 10.0  # seconds that removing what a broken upload left may take
+
+
+async def upload_dir(
+    sandbox: Sandbox,
+    source: str | os.PathLike[str],
+    target: str,
+    *,
+    ignore: Ignore | Sequence[str] | None = None,
+    limits: TransferLimits = TransferLimits(),  # noqa: B008 - a frozen value
+    on_progress: Report | None = None,
+) -> Uploaded:
+    """Copy what is in a directory of this machine into one of the sandbox.
+
+    The archive is written beside the target and moved when it is whole. When this fails or is cancelled
+    before, the target is as it was. A target that was not there comes to be in one step; in one that is
+    there, each file is replaced in one step and what the source does not have stays. Being cancelled while
+    things are moved waits for the end of that.
+
+    Args:
+        sandbox: Any; it needs ``python3``.
+        source: A directory. No symlink in it is followed.
+        target: A directory, made with its parents if needed. Relative ones start at the working directory
+            and must not leave it.
+        ignore: Patterns as in a .gitignore, after those that keep secrets out and those of a file
+            ``.agenthostignore`` in the source; or an Ignore.
+        limits: How much may travel.
+        on_progress: Called after each piece that was sent; what it raises breaks the transfer off.
+
+    Raises:
+        OSError: FileNotFoundError, NotADirectoryError, PermissionError ... with the path, of either side.
+            EIO for a file that became shorter while it was read.
+        ConfigError: It is more than the limits, or a pattern is none.
+        UnsupportedError: The sandbox has no ``python3``.
+        SandboxGoneError: The sandbox has ended.
+    """
+    root = os.fspath(source)
+    wanted = ignore_of(ignore, defaults=True)
+    own = await in_thread(partial(patterns_in, Path(root)))
+    rules = rules_of(Ignore((*own, *wanted.patterns), wanted.defaults))
+    packed = Packed()
+    pieces = pack(root, Rules(*rules), limits.inner(), packed, everything=False)
+    try:
+        first = await _next(pieces)  # what is wrong with the source comes before anything runs inside
+        stage = f".agenthost-{secrets.token_hex(8)}"
+        call = _call("unpack", target, limits, ([], []), stage=stage)
+        answer = b""
+        try:
+            async with running(sandbox, call) as process:
+                sent = await _send(process, first, pieces, packed, on_progress)
+                with anyio.CancelScope(shield=sent, deadline=anyio.current_time() + _LAST_STEP) as last:
+                    if sent:
+                        await _send_piece(process, b"")
+                    answer = await output_of(process)
+                    await check_success(sandbox, process)
+                if last.cancelled_caught:
+                    raise SandboxError(f"files of sandbox {sandbox.name}: no answer within {_LAST_STEP:g} s")
+        except BaseException:
+            with anyio.move_on_after(_CLEANING, shield=True):
+                await _clean(sandbox, target, stage)
+            raise
+    except RefusedError as error:
+        raise ConfigError(
+            f"{root} is not uploaded: {error}. ignore= leaves something out, limits= lets more pass"
+        ) from error
+    except DownloadError as error:
+        raise SandboxError(f"{root} was not uploaded: {error}") from error
+    return _uploaded(read_answer(sandbox, answer), packed)
+
+
+async def download_dir(
+    sandbox: Sandbox,
+    source: str,
+    target: str | os.PathLike[str],
+    *,
+    ignore: Ignore | Sequence[str] | None = None,
+    limits: TransferLimits = TransferLimits(),  # noqa: B008 - a frozen value
+    on_progress: Report | None = None,
+) -> Downloaded:
+    """Copy what is in a directory of the sandbox into one of this machine.
+
+    The sandbox is not trusted: only files, directories and symlinks that stay below the target are made,
+    nothing is written through a symlink of either, and no file can be written by others than its owner or
+    runs with another's rights. What is in the files is the sandbox's: a ``.git/hooks`` runs when git does.
+
+    The same holds as for ``upload_dir``: it is put in its place when it is whole.
+
+    Args:
+        sandbox: Any; it needs ``python3``.
+        source: A directory. Relative ones start at the working directory and must not leave it.
+        target: A directory, made with its parents if needed.
+        ignore: Patterns as in a .gitignore; nothing is left out by default.
+        limits: How much may travel.
+        on_progress: Called after each piece that was written; what it raises breaks the transfer off.
+
+    Raises:
+        OSError: FileNotFoundError, NotADirectoryError, PermissionError ... with the path, of either side.
+            EIO for a file that became shorter while it was read.
+        DownloadError: What the sandbox sent is no archive, or more than the limits. The target is as it was.
+        ConfigError: A pattern is none.
+        UnsupportedError: The sandbox has no ``python3``.
+        SandboxGoneError: The sandbox has ended.
+    """
+    rules = rules_of(ignore_of(ignore, defaults=False))
+    place = os.fspath(target)
+    stage = await in_thread(partial(Stage, place, f".agenthost-{secrets.token_hex(8)}"))
+    unpacker = Unpacker(stage, Rules(*rules), limits.inner())
+    try:
+        async with running(sandbox, _call("pack", source, limits, rules)) as process:
+            await process.close_stdin()
+            failure = await _receive(process, unpacker, on_progress)
+            if failure is None:
+                await check_success(sandbox, process)
+        if failure is not None:
+            raise failure
+        await in_thread(unpacker.finish)
+    except (RefusedError, DownloadError) as error:
+        raise DownloadError(
+            f"what the sandbox sent is not accepted: {error}. Nothing was written to {place}"
+        ) from error
+    finally:
+        with anyio.CancelScope(shield=True):
+            await in_thread(partial(_close, unpacker, stage))
+    _tell(on_progress, unpacker.told.members, unpacker.told.size)
+    return Downloaded(unpacker.told.files, unpacker.told.size, unpacker.told.refused)
+
+
+async def _send(
+    process: Process, first: bytes, pieces: Iterator[bytes], packed: Packed, report: Report | None
+) -> bool:
+    """Send an archive. Returns False when the program has ended before it took it all."""
+    piece = first
+    while piece:
+        try:
+            await _send_piece(process, piece)
+        except BrokenPipeError:
+            return False  # it has said why
+        _tell(report, packed.members, packed.size)
+        piece = await _next(pieces)
+    return True
+
+
+async def _send_piece(process: Process, piece: bytes) -> None:
+    await process.send_stdin(len(piece).to_bytes(LENGTH, "big") + piece)
+
+
+async def _receive(process: Process, unpacker: Unpacker, report: Report | None) -> RefusedError | None:
+    """Take an archive until stdout ends. Returns why it was not taken to its end."""
+    waiting: list[bytes] = []
+    size = 0
+    over = False
+    while not over:
+        data = await process.receive_stdout()
+        over = not data
+        waiting.append(data)
+        size += len(data)
+        if size >= PIECE or over:
+            await anyio.lowlevel.checkpoint()
+            try:
+                await in_thread(partial(unpacker.feed, b"".join(waiting)))
+            except RefusedError as error:
+                return error
+            waiting, size = [], 0
+            _tell(report, unpacker.told.members, unpacker.told.size)
+    return None
+
+
+def _close(unpacker: Unpacker, stage: Stage) -> None:
+    try:
+        unpacker.close()
+    finally:
+        stage.close()
+
+
+async def _next(pieces: Iterator[bytes]) -> bytes:
+    await (
+        anyio.lowlevel.checkpoint()
+    )  # waiting for a thread is none, nor is sending what a window has room for
+    # A generator's StopIteration cannot pass through what waits for a thread.
+    return await in_thread(lambda: next(pieces, b""))
+
+
+async def _clean(sandbox: Sandbox, target: str, stage: str) -> None:
+    """Remove what a program left that was killed. Where that fails, the error that came first tells more."""
+    try:
+        await ask(sandbox, {"do": "discard", "path": target, "stage": stage})
+    except (OSError, AgentHostError):
+        return
+
+
+def _call(
+    what: str, path: str, limits: TransferLimits, rules: tuple[object, object], **more: Any
+) -> dict[str, Any]:
+    if "\0" in path:
+        raise ValueError("a path holds a NUL byte")
+    numbers = [limits.members, limits.size, limits.depth]
+    return {"do": what, "path": path, "limits": numbers, "rules": rules, **more}
+
+
+def _uploaded(answer: object, packed: Packed) -> Uploaded:
+    match fields_of(answer):
+        case {"files": int(files), "size": int(size), "refused": refused}:
+            names = [str(name) for name in items_of(refused)]
+            return Uploaded(files, size, ignored=packed.left_out, refused=names)
+        case other:
+            raise SandboxError(f"the sandbox answers {other!r:.100} to an upload")
+
+
+def _tell(report: Report | None, members: int, size: int) -> None:
+    if report is not None:
+        report(TransferProgress(members, size))
