@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         message_to_json,
         query,
     )
+    from agenthost.config import Config, load_config
     from agenthost.errors import AgentHostError
     from agenthost.prewarming import prewarm
     from agenthost.registry import open_provider, register_provider
@@ -54,6 +55,7 @@ __all__ = [
     "AgentHostError",
     "AgentRef",
     "Capabilities",
+    "Config",
     "Cursor",
     "ExecResult",
     "HeaderInjection",
@@ -68,6 +70,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxProvider",
     "SandboxSpec",
+    "load_config",
     "message_from_json",
     "message_to_json",
     "open_provider",
@@ -80,6 +83,7 @@ _WHERE = {
     "AgentHostError": "errors",
     "AgentRef": "agent",
     "Capabilities": "sandbox",
+    "Config": "config",
     "Cursor": "agent",
     "ExecResult": "sandbox",
     "HeaderInjection": "spec",
@@ -94,6 +98,7 @@ _WHERE = {
     "SandboxInfo": "sandbox",
     "SandboxProvider": "sandbox",
     "SandboxSpec": "spec",
+    "load_config": "config",
     "message_from_json": "agent",
     "message_to_json": "agent",
     "open_provider": "registry",

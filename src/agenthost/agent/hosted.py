@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 
 from agenthost.agent.attachment import After, Attachment, make_attachment
 from agenthost.agent.credentials import Credentials
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
         Message,
         PermissionMode,
     )
+
+    from agenthost.agent.configured import Overrides
+    from agenthost.config.load import Config
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -97,6 +100,33 @@ class HostedAgent:
         self._ref: AgentRef | None = None
         self._life: AgentLife | None = None
         self._last: tuple[Usage, str | None, Cursor] = (Usage(), None, Cursor())
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | os.PathLike[str] | Config | None = None,
+        *,
+        options: ClaudeAgentOptions | dict[str, Any] | None = None,
+        **overrides: Unpack[Overrides],
+    ) -> Self:
+        """Return an agent as a config says: a file and ``AGENTHOST_*`` variables, which win over the file.
+
+        Args:
+            path: The file, or what ``load_config`` returned. None: the file that AGENTHOST_CONFIG names;
+                without that, the variables alone.
+            options: As for HostedAgent. What is set here comes before what the config says, field by field;
+                ``env`` is put together name by name.
+            overrides: Other arguments of HostedAgent; each takes the place of what the config says. A
+                provider's name has the options of its own table in the config.
+
+        Raises:
+            ConfigError: The config cannot be read or makes no sense; see ``load_config``.
+        """
+        # Here and not above: reading a config needs pydantic, which takes a tenth of a second to import.
+        from agenthost.agent.configured import arguments_of
+
+        chosen, arguments = arguments_of(path, options, overrides)
+        return cls(chosen, **arguments)
 
     @classmethod
     def attach(

@@ -1,0 +1,192 @@
+"""The file and the environment, read and checked, and which of them a value is from."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from agenthost.config.environment import CONFIG, Setting, read_environment
+from agenthost.config.mistakes import Mistake, find_mistakes, find_secrets, tell_path
+from agenthost.config.secrets import looks_secret
+from agenthost.config.shape import Path
+from agenthost.config.tables import Tables
+from agenthost.errors import ConfigError
+
+
+@dataclass(slots=True)
+class Sources:
+    """What was read.
+
+    Attributes:
+        file: The file, as it was named; None when there is only the environment.
+        settings: What variables of the environment say.
+        tree: Both in one; the environment wins.
+        mistakes: What is wrong, one line each, with its place.
+        tables: The tree, checked; nothing in it while there are mistakes.
+    """
+
+    file: FilePath | None
+    settings: list[Setting]
+    tree: dict[str, Any]
+    mistakes: list[str] = field(default_factory=list[str])
+    tables: Tables = field(default_factory=Tables)
+
+    def require(self) -> None:
+        """Raise ConfigError with all that is wrong."""
+        if self.mistakes:
+            raise ConfigError("\n".join(self.mistakes))
+
+    def variable(self, path: Path) -> str | None:
+        """Return the variable that a value is from; None when it is from the file."""
+        # The longest path that leads there, or the shortest one behind it.
+        above = [one for one in self.settings if path[: len(one.path)] == one.path]
+        found = max(above, key=lambda one: len(one.path), default=None)
+        return None if found is None or not _leads(found.tree, path) else found.variable
+
+    def tell(self, path: Path, text: str) -> str:
+        """Return one line about a value: where it is from, which it is, and what is to be said."""
+        variable = self.variable(path)
+        if variable is None:
+            return f"{self.file}: {tell_path(path)}: {text}"
+        return f"environment variable {variable}: {text}"
+
+    def values(self) -> list[tuple[Path, Any, str]]:
+        """Return each value that is set, with where it is from. Secrets are references in it."""
+        found: list[tuple[Path, Any, str]] = []
+        for path, value in _whole(self.tree):
+            variable = self.variable(path)
+            found.append((path, value, str(self.file) if variable is None else variable))
+        return found
+
+
+def read_sources(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Sources:
+    """Read a file, else the one that AGENTHOST_CONFIG names, and what AGENTHOST_* variables say.
+
+    Raises:
+        ConfigError: There is nothing to read, or the file cannot be read.
+    """
+    named = f" (from {CONFIG})" if path is None and environ.get(CONFIG) else ""
+    given = path if path is not None else environ.get(CONFIG) or None
+    file = None if given is None else FilePath(given)
+    file_tree = {} if file is None else _read(file, named)
+    settings, wrong = read_environment(environ)
+    if file is None and not settings and not wrong:
+        raise ConfigError(
+            f"there is no config to read: name a file, or set {CONFIG} to one, or set what it would hold, "
+            "as AGENTHOST_PROVIDER; ./agenthost.toml is read by the agenthost command alone"
+        )
+    sources = Sources(file, settings, _merged(file_tree, settings))
+    sources.mistakes += _unique(
+        [f"{file}: {tell_path(one.path)}: {one.text}" for one in _check_file(file_tree)]
+        + [f"environment variable {one.path[0]}: {one.text}" for one in wrong]
+        + [_tell_setting(setting, one) for setting in settings for one in _check_setting(setting)]
+    )
+    if not sources.mistakes:
+        sources.tables = Tables.model_validate(sources.tree)
+    return sources
+
+
+def _read(file: FilePath, named: str) -> dict[str, Any]:
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise ConfigError(f"the config {file}{named} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the config {file}{named} is not UTF-8: {error.reason}") from error
+    except tomllib.TOMLDecodeError as error:
+        said = "it is no TOML" if looks_secret(str(error)) else str(error)
+        raise ConfigError(f"the config {file}{named} is no TOML: {said}") from None
+
+
+def _check_file(tree: dict[str, Any]) -> list[Mistake]:
+    """Text for a number is wrong in the file: TOML has numbers."""
+    secret = find_secrets(tree)
+    try:
+        # JSON's strict mode is what fits: it has lists and tables, and no tuples or classes.
+        Tables.model_validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        return _first_of_each(secret, find_mistakes(error, tree, Tables))
+    return secret
+
+
+def _check_setting(setting: Setting) -> list[Mistake]:
+    """A variable is always text, so what it means is taken."""
+    secret = find_secrets(setting.tree)
+    try:
+        Tables.model_validate(setting.tree)
+    except ValidationError as error:
+        return _first_of_each(secret, find_mistakes(error, setting.tree, Tables))
+    return secret
+
+
+def _first_of_each(first: list[Mistake], then: list[Mistake]) -> list[Mistake]:
+    places = {one.path for one in first}
+    return first + [one for one in then if one.path not in places]
+
+
+def _tell_setting(setting: Setting, mistake: Mistake) -> str:
+    text = mistake.text
+    for kind in ("a list", "a table"):
+        text = text.replace(f"expected {kind}, found text", f"expected {kind} as JSON, found text")
+    inner = f"{tell_path(mistake.path)}: " if len(mistake.path) > len(setting.path) else ""
+    return f"environment variable {setting.variable}: {inner}{text}"
+
+
+def _merged(tree: dict[str, Any], settings: list[Setting]) -> dict[str, Any]:
+    result = deepcopy(tree)
+    # One that says more exactly what it means comes last.
+    for setting in sorted(settings, key=lambda one: len(one.path)):
+        _merge(result, setting.tree)
+    return result
+
+
+def _merge(into: dict[str, Any], tree: dict[str, Any]) -> None:
+    for key, value in tree.items():
+        there: Any = into.get(key)
+        # A reference is one value, however it looks.
+        if _is_table(value) and _is_table(there):
+            _merge(there, value)
+        else:
+            into[key] = deepcopy(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and not is_reference(cast("Any", value))
+
+
+def is_reference(value: Any) -> bool:
+    """Tell whether this is the name of an environment variable, in place of a value."""
+    table = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return set(table) == {"env"} and isinstance(table["env"], str)
+
+
+def _leads(tree: Any, path: Path) -> bool:
+    for part in path:
+        if isinstance(tree, Mapping):
+            if part not in tree:
+                return False
+            tree = cast("Any", tree)[part]
+    return True
+
+
+def _whole(tree: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    """Return each value with its path: a list is one, and so is a reference."""
+    if not isinstance(tree, dict) or is_reference(tree) or (not tree and path):
+        return [(path, tree)]
+    found: list[tuple[Path, Any]] = []
+    for key, value in cast("dict[str, Any]", tree).items():
+        found += _whole(value, (*path, key))
+    return found
+
+
+def _unique(lines: list[str]) -> list[str]:
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,251 @@
+"""Each mistake in a file says file, table, key and what was expected, and shows no value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.written import said_of
+
+from agenthost.config import load_config
+from agenthost.errors import ConfigError, MissingCredentialError, UnknownProviderError
+from agenthost.registry import provider_names
+
+KNOWN = ", ".join(provider_names())
+REFERENCE = 'give the name of an environment variable, as { env = "NAME" }'
+LOOKS = f"what stands there looks like a secret and is not shown: {REFERENCE}"
+SECRET = "sk-ant-api03-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # unknown keys
+        ('provder = "local"', "provder: there is no such key. Did you mean 'provider'?"),
+        (
+            "[quux]\na = 1",
+            "quux: there is no such key. Known are: agent, limits, provider, providers, spec",
+        ),
+        ("[spec]\nlifetime = 5", "[spec] lifetime: there is no such key. Did you mean 'max_lifetime'?"),
+        (
+            "[spec.limits]\nmemory_mb = 5",
+            "[spec.limits] memory_mb: there is no such key. Did you mean 'memory_mib'?",
+        ),
+        (
+            '[[spec.mounts]]\nsource = "/a"\ntarget = "/b"\nreadonly = true',
+            "[spec] mounts[0].readonly: there is no such key. Known are: source, target",
+        ),
+        ("[agent]\nmodle = 5", "[agent] modle: there is no such key. Did you mean 'model'?"),
+        ("[agent]\nquux = 5", "[agent] quux: there is no such key"),
+        (
+            "[agent.defaults]\nrefuse_bypass = false",
+            "[agent.defaults] refuse_bypass: there is no such key. Did you mean 'refuse_unisolated_bypass'?",
+        ),
+        (
+            '[agent.mcp_servers.db]\ncomand = "psql"',
+            "[agent.mcp_servers.db] comand: there is no such key. Did you mean 'command'?",
+        ),
+        ("[limits]\nstrat = 5", "[limits] strat: there is no such key. Did you mean 'start'?"),
+        (
+            '[agent]\ncan_use_tool = "ask"',
+            "[agent] can_use_tool: it is no data: give it in a program, as options=ClaudeAgentOptions(...)",
+        ),
+        # wrong types
+        ("provider = 3", "provider: expected text, found a whole number"),
+        ("providers = 3", "providers: expected a table, found a whole number"),
+        ("[providers]\nlocal = 3", "[providers] local: expected a table, found a whole number"),
+        ('[spec]\ncpu = "2"', "[spec] cpu: expected a number, found text"),
+        ("[spec]\nmemory_mib = 0.5", "[spec] memory_mib: expected a whole number, found a number"),
+        ("[spec]\ncpu = 0", "[spec] cpu: expected a number above 0, found 0"),
+        ("[limits]\nclose = -1.5", "[limits] close: expected a number of at least 0, found -1.5"),
+        ("[spec]\nname = 2026-01-01", "[spec] name: expected no date or time; text stands in quotes"),
+        ("[spec.env]\nDEBUG = 1", "[spec.env] DEBUG: expected text, found a whole number"),
+        (
+            '[agent]\nallowed_tools = "Bash"',
+            "[agent] allowed_tools: expected a list, found text",
+        ),
+        ("[agent]\nallowed_tools = [3]", "[agent] allowed_tools[0]: expected text, found a whole number"),
+        ('[agent]\nfork_session = "yes"', "[agent] fork_session: expected true or false, found text"),
+        ('[agent]\nmax_turns = "many"', "[agent] max_turns: expected a whole number, found text"),
+        (
+            '[agent.defaults]\nmax_turns = "none"',
+            "[agent.defaults] max_turns: expected a whole number or 'sdk', found other text",
+        ),
+        (
+            '[agent]\ncredentials = "hosts"',
+            (
+                "[agent] credentials: expected 'host', 'env', 'provider' or 'gateway', found other text. "
+                "Did you mean 'host'?"
+            ),
+        ),
+        (
+            '[spec]\nnetwork = "opne"',
+            (
+                "[spec] network: expected 'open' or 'none' or a table { allow = [\"pypi.org\"] }, found "
+                "other text. Did you mean 'open'?"
+            ),
+        ),
+        (
+            "[agent.env]\nDEBUG = 1",
+            (
+                "[agent.env] DEBUG: expected text or the name of an environment variable, as "
+                '{ env = "NAME" }, found a whole number'
+            ),
+        ),
+        # what is missing
+        ('[[spec.mounts]]\nsource = "/a"', "[spec] mounts[0].target: it is missing"),
+        # what no sandbox or agent could be
+        (
+            '[spec]\nname = "Upper"',
+            (
+                "[spec] name: sandbox name 'Upper': use 1 to 63 lower-case letters, digits and dashes, "
+                "beginning with a letter or digit"
+            ),
+        ),
+        ('[spec]\nworkdir = "app"', "[spec] workdir: workdir 'app' is not an absolute path"),
+        ("[limits]\nstart = inf", "[limits] start: Limits.start is inf; it must be a number, at least 0"),
+        # secrets
+        (f'[agent.env]\nNOTE = "{SECRET}"', f"[agent.env] NOTE: {LOOKS}"),
+        ('[agent.env]\nGITHUB_TOKEN = "abc"', f"[agent.env] GITHUB_TOKEN: a secret is expected: {REFERENCE}"),
+        (
+            '[agent.mcp_servers.web]\nurl = "https://example.com"\nheaders = { Authorization = "abc" }',
+            f"[agent.mcp_servers.web.headers] Authorization: a secret is expected: {REFERENCE}",
+        ),
+        (
+            '[[spec.inject]]\nhost = "a"\nheader = "b"\nsecret = "abc"',
+            f"[spec] inject[0].secret: a secret is expected: {REFERENCE}",
+        ),
+        (
+            '[spec.env]\nAPI_KEY = "abc"',
+            (
+                "[spec.env] API_KEY: providers show a sandbox's environment, so no secret belongs there: use "
+                "[agent.env]"
+            ),
+        ),
+        (
+            '[agent.env]\nKEY = { env = "not a name" }',
+            "[agent.env.KEY] env: expected the name of an environment variable, found text",
+        ),
+        (f'provider = "{SECRET}"', f"provider: {LOOKS}"),
+        (
+            f"[agent]\n{SECRET} = true",
+            "[agent] a key that looks like a secret: it is refused and not shown: a secret stands in no file",
+        ),
+        ('[agent.env]\nHTTPS_PROXY = "http://me:word@proxy:3128"', f"[agent.env] HTTPS_PROXY: {LOOKS}"),
+        # options of providers
+        (
+            "[providers.local]\nbwarp = 3",
+            "[providers.local] bwarp: there is no such key. Did you mean 'bwrap'?",
+        ),
+        ("[providers.local]\nbwrap = 3", "[providers.local] bwrap: expected text, found a whole number"),
+        (
+            "[providers.local]\nlimits = {}",
+            "[providers.local] limits: there is no such key. Known are: bwrap, secret, site, state_dir",
+        ),
+        ('[providers.local]\nsecret = "abc"', f"[providers.local] secret: a secret is expected: {REFERENCE}"),
+    ],
+)
+def test_a_mistake_says_where_and_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
+    assert said_of(tmp_path, text) == [f"agenthost.toml: {said}"]
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = '[spec]\ncpu = "2"\n[agent]\nmodle = "x"\n[agent.env]\nMY_TOKEN = "abc"\n'
+    assert said_of(tmp_path, text) == [
+        f"agenthost.toml: [agent.env] MY_TOKEN: a secret is expected: {REFERENCE}",
+        "agenthost.toml: [spec] cpu: expected a number, found text",
+        "agenthost.toml: [agent] modle: there is no such key. Did you mean 'model'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'model = "{SECRET}"',
+        f'[agent]\nmodel = "{SECRET}"',
+        f'[agent]\npermission_mode = "{SECRET}"',
+        f'[agent]\nallowed_tools = ["{SECRET}"]',
+        f'[agent]\nmax_turns = "{SECRET}"',
+        f'[agent]\n"{SECRET}" = 1',
+        f'[agent]\nsettings = "{{\\"env\\": {{\\"ANTHROPIC_API_KEY\\": \\"{SECRET}\\"}}}}"',
+        f'[spec]\nnetwork = {{ allow = ["{SECRET}"] }}',
+        f'[spec]\nnetwork = {{ "{SECRET}" = 1 }}',
+        f'[spec.labels]\nkey = "{SECRET}"',
+        f'[providers.local]\nbwrap = "{SECRET}"',
+        f'[providers."{SECRET}"]\na = 1',
+        f'[agent.env]\nA = {{ env = "{SECRET}" }}',
+        f"[agent]\nmodel = {SECRET}",
+    ],
+)
+def test_what_looks_like_a_key_is_refused_wherever_it_stands_and_never_shown(
+    tmp_path: Path, text: str
+) -> None:
+    assert SECRET not in "\n".join(said_of(tmp_path, text))
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MY_GITHUB", raising=False)
+    said = "the environment variable MY_GITHUB is not set"
+    for text, place in (
+        ('[agent.env]\nGITHUB_TOKEN = { env = "MY_GITHUB" }', "[agent.env] GITHUB_TOKEN"),
+        (
+            '[[spec.inject]]\nhost = "a"\nheader = "b"\nsecret = { env = "MY_GITHUB" }',
+            "[spec] inject[0].secret",
+        ),
+        ('[providers.local]\nsecret = { env = "MY_GITHUB" }', "[providers.local] secret"),
+        (
+            '[agent.mcp_servers.db]\ncommand = "x"\nenv = { PGPASSWORD = { env = "MY_GITHUB" } }',
+            "[agent.mcp_servers.db.env] PGPASSWORD",
+        ),
+    ):
+        assert said_of(tmp_path, text, MissingCredentialError) == [f"agenthost.toml: {place}: {said}"]
+    monkeypatch.setenv("MY_GITHUB", "")
+    text = '[agent.env]\nGITHUB_TOKEN = { env = "MY_GITHUB" }'
+    assert said_of(tmp_path, text, MissingCredentialError)[0].endswith(said)
+
+
+def test_a_provider_that_does_not_exist_lists_those_that_do(tmp_path: Path) -> None:
+    said = f"there is no provider 'locale'. Did you mean 'local'? Known are: {KNOWN}"
+    for text, place in (
+        ('provider = "locale"', "provider"),
+        ("[providers.locale]\na = 1", "[providers] locale"),
+    ):
+        found = said_of(tmp_path, text, UnknownProviderError)
+        assert found == [f"agenthost.toml: {place}: {said}"]
+
+
+def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
+    assert said_of(tmp_path, "provider = ") == [
+        "the config agenthost.toml is no TOML: Invalid value (at end of document)"
+    ]
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing, binary = tmp_path / "none.toml", tmp_path / "binary.toml"
+    binary.write_bytes(b'provider = "\xff"')
+    for path, why in (
+        (missing, "cannot be read: No such file or directory"),
+        (tmp_path, "cannot be read: Is a directory"),
+        (binary, "is not UTF-8: invalid start byte"),
+    ):
+        with pytest.raises(ConfigError) as raised:
+            load_config(path)
+        assert str(raised.value) == f"the config {path} {why}"
+    monkeypatch.setenv("AGENTHOST_CONFIG", str(missing))
+    with pytest.raises(ConfigError) as raised:
+        load_config()
+    said = f"the config {missing} (from AGENTHOST_CONFIG) cannot be read: No such file or directory"
+    assert str(raised.value) == said
+
+
+def test_with_nothing_to_read_it_says_what_could_be_and_looks_for_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "agenthost.toml").write_text('provider = "local-unisolated"')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as raised:
+        load_config()
+    assert str(raised.value) == (
+        "there is no config to read: name a file, or set AGENTHOST_CONFIG to one, or set what it would hold, "
+        "as AGENTHOST_PROVIDER; ./agenthost.toml is read by the agenthost command alone"
+    )
