@@ -127,6 +127,8 @@ class FileChecks(Conformance):
         assert (await sandbox.exec(["cat", "by-us"])).stdout == b"written"
         await sandbox.exec(["sh", "-c", "printf printed > by-them"])
         assert await sandbox.read_file("by-them") == b"printed"
+        await sandbox.exec(["sh", "-c", "printf changed > by-us"])
+        assert await sandbox.read_file("by-us") == b"changed"
 
     @clause("3.12")
     async def test_many_at_once_do_not_mix(self, sandbox: Sandbox) -> None:

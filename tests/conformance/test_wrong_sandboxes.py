@@ -1,0 +1,123 @@
+"""Each clause has a sandbox that violates it and nothing else: the kit finds it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import Any
+
+import anyio
+import pytest
+from conformance import wrong_files, wrong_lives, wrong_programs
+from conformance.wrapping import WRONG, WrappedProvider, Wrong
+
+from agenthost import SandboxProvider, open_provider
+from agenthost.testing import SandboxConformance
+from agenthost.testing.conformance import checks_of
+from agenthost.testing.conformance.clauses import missing
+
+assert wrong_files
+assert wrong_lives
+assert wrong_programs
+CHECKS = dict(checks_of(SandboxConformance))
+AT_ONCE = 6
+
+
+class Kit(SandboxConformance):
+    """What is wrong may wait for what never comes; and several share two cores."""
+
+    patience = 30.0
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """The defects are the same on both."""
+    return "asyncio"
+
+
+async def fails(kit: SandboxConformance, name: str, wrong: Wrong, inner: SandboxProvider) -> Exception | None:
+    """Run one check on a sandbox that is wrong, and leave nothing of it. Returns what it raised."""
+    check = getattr(kit, name)
+    failed: list[Exception] = []
+    with ExitStack() as stack:
+        async with anyio.create_task_group() as tasks:
+            provider = wrong.provider(inner, tasks, stack)
+            try:
+                given: dict[str, Any] = {"provider": provider}
+                if "sandbox" in inspect.signature(check).parameters:
+                    given = {"sandbox": await provider.create(kit.spec)}
+                await check(**given)
+            except Exception as error:  # noqa: BLE001 - whatever a check raises is its failure
+                failed.append(error)
+            except pytest.fail.Exception as error:
+                failed.append(RuntimeError(str(error)))
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await end_all(provider)
+                tasks.cancel_scope.cancel()
+    return failed[0] if failed else None
+
+
+async def end_all(provider: WrappedProvider) -> None:
+    """End what was made, also what a check did not wait for."""
+    for sandbox in provider.made:
+        await sandbox.terminate()
+
+
+def applies(name: str, provider: SandboxProvider) -> bool:
+    return all(
+        need == "system" or missing(need, provider.capabilities) is None for need in CHECKS[name].needs
+    )
+
+
+def test_every_clause_has_a_sandbox_that_violates_it() -> None:
+    assert {wrong.clause for wrong in WRONG} == {clause.number for clause in CHECKS.values()}
+
+
+async def judge_all(
+    inner: SandboxProvider, cases: list[tuple[Wrong, str]]
+) -> AsyncGenerator[tuple[Wrong, str, Exception | None]]:
+    """Yield what each check says of each sandbox. Several at once, because most of it is waiting."""
+    slots = anyio.CapacityLimiter(AT_ONCE)
+    send, receive = anyio.create_memory_object_stream[tuple[Wrong, str, Exception | None]](len(cases))
+
+    async def judge(wrong: Wrong, name: str) -> None:
+        async with slots:
+            send.send_nowait((wrong, name, await fails(Kit(), name, wrong, inner)))
+
+    with send, receive:
+        async with anyio.create_task_group() as tasks:
+            for wrong, name in cases:
+                tasks.start_soon(judge, wrong, name)
+        for _ in cases:
+            yield await receive.receive()
+
+
+async def test_what_violates_a_clause_fails_its_check() -> None:
+    async with open_provider("local") as inner:
+        cases = [
+            (wrong, name)
+            for wrong in WRONG
+            for name, clause in CHECKS.items()
+            if clause.number == wrong.clause and applies(name, inner)
+        ]
+        caught = {wrong.clause async for wrong, _, error in judge_all(inner, cases) if error is not None}
+    assert caught == {wrong.clause for wrong, _ in cases}
+
+
+@pytest.mark.full
+async def test_what_violates_a_clause_fails_no_other_check_that_is_not_named() -> None:
+    async with open_provider("local") as inner:
+        cases = [
+            (wrong, name)
+            for wrong in WRONG
+            for name, clause in CHECKS.items()
+            if clause.number != wrong.clause and applies(name, inner)
+        ]
+        unexpected = [
+            f"{wrong.name}: {name}: {error!r}"
+            async for wrong, name, error in judge_all(inner, cases)
+            if (error is not None) is not (name in wrong.also)
+        ]
+    assert unexpected == []
