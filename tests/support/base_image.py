@@ -13,11 +13,11 @@ from pathlib import Path
 
 _TOOLS = """
     bash sh cat chmod cp cut date dd df dirname echo env expr false find grep head id kill ln ls mkdir mktemp
-    mv od printf ps pwd readlink rm rmdir sed seq sleep sort stat tail tar tee test touch tr true uname uniq wc
-    which whoami
+    mv od printf ps pwd readlink rm rmdir sed seq sleep sort stat tail tar tee test touch tr true uname uniq
+    wc which whoami
 """
-# The claude binary needs these beside what the tools have.
-_LIBRARIES = ("librt.so.1", "libdl.so.2", "libpthread.so.0", "libm.so.6")
+# The claude binary and compiled packages need these beside what the tools have.
+_LIBRARIES = ("libgcc_s.so.1", "libstdc++.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0", "libm.so.6")
 _UNUSED = {"test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "__pycache__"}
 _PASSWD = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 

@@ -1,0 +1,172 @@
+"""One container, seen from a host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Literal
+
+import anyio
+import anyio.lowlevel
+
+from agenthost.errors import SandboxGoneError, SandboxNotFoundError, SandboxPausedError, SandboxStartError
+from agenthost.providers.docker import labels, paths
+from agenthost.providers.docker.carriers import dial_by_exec, dial_by_socket
+from agenthost.providers.docker.engine import Engine
+from agenthost.providers.docker.errors import EngineError
+from agenthost.providers.docker.upgraded import UpgradedStream
+from agenthost.sandbox import Carrier, SandboxInfo, SandboxState
+
+CarrierName = Literal["stdio", "socket"]
+
+_WORDS_SECONDS = 5.0  # that the end of a container's output may take, when it has ended
+_REMOVING = 60.0
+_MIB = 1024 * 1024
+_STATES: Mapping[str, SandboxState] = {"created": "starting", "running": "running", "paused": "paused"}
+
+
+class DockerBackend:
+    """A sandbox's container. Made by this process, or found by its id."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        told: Mapping[str, Any],
+        *,
+        carrier: CarrierName,
+        output: UpgradedStream | None = None,
+    ) -> None:
+        self._engine = engine
+        self._last = to_info(told)
+        self._container = str(told["Id"])
+        self._python = labels.to_spec(told["Config"]["Labels"])[labels.PYTHON]
+        mounts = {mount["Destination"]: mount["Source"] for mount in told["Mounts"]}
+        self._volume = str(mounts.get(paths.BOOT, ""))
+        self._carrier: CarrierName = carrier
+        self._output = output
+
+    async def boot(self) -> None:
+        """The guest starts with the container: wait for nothing."""
+        await anyio.lowlevel.checkpoint()
+
+    async def dial(self) -> Carrier:
+        """Reach the guest.
+
+        Raises:
+            SandboxStartError: It never came up; with what it printed.
+            SandboxGoneError: The container has ended.
+            SandboxPausedError: Somebody paused it.
+        """
+        try:
+            if self._carrier == "socket":
+                return await dial_by_socket(self._volume)
+            argv = [self._python, "-I", "-S", f"{paths.BOOT}/guest.pyz", "dial"]
+            argv += ["--socket", f"{paths.RUN}/{paths.SOCKET_NAME}"]
+            return await dial_by_exec(self._engine, self._container, argv)
+        except (EngineError, OSError):
+            info = await self.info()
+            if info.state == "ended":
+                raise await self._ended() from None
+            if info.state == "paused":
+                raise SandboxPausedError(
+                    f"sandbox {info.name} is paused: docker unpause {info.name}"
+                ) from None
+            raise
+
+    async def info(self) -> SandboxInfo:
+        """Ask the engine. What has gone is ``ended``, with what was known of it.
+
+        Raises:
+            SandboxStartError: It never came up; with what it printed.
+        """
+        try:
+            told = await self._engine.ask("GET", f"/containers/{self._container}/json")
+            self._last = to_info(told)
+        except EngineError as exc:
+            if exc.status != 404:
+                raise
+            self._last = replace(self._last, state="ended")
+        if self._last.state == "ended" and self._output is not None:
+            raise await self._ended()
+        return self._last
+
+    async def terminate(self) -> None:
+        """Kill it and remove it with its volumes. Idempotent."""
+        await remove(self._engine, self._container)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """It runs, or has gone: listen to what it prints no more. Idempotent."""
+        output, self._output = self._output, None
+        if output is not None:
+            await output.aclose()
+
+    async def _ended(self) -> SandboxGoneError | SandboxStartError:
+        name = self._last.name
+        output = self._output
+        if output is None:
+            return SandboxGoneError(f"sandbox {name} has ended")
+        with anyio.move_on_after(_WORDS_SECONDS), suppress(OSError):
+            while await output.receive():
+                pass
+        said = output.stderr.decode(errors="replace").strip()
+        await self.settle()
+        return SandboxStartError(f"sandbox {name} did not come up; it said: {said or 'nothing'}")
+
+
+async def remove(engine: Engine, container: str) -> None:
+    """Remove a container and the volumes that go with it; return when it has gone. Idempotent."""
+    with anyio.fail_after(_REMOVING):
+        while True:
+            try:
+                await engine.ask("DELETE", f"/containers/{container}", query={"force": True, "v": True})
+            except EngineError as exc:
+                if exc.status == 404:
+                    return
+                if exc.status != 409:
+                    raise
+                # Its end takes it away, or somebody else does.
+                with suppress(EngineError):
+                    await engine.ask(
+                        "POST", f"/containers/{container}/wait", query={"condition": "removed"}, within=None
+                    )
+
+
+def to_info(told: Mapping[str, Any]) -> SandboxInfo:
+    """Return what an engine says of a container.
+
+    Raises:
+        SandboxNotFoundError: It is none of ours.
+    """
+    config, host = told["Config"], told["HostConfig"]
+    own: Mapping[str, str] = config.get("Labels") or {}
+    if own.get(labels.KIND) != "sandbox":
+        raise SandboxNotFoundError(f"container {str(told['Id'])[:12]} is no sandbox of agenthost")
+    network = "open" if host.get("NetworkMode") != "none" else "none"
+    resources = {
+        "uid": str(config.get("User", "")).partition(":")[0],
+        "network": network,
+        "memory": f"{host['Memory'] // _MIB} MiB" if host.get("Memory") else "unlimited",
+        "cpu": f"{host['NanoCpus'] / 1e9:g}" if host.get("NanoCpus") else "unlimited",
+        "pids": str(host.get("PidsLimit") or "unlimited"),
+        "root": "read-only" if host.get("ReadonlyRootfs") else "writable",
+        "tmp": _size(str(dict[str, str](host.get("Tmpfs") or {}).get("/tmp", ""))),
+        "image": str(told.get("Image", "")),
+        "runtime": str(host.get("Runtime") or told.get("OCIRuntime") or ""),
+    }
+    return SandboxInfo(
+        id=str(told["Id"]),
+        name=own[labels.NAME],
+        provider=own[labels.PROVIDER],
+        state=_STATES.get(str(told["State"]["Status"]), "ended"),
+        labels=labels.to_spec(own),
+        created_at=float(own[labels.CREATED]),
+        expires_at=float(own[labels.END]),
+        isolation="namespaces",
+        resources=resources,
+    )
+
+
+def _size(options: str) -> str:
+    return next((part.removeprefix("size=") for part in options.split(",") if part.startswith("size=")), "")

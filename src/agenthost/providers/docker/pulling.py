@@ -1,0 +1,52 @@
+"""Get an image from its registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from agenthost.errors import ConfigError, ProviderError
+from agenthost.providers.docker.engine import Engine
+from agenthost.providers.docker.errors import EngineError
+
+
+async def pull(engine: Engine, image: str, report: Callable[[str], object]) -> None:
+    """Have the engine pull an image, and tell of its progress.
+
+    Raises:
+        ConfigError: The registry has no such image, or does not give it to this engine.
+        ProviderError: It could not be reached.
+    """
+    name, digest_mark, digest = image.partition("@")
+    tag = digest
+    if not digest_mark and ":" in image.rpartition("/")[2]:
+        name, _, tag = image.rpartition(":")
+    report(f"pulling {image}")
+    rest = b""
+    seen: set[str] = set()
+    try:
+        query = {"fromImage": name, "tag": tag or "latest"}
+        async with engine.stream("POST", "/images/create", query=query) as answer:
+            async for chunk in answer.chunks:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    _tell(image, line, seen, report)
+        _tell(image, rest, seen, report)
+    except EngineError as exc:
+        if exc.status in (403, 404):
+            raise ConfigError(f"image {image!r} cannot be pulled: {exc}") from exc
+        raise
+
+
+def _tell(image: str, line: bytes, seen: set[str], report: Callable[[str], object]) -> None:
+    if not line.strip():
+        return
+    told = json.loads(line)
+    if "error" in told:
+        raise ProviderError(f"image {image!r} cannot be pulled: {told['error']}")
+    status = str(told.get("status", ""))
+    text = f"{told.get('id', '')} {status}".strip()
+    # Layers tell how far they are many times a second.
+    if status not in ("Downloading", "Extracting") and text not in seen:
+        seen.add(text)
+        report(text)

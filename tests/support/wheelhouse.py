@@ -1,0 +1,53 @@
+"""Wheels of the packages that this Python has: pip then installs them somewhere else without a network."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+
+def fill_wheelhouse(directory: Path, *names: str) -> None:
+    """Write a wheel of each package and of all that it needs."""
+    waiting = [Requirement(name) for name in names]
+    written, done = set[str](), set[str]()
+    while waiting:
+        wanted = waiting.pop()
+        name = wanted.name.lower().replace("_", "-")
+        if str(wanted) in done:
+            continue
+        done.add(str(wanted))
+        try:
+            package = distribution(name)
+        except PackageNotFoundError:
+            continue  # needed on another platform only
+        if name not in written:
+            written.add(name)
+            _write(directory, package)
+        for text in package.requires or []:
+            needed = Requirement(text)
+            marker = needed.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
+                waiting.append(needed)
+
+
+def _write(directory: Path, package: Distribution) -> None:
+    name = package.metadata["Name"].replace("-", "_")
+    tags = [line.partition(": ")[2] for line in (package.read_text("WHEEL") or "").splitlines()]
+    tag = next((tag for tag in tags if tag.startswith(("py3-", "cp3", "py2.py3-"))), "py3-none-any")
+    path = directory / f"{name}-{package.version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
+        for file in package.files or []:
+            # Programs lie outside of the site directory, byte code is made anew.
+            if ".." in file.parts or "__pycache__" in file.parts or file.name in ("INSTALLER", "REQUESTED"):
+                continue
+            source = Path(str(file.locate()))
+            if source.is_file():
+                wheel.write(source, str(file))
+
+
+if __name__ == "__main__":
+    fill_wheelhouse(Path(sys.argv[1]), *sys.argv[2:])
