@@ -24,7 +24,7 @@ async def gone(engine: Engine, box: GuestSandbox) -> None:
     query = {"condition": "removed"}
     with anyio.fail_after(LIMIT), suppress(EngineError):  # it may have gone already
         await engine.ask("POST", f"/containers/{box.id}/wait", query=query, within=None)
-    with pytest.raises(EngineError, match="(?i)no such container"):
+    with pytest.raises(EngineError, match=r"(?i)no such container"):
         await engine.ask("GET", f"/containers/{box.id}/json")
 
 
