@@ -29,9 +29,9 @@ class SetupError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Bring everything to the level asked for and return an exit code."""
-    level = arguments[0] if arguments else "demo"
-    if level not in LEVELS or len(arguments) > 1:
-        print(f"usage: scripts/setup [{'|'.join(LEVELS)}]", file=sys.stderr)
+    level, *more = arguments or ["demo"]
+    if level not in LEVELS or more not in ([], ["engine"]):
+        print(f"usage: scripts/setup [{'|'.join(LEVELS)} [engine]]", file=sys.stderr)
         return 2
     try:
         with (ROOT / "pyproject.toml").open("rb") as project:
@@ -39,6 +39,8 @@ def main(arguments: list[str]) -> int:
             fcntl.flock(project, fcntl.LOCK_EX)
             content = project.read()
             setup(content, set(LEVELS[level]))
+            if more:
+                ensure_engine()
     except SetupError as error:
         print(f"scripts/setup: {error}", file=sys.stderr)
         return 1
@@ -138,6 +140,21 @@ def ensure_bubblewrap() -> None:
             "  Debian, Ubuntu: sudo apt-get install bubblewrap\n"
             "  Fedora:         sudo dnf install bubblewrap\n"
             "  Arch:           sudo pacman -S bubblewrap"
+        )
+
+
+def ensure_engine() -> None:
+    """Have a container engine that the tests can start, unless one is there; or say how to get it.
+
+    A session of the tests starts a private one and ends it. Nothing is started here.
+    """
+    there = os.environ.get("DOCKER_HOST") or os.path.exists("/var/run/docker.sock") or shutil.which("dockerd")
+    if there or not sys.platform.startswith("linux"):
+        return
+    if not apt_install("docker.io"):
+        say(
+            "there is no container engine, so the tests of the docker provider are skipped. As root on Debian "
+            "or Ubuntu:\n  apt-get install docker.io"
         )
 
 

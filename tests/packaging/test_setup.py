@@ -139,3 +139,24 @@ def test_scripts_can_be_run(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     checked = subprocess.run(["sh", "-n", ROOT / name], capture_output=True, check=False, timeout=60)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_an_engine_is_installed_where_none_is_and_only_then(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def install(package: str) -> bool:
+        asked.append(package)
+        return False
+
+    monkeypatch.setattr(module, "apt_install", install)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///somewhere.sock")
+    module.ensure_engine()
+    assert asked == []
+    monkeypatch.delenv("DOCKER_HOST")
+    monkeypatch.setattr(module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(module.os.path, "exists", lambda _: False)
+    module.ensure_engine()
+    assert asked == ["docker.io"]
+    assert "apt-get install docker.io" in capsys.readouterr().out
