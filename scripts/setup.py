@@ -153,8 +153,8 @@ def ensure_engine() -> None:
         return
     if not apt_install("docker.io"):
         say(
-            "there is no container engine, so the tests of the docker provider are skipped. As root on Debian "
-            "or Ubuntu:\n  apt-get install docker.io"
+            "there is no container engine, so the tests of the docker provider are skipped. As root on "
+            "Debian or Ubuntu:\n  apt-get install docker.io"
         )
 
 

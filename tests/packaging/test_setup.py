@@ -155,8 +155,12 @@ def test_an_engine_is_installed_where_none_is_and_only_then(
     module.ensure_engine()
     assert asked == []
     monkeypatch.delenv("DOCKER_HOST")
-    monkeypatch.setattr(module.shutil, "which", lambda _: None)
-    monkeypatch.setattr(module.os.path, "exists", lambda _: False)
+
+    def nothing(_: str) -> None:
+        return None
+
+    monkeypatch.setattr(module.shutil, "which", nothing)
+    monkeypatch.setattr(module.os.path, "exists", nothing)
     module.ensure_engine()
     assert asked == ["docker.io"]
     assert "apt-get install docker.io" in capsys.readouterr().out
