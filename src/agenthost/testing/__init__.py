@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agenthost.testing.conformance import SandboxConformance
     from agenthost.testing.fake_cli import FakeCLI
+    from agenthost.testing.fake_clock import FakeClock
+    from agenthost.testing.fake_process import FakeRun, ProgramView
+    from agenthost.testing.fake_programs import Scripted
+    from agenthost.testing.fake_provider import FakeProvider
+    from agenthost.testing.fake_sandbox import FakeSandbox
     from agenthost.testing.faults import Fault, LinkFaults
     from agenthost.testing.requests import ModelRequest, ToolResult
     from agenthost.testing.script import (
@@ -34,13 +39,19 @@ __all__ = [
     "Block",
     "Cut",
     "FakeCLI",
+    "FakeClock",
+    "FakeProvider",
+    "FakeRun",
+    "FakeSandbox",
     "Fault",
     "Hold",
     "Item",
     "LinkFaults",
     "ModelRequest",
+    "ProgramView",
     "SandboxConformance",
     "ScriptError",
+    "Scripted",
     "ScriptedModel",
     "Stall",
     "Step",
@@ -54,11 +65,17 @@ __all__ = [
 
 _WHERE = {
     "FakeCLI": "fake_cli",
+    "FakeClock": "fake_clock",
+    "FakeProvider": "fake_provider",
+    "FakeRun": "fake_process",
+    "FakeSandbox": "fake_sandbox",
     "Fault": "faults",
     "LinkFaults": "faults",
     "ModelRequest": "requests",
+    "ProgramView": "fake_process",
     "SandboxConformance": "conformance",
     "ScriptError": "scripted_model",
+    "Scripted": "fake_programs",
     "ScriptedModel": "scripted_model",
     "ToolResult": "requests",
 }
