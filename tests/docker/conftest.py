@@ -12,11 +12,7 @@ from support.docker_images import baked, wheels
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.provider import DockerProvider
-from agenthost.registry import provider_names, register_provider
 from agenthost.spec import SandboxSpec
-
-if "docker" not in provider_names():
-    register_provider("docker", "agenthost.providers.docker.provider:DockerProvider")
 
 __all__ = ["baked", "docker_engine", "wheels"]
 

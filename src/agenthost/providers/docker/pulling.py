@@ -33,9 +33,8 @@ async def pull(engine: Engine, image: str, report: Callable[[str], object]) -> N
                     _tell(image, line, seen, report)
         _tell(image, rest, seen, report)
     except EngineError as exc:
-        if exc.status in (403, 404):
-            raise ConfigError(f"image {image!r} cannot be pulled: {exc}") from exc
-        raise
+        said = f"image {image!r} cannot be pulled: {exc}"
+        raise (ConfigError(said) if exc.status in (403, 404) else ProviderError(said)) from exc
 
 
 def _tell(image: str, line: bytes, seen: set[str], report: Callable[[str], object]) -> None:
