@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from agenthost.cli.attach import attach
+from agenthost.cli.bake import bake
 from agenthost.cli.demo import demo
 from agenthost.cli.doctor import doctor
 from agenthost.cli.logs import logs
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, ps, logs, attach, stop, doctor):
+for command in (demo, run, ps, logs, attach, stop, bake, doctor):
     app.command()(command)
 
 
