@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agenthost.testing.conformance import SandboxConformance
+    from agenthost.testing.fake_agent import FakeAgent
     from agenthost.testing.fake_cli import FakeCLI
     from agenthost.testing.fake_clock import FakeClock
     from agenthost.testing.fake_process import FakeRun, ProgramView
     from agenthost.testing.fake_programs import Scripted
     from agenthost.testing.fake_provider import FakeProvider
     from agenthost.testing.fake_sandbox import FakeSandbox
+    from agenthost.testing.fake_turns import Asked, HookCall, ToolCall
     from agenthost.testing.faults import Fault, LinkFaults
     from agenthost.testing.requests import ModelRequest, ToolResult
     from agenthost.testing.script import (
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "ApiError",
+    "Asked",
     "Block",
     "Cut",
+    "FakeAgent",
     "FakeCLI",
     "FakeClock",
     "FakeProvider",
@@ -45,6 +49,7 @@ __all__ = [
     "FakeSandbox",
     "Fault",
     "Hold",
+    "HookCall",
     "Item",
     "LinkFaults",
     "ModelRequest",
@@ -58,18 +63,22 @@ __all__ = [
     "StreamError",
     "Text",
     "Thinking",
+    "ToolCall",
     "ToolResult",
     "ToolUse",
     "Turn",
 ]
 
 _WHERE = {
+    "Asked": "fake_turns",
+    "FakeAgent": "fake_agent",
     "FakeCLI": "fake_cli",
     "FakeClock": "fake_clock",
     "FakeProvider": "fake_provider",
     "FakeRun": "fake_process",
     "FakeSandbox": "fake_sandbox",
     "Fault": "faults",
+    "HookCall": "fake_turns",
     "LinkFaults": "faults",
     "ModelRequest": "requests",
     "ProgramView": "fake_process",
@@ -77,6 +86,7 @@ _WHERE = {
     "ScriptError": "scripted_model",
     "Scripted": "fake_programs",
     "ScriptedModel": "scripted_model",
+    "ToolCall": "fake_turns",
     "ToolResult": "requests",
 }
 
