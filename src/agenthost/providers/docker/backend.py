@@ -15,6 +15,7 @@ from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.carriers import dial_by_exec, dial_by_socket
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
+from agenthost.providers.docker.snapshotting import snapshot
 from agenthost.providers.docker.upgraded import UpgradedStream
 from agenthost.sandbox import Carrier, SandboxInfo, SandboxState
 
@@ -95,6 +96,18 @@ class DockerBackend:
         """Kill it and remove it with its volumes. Idempotent."""
         await remove(self._engine, self._container)
         await self.settle()
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Return an image of its working and home directory on its image. See SupportsSnapshot.
+
+        Args:
+            name: The image's tag, below ``agenthost/snapshot``; another image that has it loses it.
+        """
+        info = await self.info()
+        if info.state == "ended":
+            raise await self._ended()
+        image, workdir = info.resources["image"], info.labels[labels.WORKDIR]
+        return await snapshot(self._engine, self._container, image, workdir, name)
 
     async def settle(self) -> None:
         """It runs, or has gone: listen to what it prints no more. Idempotent."""

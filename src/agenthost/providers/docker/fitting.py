@@ -50,7 +50,8 @@ async def commit(
     repository, _, tag = name.partition(":")
     body = {
         **config,
-        "Labels": {**image_labels, labels.FITTED: LAYOUT},
+        # An engine adds those of the container, and of the image that it was made from.
+        "Labels": {**labels.NOT_INHERITED, **image_labels, labels.FITTED: LAYOUT},
         "User": str(paths.UID),
         "WorkingDir": image_labels[labels.WORKDIR],
     }

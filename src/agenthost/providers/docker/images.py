@@ -100,10 +100,9 @@ async def _named(engine: Engine, image: str | None) -> dict[str, Any]:
             )
         return told
     sdk = host_sdk_version()
-    wanted = [labels.BAKED, *labels.as_filter({labels.SDK: sdk})]
-    listed: list[dict[str, Any]] = await engine.ask(
-        "GET", "/images/json", query={"filters": {"label": wanted}}
-    )
+    query = {"filters": {"label": [labels.BAKED, *labels.as_filter({labels.SDK: sdk})]}}
+    told_of: list[dict[str, Any]] = await engine.ask("GET", "/images/json", query=query)
+    listed = [one for one in told_of if _is_baked(one)]
     if not listed:
         raise BootstrapError(
             f"there is no image with claude-agent-sdk {sdk} yet. Make one: agenthost bake docker"
@@ -126,6 +125,15 @@ async def _look(engine: Engine, image: str, told: Mapping[str, Any]) -> dict[str
             f"agenthost bake docker --base {image}"
         )
     return {labels.PYTHON: seen.python, labels.SITE: "", labels.SDK: seen.sdk}
+
+
+def _is_baked(listed: Mapping[str, Any]) -> bool:
+    """Whether an image is one of bake's own, not one that was made from it: a snapshot is somebody's work."""
+    own: dict[str, str] = listed.get("Labels") or {}
+    tags: list[str] = listed.get("RepoTags") or []
+    name = f"{BAKED}:{own.get(labels.BAKED)}"
+    # podman has a registry's name in front.
+    return any(tag == name or tag.endswith("/" + name) for tag in tags)
 
 
 def _is_fitted(found: Mapping[str, str], workdir: str) -> bool:

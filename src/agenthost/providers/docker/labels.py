@@ -20,6 +20,7 @@ FITTED = "agenthost.fitted"  # an image has the user and the directories that a 
 BAKED = "agenthost.baked"  # the hash of what went into it
 BASE = "agenthost.base"
 OF_IMAGE = (WORKDIR, PYTHON, SITE, SDK)
+NOT_INHERITED = {KIND: "image", NAME: "", CREATED: "", END: "", BAKED: "", BASE: ""}
 
 
 def of_spec(labels: Mapping[str, str]) -> dict[str, str]:

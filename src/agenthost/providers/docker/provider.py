@@ -49,6 +49,7 @@ class DockerProvider(GuestProvider):
         limits=LIMITS,
         mounts=True,
         images=True,
+        snapshot=True,
     )
 
     def __init__(
