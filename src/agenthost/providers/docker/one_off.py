@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 
@@ -90,3 +91,15 @@ async def run(engine: Engine, container: str, *, within: float) -> Ran:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
     return Ran(int(ended["StatusCode"]), out, stream.stderr)
+
+
+async def remove_overdue(engine: Engine) -> None:
+    """Remove such containers whose host died before it could: those that are older than any may be."""
+    wanted = labels.as_filter({labels.PROVIDER: "docker", labels.KIND: "builder"})
+    query = {"all": True, "filters": {"label": wanted}}
+    found: list[dict[str, Any]] = await engine.ask("GET", "/containers/json", query=query)
+    for one in found:
+        own: dict[str, str] = one.get("Labels") or {}
+        if float(own.get(labels.END) or "inf") < time.time():
+            with suppress(EngineError):  # somebody else removes it
+                await engine.ask("DELETE", f"/containers/{one['Id']}", query={"force": True, "v": True})

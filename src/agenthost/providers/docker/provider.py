@@ -22,6 +22,7 @@ from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.images import find_image
 from agenthost.providers.docker.making import make_container
+from agenthost.providers.docker.one_off import remove_overdue
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.supports import ImageRecipe
@@ -121,7 +122,7 @@ class DockerProvider(GuestProvider):
         )
 
     async def reach(self, sandbox_id: str) -> Backend:
-        """Return a sandbox that runs or is paused."""
+        """Return a sandbox that is there; one that stands still can be ended."""
         gone = SandboxNotFoundError(f"the container engine has no sandbox {sandbox_id!r}")
         if not _ID.match(sandbox_id):
             raise gone
@@ -131,12 +132,14 @@ class DockerProvider(GuestProvider):
             if exc.status == 404:
                 raise gone from exc
             raise
-        if to_info(told).state == "ended":
-            raise gone
         return DockerBackend(self._engine, told, carrier=self._carrier)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> AsyncGenerator[SandboxInfo]:
-        """Yield the engine's sandboxes, newest first."""
+        """Yield the engine's sandboxes, newest first. What dead hosts left of images is removed on the way.
+
+        One that has ended is among them only when its engine could not take it away, since it died itself.
+        """
+        await remove_overdue(self._engine)
         wanted = {marks.PROVIDER: self.name, marks.KIND: "sandbox", **marks.of_spec(labels or {})}
         query = {"all": True, "filters": {"label": marks.as_filter(wanted)}}
         found: list[dict[str, Any]] = await self._engine.ask("GET", "/containers/json", query=query)
@@ -147,8 +150,7 @@ class DockerProvider(GuestProvider):
                 if exc.status != 404:
                     raise
                 continue  # it has just ended
-            if info.state != "ended":
-                yield info
+            yield info
 
     async def build(
         self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None
