@@ -235,6 +235,24 @@ def test_refused_members_count_so_that_nothing_goes_on_without_an_end(tmp_path: 
         unpacked(archive_of(*[member("../out")] * 3), tmp_path / "target", TransferLimits(members=2))
 
 
+def test_a_path_that_no_kernel_takes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="a path of 4098 bytes"):
+        unpacked(archive_of(member("x" * 4098)), tmp_path)
+
+
+def test_what_stands_behind_the_end_is_dropped_but_not_for_ever(tmp_path: Path) -> None:
+    limits = TransferLimits(members=1, size=4)
+    unpacked(archive_of(member("a")) + b"x" * 10_000, tmp_path, limits)
+    with pytest.raises(RefusedError, match="bytes as an archive"):
+        unpacked(archive_of(member("b")) + b"x" * 100_000, tmp_path, limits)
+    assert tree(tmp_path) == {b"a": b"evil"}
+
+
+def test_so_many_names_of_what_was_refused_are_kept(tmp_path: Path) -> None:
+    told = unpacked(archive_of(*[member("../x") for _ in range(10_050)]), tmp_path, piece=100_000)
+    assert (told.members, len(told.refused)) == (10_050, 10_000)
+
+
 def patched(data: bytes, *, size: bytes = b"", kind: bytes = b"") -> bytes:
     """Return an archive with another first header, whose check sum is made to fit."""
     changed = bytearray(data)

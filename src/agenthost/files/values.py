@@ -75,7 +75,7 @@ class Downloaded:
         files: How many files and symlinks were written.
         size: Their bytes.
         refused: What was not written, relative to the source: special files, symlinks and names that lead
-            out of it, and what is in the place of a directory, or the other way round.
+            out of it, and what is in the place of a directory, or the other way round. The first 10,000.
     """
 
     files: int

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 BLOCK = 512
 END = bytes(2 * BLOCK)
 MAX_HEADER = 1024**2  # bytes that tell more of the member that follows; a long name needs some thousand
+MAX_NAME = 4096  # bytes of a path; the kernel takes no longer one
 _SHOWN = 200  # characters of a name in an error
 
 _KINDS = {
@@ -52,12 +53,19 @@ class Limits:
     size: int
     depth: int
 
+    def archive(self) -> int:
+        """Return how many bytes an archive may have: with headers and padding, and with long names."""
+        return self.size + 4 * MAX_NAME * (self.members + 1)
+
     def check(self, name: str, *, members: int, size: int) -> None:
         """Raise RefusedError when it is too much with the member ``name``."""
         if members > self.members:
             raise RefusedError(f"more than {self.members} files and directories")
         if size > self.size:
             raise RefusedError(f"more than {self.size} bytes in all, with {shown(name)}")
+        length = len(name.encode("utf-8", "surrogateescape"))
+        if length > MAX_NAME:
+            raise RefusedError(f"a path of {length} bytes, {shown(name)}, at most {MAX_NAME} are accepted")
         depth = name.strip("/").count("/") + 1
         if depth > self.depth:
             raise RefusedError(f"a path of {depth} names, {shown(name)}, at most {self.depth} are accepted")

@@ -18,17 +18,23 @@ from agenthost.files.inside.tar import Limits, Member, Reader, RefusedError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TOLD = 10_000  # names of what was refused
 _HOLE = 64 * 1024  # bytes of zeros, at least, that are not written
 
 
 @dataclass
 class Unpacked:
-    """What came out of an archive so far, and the names of what was refused."""
+    """What came out of an archive so far, and the names of what was refused: of the first 10,000."""
 
     members: int = 0
     files: int = 0
     size: int = 0
     refused: list[str] = field(default_factory=list[str])
+
+    def refuse(self, name: str) -> None:
+        """Keep the name of what was refused."""
+        if len(self.refused) < _TOLD:
+            self.refused.append(name)
 
 
 class Unpacker:
@@ -41,6 +47,7 @@ class Unpacker:
         self._limits = limits
         self._reader = Reader()
         self._seen_size = 0
+        self._came = 0  # bytes of the archive, with what stands behind its end
         self._file: int | None = None
         self._left = 0
         self._written: Member | None = None
@@ -53,6 +60,9 @@ class Unpacker:
             RefusedError: It is no archive, or more than the limits.
             OSError: It cannot be written; the path is on it.
         """
+        self._came += len(data)
+        if self._came > self._limits.archive():
+            raise RefusedError(f"more than {self._limits.archive()} bytes as an archive")
         for item in self._reader.feed(data):
             if isinstance(item, Member):
                 self._begin(item)
@@ -70,7 +80,7 @@ class Unpacker:
             finally:
                 os.close(fd)
         for path, files, size in self._stage.commit():
-            self.told.refused.append(path)
+            self.told.refuse(path)
             self.told.files -= files
             self.told.size -= size
 
@@ -87,11 +97,11 @@ class Unpacker:
         parts = [part for part in member.name.split("/") if part != "."]
         if not parts or not all(parts) or ".." in parts or "\0" in member.name + member.link:
             if parts or member.kind != "directory":  # "." itself is there already
-                self.told.refused.append(member.name)
+                self.told.refuse(member.name)
             return
         path = "/".join(parts)
         if self._rules.leave_out_below(path, is_directory=member.kind == "directory"):
-            self.told.refused.append(member.name)
+            self.told.refuse(member.name)
             return
         with named(os.path.join(self._stage.target, path)):
             try:
@@ -106,7 +116,7 @@ class Unpacker:
                     raise
                 made = False
         if not made:
-            self.told.refused.append(member.name)
+            self.told.refuse(member.name)
 
     def _make(self, member: Member, name: str, path: str, parent: int) -> bool:
         if member.kind == "directory":
