@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agenthost.config import Config, load_config
     from agenthost.errors import AgentHostError
     from agenthost.prewarming import prewarm
+    from agenthost.reaping import Reaped, reap
     from agenthost.registry import open_provider, register_provider
     from agenthost.sandbox import (
         Capabilities,
@@ -64,6 +65,7 @@ __all__ = [
     "Mount",
     "NetworkPolicy",
     "Process",
+    "Reaped",
     "ResourceLimits",
     "SafeDefaults",
     "Sandbox",
@@ -76,6 +78,7 @@ __all__ = [
     "open_provider",
     "prewarm",
     "query",
+    "reap",
     "register_provider",
 ]
 
@@ -92,6 +95,7 @@ _WHERE = {
     "Mount": "spec",
     "NetworkPolicy": "spec",
     "Process": "sandbox",
+    "Reaped": "reaping",
     "ResourceLimits": "spec",
     "SafeDefaults": "agent",
     "Sandbox": "sandbox",
@@ -104,6 +108,7 @@ _WHERE = {
     "open_provider": "registry",
     "prewarm": "prewarming",
     "query": "agent",
+    "reap": "reaping",
     "register_provider": "registry",
 }
 

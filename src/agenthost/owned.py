@@ -16,6 +16,7 @@ from typing import Any, cast
 import anyio
 
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
+from agenthost.owners import note
 from agenthost.registry import open_provider, provider_names, register_provider, registration, ways_opened
 
 _AT_EXIT = 30.0  # seconds that the program's end may be held up
@@ -24,7 +25,8 @@ _owned: dict[str, str] = {}  # the provider's name by the sandbox's id
 
 
 def own(provider: str, sandbox_id: str) -> None:
-    """End this sandbox with the process, unless ``disown`` comes first."""
+    """End this sandbox with the process, unless ``disown`` or ``hand_on`` comes first."""
+    note("owned", sandbox_id)
     if provider in provider_names():
         if not _owned:
             atexit.register(end_all)
@@ -32,7 +34,18 @@ def own(provider: str, sandbox_id: str) -> None:
 
 
 def disown(sandbox_id: str) -> None:
-    """It has ended, or is somebody else's."""
+    """It has ended."""
+    note("ended", sandbox_id)
+    _release(sandbox_id)
+
+
+def hand_on(sandbox_id: str, name: str) -> None:
+    """It is somebody else's now, or whoever's has its ref."""
+    note("handed_on", sandbox_id, name)
+    _release(sandbox_id)
+
+
+def _release(sandbox_id: str) -> None:
     _owned.pop(sandbox_id, None)
     if not _owned:
         atexit.unregister(end_all)

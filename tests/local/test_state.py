@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 from support.stand_in import contents, stand_in, wait_gone
 
+from agenthost import open_provider
 from agenthost.errors import ConfigError, SandboxNotFoundError
 from agenthost.providers.local import state
 from agenthost.providers.local.ending import end
-from agenthost.spec import SandboxSpec
 
 _GOOD: dict[str, object] = {
     "keeper": 4242,
@@ -202,13 +203,22 @@ async def test_an_id_that_is_no_name_is_not_found(sandbox_id: str, tmp_path: Pat
             await sandbox.engine.reach(sandbox_id)
 
 
-async def test_an_unfinished_entry_of_a_dead_host_goes_when_it_is_old(tmp_path: Path) -> None:
-    (tmp_path / "local").mkdir(mode=0o700)
-    old, young = tmp_path / "local" / ".new-old", tmp_path / "local" / ".new-young"
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "others make theirs"])
+async def test_an_unfinished_entry_of_a_dead_host_goes(others: bool, tmp_path: Path) -> None:
+    parent = tmp_path / "local"
+    parent.mkdir(mode=0o700)
+    old, young = parent / ".new-old", parent / ".new-young"
     for path in (old, young):
         path.mkdir()
         (path / "lock").touch()
     os.utime(old, (0, 0))
-    async with stand_in(SandboxSpec(), state_dir=str(tmp_path)):
+    fd = os.open(parent, os.O_RDONLY)
+    try:
+        if others:  # it may be the young one that they make
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        async with open_provider("local", state_dir=str(tmp_path)) as provider:
+            assert [info async for info in provider.list()] == []
         assert not old.exists()
-        assert young.exists()
+        assert young.exists() is others
+    finally:
+        os.close(fd)

@@ -21,8 +21,8 @@ from support.processes import FoundProcess, processes_of, wait_until_gone
 
 # Seconds for what is about to end: a keeper that takes its sandbox down needs a moment.
 _GRACE = 5.0
-# The deployment secret is made once and meant to stay.
-_MEANT_TO_STAY = {"secret"}
+# The deployment secret is made once and meant to stay; so are the records of owners that were killed.
+_MEANT_TO_STAY = {"secret", "owners"}
 
 
 @dataclass(slots=True)

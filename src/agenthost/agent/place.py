@@ -12,7 +12,7 @@ from agenthost.agent.names import new_agent_id
 from agenthost.agent.plan import Plan, check_isolation, check_network
 from agenthost.agent.progress import Reporter
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
-from agenthost.owned import disown, own
+from agenthost.owned import disown, hand_on, own
 from agenthost.prewarming import Prewarmed, take_prewarmed
 from agenthost.registry import open_provider
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -59,7 +59,9 @@ class Place:
     def leave(self) -> None:
         """Let the sandbox run on when the block is left, and when this program ends."""
         self.owned = False
-        self._disown()
+        if self._registered and self._sandbox is not None:
+            self._registered = False
+            hand_on(self._sandbox.id, self._sandbox.name)
 
     def _disown(self) -> None:
         if self._registered and self._sandbox is not None:

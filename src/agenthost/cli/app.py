@@ -15,6 +15,7 @@ from agenthost.cli.demo import demo
 from agenthost.cli.doctor import doctor
 from agenthost.cli.logs import logs
 from agenthost.cli.ps import ps
+from agenthost.cli.reap import reap
 from agenthost.cli.run import run
 from agenthost.cli.stop import stop
 from agenthost.cli.stopping import StoppedError
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, ps, logs, attach, stop, bake, doctor):
+for command in (demo, run, ps, logs, attach, stop, reap, bake, doctor):
     app.command()(command)
 
 

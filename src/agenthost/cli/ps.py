@@ -16,6 +16,7 @@ import typer
 from agenthost.cli.finding import PATIENCE, Seen, open_finder, tell_none
 from agenthost.cli.looking import look_at
 from agenthost.cli.stopping import run_until_stopped
+from agenthost.cli.tables import print_table
 from agenthost.cli.transcript import printable
 from agenthost.errors import AgentHostError
 from agenthost.guest.agents import AgentStatus
@@ -119,27 +120,20 @@ def _without_agent(seen: Seen) -> Row:
 
 def _show(rows: Sequence[Row]) -> None:
     now = time.time()
-    lines = [_HEADS, *(_cells(row, now) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print_table(_HEADS, [_cells(row, now) for row in rows])
 
 
 def _cells(row: Row, now: float) -> tuple[str, ...]:
     driven = {True: "yes", False: "no", None: "-"}[row.driven]
-    return tuple(
-        # Some of it was said in a sandbox; one line stays one.
-        printable(cell).replace("\n", " ")
-        for cell in (
-            row.agent or "-",
-            row.sandbox,
-            row.provider,
-            _state(row),
-            driven,
-            (row.session_id or "-")[:_SHORT],
-            "-" if row.created_at is None else tell_time(now - row.created_at),
-            "-" if row.ends_at is None else tell_time(row.ends_at - now),
-        )
+    return (
+        row.agent or "-",
+        row.sandbox,
+        row.provider,
+        _state(row),
+        driven,
+        (row.session_id or "-")[:_SHORT],
+        "-" if row.created_at is None else tell_time(now - row.created_at),
+        "-" if row.ends_at is None else tell_time(row.ends_at - now),
     )
 
 

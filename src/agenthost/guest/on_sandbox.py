@@ -109,6 +109,10 @@ class _OnSandbox(GuestProvider):
         """Return the backend."""
         return _Borrowed(self._sandbox, boot, self.boot_dir, self._seen["python"])
 
+    async def _make_owned(self, spec: SandboxSpec, boot: Boot, name: str) -> Backend:
+        del name  # the sandbox's owner is who made it
+        return await self.make(spec, boot)
+
     async def reach(self, sandbox_id: str) -> Backend:
         """Never: there is just the one."""
         raise SandboxNotFoundError(f"{sandbox_id}: this provider knows only the sandbox that it was given")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -18,6 +20,7 @@ from agenthost.guest.client import GuestSandbox
 from agenthost.guest.secret import deployment_secret
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
+from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL, note, owner_id
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name
 from agenthost.wire.settings import WireSettings
@@ -113,6 +116,7 @@ class GuestProvider(ABC):
         except BaseException as exc:
             with anyio.move_on_after(_ENDING, shield=True):
                 await (backend if sandbox is None else sandbox).terminate()
+                note("ended", name)
             if isinstance(exc, TimeoutError | LinkError | SandboxGoneError):
                 raise SandboxStartError(f"sandbox {name} did not come up: {exc}") from exc
             raise
@@ -123,13 +127,14 @@ class GuestProvider(ABC):
 
         ``get`` and ``drive_agent`` take them up.
         """
-        _, _, _, backend = await self._make(spec, agent_id)
+        name, _, _, backend = await self._make(spec, agent_id)
         try:
             await backend.boot()
             return (await backend.info()).id
         except BaseException:
             with anyio.move_on_after(_ENDING, shield=True):
                 await backend.terminate()
+                note("ended", name)
             raise
 
     async def _make(
@@ -138,7 +143,14 @@ class GuestProvider(ABC):
         name = spec.name or generate_name()
         nonce = secrets.token_hex(16)
         lifetime = spec.max_lifetime or DEFAULT_LIFETIME
-        labels = {**spec.labels, NONCE_LABEL: nonce}
+        made_at = int(time.time())
+        labels = {
+            **spec.labels,
+            NONCE_LABEL: nonce,
+            OWNER_LABEL: owner_id(),
+            CREATED_LABEL: str(made_at),
+            END_LABEL: str(math.ceil(made_at + lifetime)),
+        }
         if spec.lease is not None:
             if not self.capabilities.lease:
                 raise UnsupportedError(f"lease={spec.lease!r}: the {self.name} provider cannot extend one")
@@ -155,7 +167,15 @@ class GuestProvider(ABC):
             agent=None if agent_id is None else _first_agent(agent_id, layout, tokens),
             compiled=self.same_python,
         )
-        return name, layout, tokens, await self.make(spec, boot)
+        return name, layout, tokens, await self._make_owned(spec, boot, name)
+
+    async def _make_owned(self, spec: SandboxSpec, boot: Boot, name: str) -> Backend:
+        note("owned", name)  # before it is there: who is killed while it is made leaves nothing unknown
+        try:
+            return await self.make(spec, boot)
+        except BaseException:
+            note("ended", name)
+            raise
 
     async def get(self, sandbox_id: str) -> GuestSandbox:
         """Return a sandbox made before, by this or another process.

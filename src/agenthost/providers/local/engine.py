@@ -19,7 +19,7 @@ from agenthost.errors import ProviderError, SandboxNotFoundError
 from agenthost.providers.local import state
 from agenthost.providers.local.backend import Connect, LocalBackend, to_info
 from agenthost.providers.local.ending import end, remove_leftovers
-from agenthost.providers.local.entry import Entry, make_entry
+from agenthost.providers.local.entry import Entry, make_entry, remove_unfinished
 from agenthost.providers.local.keeper.job import Job
 from agenthost.providers.local.leases import write_lease
 from agenthost.providers.local.limits import LimitPlan
@@ -95,6 +95,7 @@ class Engine:
     async def list(self, labels: Mapping[str, str] | None) -> AsyncIterator[SandboxInfo]:
         """Yield the living sandboxes, newest first, and remove what dead keepers left."""
         found: list[SandboxInfo] = []
+        await in_thread(partial(remove_unfinished, self.directory()))
         for directory in state.entries(self.directory()):
             if not state.is_alive(directory):
                 await _sweep(directory)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 
 from agenthost.errors import ConfigError, IsolationUnavailableError, SandboxStartError
 from agenthost.providers.local.keeper.removal import remove_contents
@@ -56,6 +58,11 @@ def make_entry(parent: str, name: str, boot_files: Mapping[str, bytes], *, drop:
         SandboxStartError: The disk is full, or the like.
     """
     remove_unfinished(parent)
+    with _locked(parent, fcntl.LOCK_SH):
+        return _make_entry(parent, name, boot_files, drop=drop)
+
+
+def _make_entry(parent: str, name: str, boot_files: Mapping[str, bytes], *, drop: bool) -> Entry:
     entry = Entry(os.path.join(parent, f".new-{secrets.token_hex(8)}"), uid=None)
     try:
         if drop:
@@ -86,13 +93,35 @@ def discard(entry: Entry) -> None:
 
 
 def remove_unfinished(parent: str) -> None:
-    """Remove what a host left that died while it made an entry."""
+    """Remove what a host left that died while it made an entry.
+
+    While others make theirs, one that has no lock yet is told from a dead one by its age.
+    """
+    try:
+        with _locked(parent, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            _remove_unfinished(parent, older_than=-math.inf)
+    except BlockingIOError:
+        _remove_unfinished(parent, older_than=_STALE_SECONDS)
+
+
+@contextmanager
+def _locked(parent: str, how: int) -> Generator[None]:
+    """Hold a lock on a directory: shared by all who make entries there."""
+    fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_unfinished(parent: str, older_than: float) -> None:
     for name in os.listdir(parent):
         path = os.path.join(parent, name)
         try:
             if not name.startswith(".new-") or is_alive(path):
                 continue
-            if time.time() - os.stat(path).st_mtime > _STALE_SECONDS:
+            if time.time() - os.stat(path).st_mtime > older_than:
                 remove_contents(path)
                 os.rmdir(path)
         except FileNotFoundError:

@@ -1,0 +1,174 @@
+"""What nobody owns any more is ended; what somebody owns is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+from support.hosting import KEY
+
+import agenthost
+from agenthost import HostedAgent, Reaped, SandboxSpec, open_provider
+from agenthost.testing import Text
+
+LIMIT = 120
+PLAIN = "local-unisolated"
+
+# Makes a sandbox as a user would, tells its id, and does nothing more.
+MAKER = """
+import sys, anyio, agenthost
+
+async def main():
+    async with agenthost.open_provider(sys.argv[1]) as provider:
+        sandbox = await provider.create(agenthost.SandboxSpec())
+        print(sandbox.id, flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+# Makes one and ends it; tells its own name as an owner, and whether that is on record.
+MADE_AND_ENDED = """
+import os, sys, anyio, agenthost
+
+async def main():
+    async with agenthost.open_provider(sys.argv[1]) as provider:
+        sandbox = await provider.create(agenthost.SandboxSpec())
+        owner = (await sandbox.info()).labels["agenthost-owner"]
+        path = os.path.join(os.environ["AGENTHOST_STATE_DIR"], "owners", owner + ".owner")
+        print(owner, os.path.exists(path))
+        await sandbox.terminate()
+
+anyio.run(main)
+"""
+# Drives an agent by its ref, tells that it does, and does nothing more.
+HEIR = """
+import sys, anyio, agenthost
+
+async def main():
+    async with agenthost.HostedAgent.attach(sys.argv[1]) as agent:
+        print(agent.sandbox.id, flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main)
+"""
+
+
+@asynccontextmanager
+async def program(text: str, *arguments: str) -> AsyncGenerator[tuple[anyio.abc.Process, str]]:
+    """Run a program in the block; yields it and the line that it prints."""
+    async with await anyio.open_process([sys.executable, "-c", text, *arguments], stderr=None) as process:
+        try:
+            assert process.stdout is not None
+            line = b""
+            while not line.endswith(b"\n"):
+                line += await process.stdout.receive()
+            yield process, line.decode().strip()
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+async def kill(process: anyio.abc.Process) -> None:
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+
+
+async def living(provider: str = PLAIN) -> list[str]:
+    async with open_provider(provider) as opened:
+        return [info.id async for info in opened.list()]
+
+
+def outcomes(found: list[Reaped]) -> dict[str, tuple[str, str]]:
+    return {one.info.id: (one.outcome, one.reason) for one in found}
+
+
+async def test_only_what_has_lost_its_owner_is_ended() -> None:
+    with anyio.fail_after(LIMIT):
+        async with (
+            open_provider(PLAIN) as provider,
+            program(MAKER, PLAIN) as (dead, orphan),
+            program(MAKER, PLAIN) as (_, sibling),
+        ):
+            mine = await provider.create(SandboxSpec())
+            await kill(dead)
+            expected = {
+                orphan: ("reaped", "its owner has ended"),
+                sibling: ("kept", "its owner lives"),
+                mine.id: ("kept", "its owner lives"),
+            }
+            assert outcomes(await agenthost.reap(provider, dry_run=True)) == expected
+            assert set(await living()) == set(expected)
+            assert outcomes(await agenthost.reap(PLAIN)) == expected
+            assert set(await living()) == {sibling, mine.id}
+            await mine.terminate()
+            await (await provider.get(sibling)).terminate()
+
+
+async def test_an_agent_that_was_handed_on_is_kept_until_who_took_it_dies(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")):
+            async with HostedAgent({}, provider=PLAIN) as agent:
+                ref = await agent.detach()
+            assert outcomes(await agenthost.reap(PLAIN)) == {
+                ref.sandbox: ("kept", "it was handed on, and ends by its own end")
+            }
+            async with program(HEIR, ref.to_json()) as (heir, _):
+                assert outcomes(await agenthost.reap(PLAIN)) == {ref.sandbox: ("kept", "its owner lives")}
+                await kill(heir)
+            assert outcomes(await agenthost.reap(PLAIN)) == {ref.sandbox: ("reaped", "its owner has ended")}
+    assert await living() == []
+
+
+@contextmanager
+def hidden_owners(elsewhere: Path) -> Generator[None]:
+    """Let the block see sandboxes as another machine does, which knows nothing of their owners."""
+    owners = Path(os.environ["AGENTHOST_STATE_DIR"], "owners")
+    hidden = [path.rename(elsewhere / path.name) for path in owners.glob("*.owner")]
+    try:
+        yield
+    finally:
+        for path in hidden:
+            path.rename(owners / path.name)
+
+
+async def test_an_agent_that_is_driven_is_kept_whoever_made_it(script: Any, tmp_path: Path) -> None:
+    with anyio.fail_after(LIMIT):
+        async with (
+            script(Text("One.")),
+            HostedAgent({}, provider=PLAIN) as agent,
+            open_provider(PLAIN) as provider,
+        ):
+            info = await agent.sandbox.info()
+            with hidden_owners(tmp_path):
+                assert outcomes(await agenthost.reap(provider)) == {
+                    info.id: ("kept", "its owner is not known here")
+                }
+                assert outcomes(await agenthost.reap(provider, unknown=True)) == {
+                    info.id: ("kept", "its agent has a driver")
+                }
+
+
+async def test_owner_and_times_are_labels_from_the_beginning() -> None:
+    async with open_provider(PLAIN) as provider:
+        sandbox = await provider.create(replace(SandboxSpec(), max_lifetime=100))
+        labels = (await sandbox.info()).labels
+        await sandbox.terminate()
+    assert int(labels["agenthost-end"]) - int(labels["agenthost-created"]) == 100
+    assert labels["agenthost-owner"].startswith(f"{os.getpid()}-")
+    assert KEY not in str(labels)
+
+
+async def test_the_record_of_an_owner_goes_with_what_it_owned() -> None:
+    with anyio.fail_after(LIMIT):
+        done = await anyio.run_process([sys.executable, "-c", MADE_AND_ENDED, PLAIN], stderr=None)
+    owner, kept = done.stdout.decode().split()
+    assert kept == "True"
+    assert not await anyio.Path(os.environ["AGENTHOST_STATE_DIR"], "owners", f"{owner}.owner").exists()
