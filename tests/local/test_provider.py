@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -17,6 +17,7 @@ import pytest
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, SandboxStartError, UnsupportedError
 from agenthost.guest.client import GuestSandbox
+from agenthost.providers.local.keeper.numbers import FIRST_DATA_FD, LISTEN_FD
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Backend, Boot
 from agenthost.spec import HeaderInjection, Mount, NetworkPolicy, ResourceLimits, SandboxSpec
@@ -139,6 +140,19 @@ async def test_several_are_made_at_once() -> None:
                     await box.terminate()
 
 
+async def test_it_does_not_matter_which_files_the_host_has_open() -> None:
+    async with LocalProvider() as provider:
+        with ExitStack() as stack:
+            # Up to beyond the numbers at which a sandbox's first program finds its own.
+            while (fd := os.open("/dev/null", os.O_RDONLY)) < FIRST_DATA_FD + 4:
+                stack.callback(os.close, fd)
+                if fd < LISTEN_FD - 12:
+                    continue
+                box = await provider.create(SandboxSpec())
+                await box.terminate()
+            stack.callback(os.close, fd)
+
+
 class _BrokenGuest(LocalProvider):
     """Puts something else in the guest's place."""
 
@@ -160,6 +174,7 @@ async def test_a_guest_that_does_not_start_tells_why_and_nothing_is_left(tmp_pat
 _PROGRAM = """
 import json, os, sys
 import anyio
+from agenthost.providers.local.keeper.numbers import FIRST_DATA_FD, LISTEN_FD
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 

@@ -42,10 +42,10 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.dup2(job["listen_fd"], listen_to)
-        os.dup2(*status)
+        _give(job["listen_fd"], listen_to)
+        _give(*status)
         for number, content in job["data"].items():
-            os.dup2(filled_pipe(content), number)
+            _give(filled_pipe(content), number)
         if job["cgroups"]:
             from agenthost.providers.local.keeper import cgroups
 
@@ -69,6 +69,14 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
     except BaseException as error:  # noqa: BLE001 - nothing may return into the keeper's code from here
         os.write(2, f"agenthost keeper: {type(error).__name__}: {error}\n".encode(errors="replace"))
     os._exit(NOT_STARTED)
+
+
+def _give(fd: int, number: int) -> None:
+    """Have the program find a file at a number. It has the number already where the host had it there."""
+    if fd == number:
+        os.set_inheritable(fd, True)
+    else:
+        os.dup2(fd, number)
 
 
 def become_subreaper() -> None:
