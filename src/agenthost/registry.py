@@ -79,6 +79,7 @@ _BUILT_IN = {
         Registration(
             name="local-unisolated", target="agenthost.providers.local.local_unisolated:UnisolatedProvider"
         ),
+        Registration(name="docker", target="agenthost.providers.docker.provider:DockerProvider"),
     )
 }
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agenthost.agent import HostedAgent
+from agenthost.agent import HostedAgent, SafeDefaults
+from agenthost.agent.plan import DEFAULT_PROVIDER
+from agenthost.cli.allow import Allow, may_have_config
 from agenthost.cli.output import download, message_printer
 from agenthost.cli.ps import tell_time
 from agenthost.cli.stopping import run_until_stopped
@@ -23,7 +26,9 @@ from agenthost.spec import NetworkPolicy, SandboxSpec
 if TYPE_CHECKING:
     from claude_agent_sdk import PermissionMode
 
-    from agenthost.sandbox import Isolation
+    from agenthost.agent.credentials import Credentials
+    from agenthost.config import Config
+    from agenthost.sandbox import Isolation, SandboxProvider
 
 _GONE = "It is gone with the sandbox; run again with a --download that can be written"
 
@@ -31,6 +36,8 @@ _GONE = "It is gone with the sandbox; run again with a --download that can be wr
 class _KeyIn(Enum):
     host = "host"
     env = "env"
+    provider = "provider"
+    gateway = "gateway"
 
 
 class _Network(Enum):
@@ -44,14 +51,16 @@ _NETWORKS = {_Network.open: NetworkPolicy.open(), _Network.none: NetworkPolicy.n
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     prompt: str
-    provider: str
+    config: Config | None
+    allowed: list[Allow]
+    provider: str | None
     model: str | None
     workspace: Path | None
     download: Path | None
     max_turns: int | None
     as_json: bool
     detach: bool
-    credentials: _KeyIn
+    credentials: _KeyIn | None
     network: _Network | None
     lifetime: float | None
 
@@ -59,8 +68,12 @@ class _Request:
 def run(
     prompt: Annotated[str, typer.Argument(help="What the agent shall do; - reads it from stdin.")],
     provider: Annotated[
-        str, typer.Option(help=f"Where the sandbox is made: {', '.join(provider_names())}.")
-    ] = "local",
+        str | None,
+        typer.Option(
+            help=f"Where the sandbox is made: {', '.join(provider_names())}. Not given: what the config "
+            "says, else local."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="The model's name or alias.")] = None,
     workspace: Annotated[
         Path | None,
@@ -76,14 +89,25 @@ def run(
         bool, typer.Option("--detach", help="Leave the agent running, and print the JSON of its ref.")
     ] = False,
     credentials: Annotated[
-        _KeyIn,
-        typer.Option(help="Where the key is: on this host, or in the sandbox, where the agent can read it."),
-    ] = _KeyIn.host,
+        _KeyIn | None,
+        typer.Option(
+            help="Where the key is: on this host, which is the default, or in the sandbox (env), where the "
+            "agent can read it."
+        ),
+    ] = None,
     network: Annotated[
         _Network | None, typer.Option(help="The sandbox's network. Not given: the provider's default.")
     ] = None,
     lifetime: Annotated[
         float | None, typer.Option(min=1, help="Seconds after which the sandbox ends. Not given: an hour.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings. Not given: AGENTHOST_CONFIG, else ./agenthost.toml if it is there."),
+    ] = None,
+    allow: Annotated[
+        list[Allow] | None,
+        typer.Option(help="Let the config do what it may not do alone; repeat it for more than one."),
     ] = None,
 ) -> None:
     """Run a prompt with an agent in a fresh sandbox, which ends with it.
@@ -91,12 +115,18 @@ def run(
     The key is read from ANTHROPIC_API_KEY and does not enter the sandbox.
     Exits with 1 when the agent reports an error.
 
+    Options win over the settings of a config. What in its file weakens the
+    isolation, or leads a credential elsewhere, counts only when an option says
+    it, too.
+
     With --detach agent and sandbox run on. While the key is on this host
     alone, the first request to the model waits until somebody attaches; with
     --credentials env and a network the agent works on by itself.
     """
     request = _Request(
         prompt=_read_stdin() if prompt == "-" else prompt,
+        config=None,
+        allowed=allow or [],
         provider=provider,
         model=model,
         workspace=workspace,
@@ -113,6 +143,7 @@ def run(
     if detach and download is not None:
         hint = "there is nothing to download yet; agenthost attach --finish --download does it later"
         raise typer.BadParameter(hint, param_hint="--detach")
+    request = replace(request, config=_config(request, config))
     transcript = Transcript(Screen(stderr=as_json or detach))
     with transcript.waiting():
         done = run_until_stopped(partial(_run, request, transcript))
@@ -122,27 +153,37 @@ def run(
 
 async def _run(request: _Request, transcript: Transcript) -> bool:
     """Return whether the agent ended its turn without an error."""
-    async with open_provider(request.provider) as provider:
-        # A dict and not ClaudeAgentOptions: so the SDK is imported while the sandbox starts.
-        options = {
-            "model": request.model,
-            "max_turns": request.max_turns,
-            "system_prompt": {"type": "preset", "preset": "claude_code"},
-            "permission_mode": _permission_mode(provider.capabilities.isolation, transcript),
-        }
-        network = None if request.network is None else _NETWORKS[request.network]
-        key_inside = request.credentials is _KeyIn.env
-        if key_inside:
-            if network is None and provider.capabilities.default_network == "none":
+    config = request.config
+    async with _open(request) as provider:
+        capabilities = provider.capabilities
+        defaults = SafeDefaults()
+        if config is not None:
+            from agenthost.agent.configured import safe_defaults
+            from agenthost.cli.run_config import check_provider, require
+
+            given = request.network is not None
+            doubts = check_provider(config, capabilities, provider=request.provider, network=given)
+            require(config, doubts, request.allowed)
+            defaults = safe_defaults(config)
+        spec = SandboxSpec() if config is None else config.spec
+        if request.network is not None:
+            spec = replace(spec, network=_NETWORKS[request.network])
+        if request.lifetime is not None:
+            spec = replace(spec, max_lifetime=request.lifetime)
+        credentials = _credentials(request)
+        if credentials == "env":
+            if spec.network is None and capabilities.default_network == "none":
                 hint = f"it needs --network open: a sandbox on {provider.name} reaches no model by itself"
                 raise typer.BadParameter(hint, param_hint="--credentials env")
             transcript.step("the key is put into the sandbox, where the agent can read it")
         agent = HostedAgent(
-            options=options,
+            options=_options(request, capabilities.isolation, transcript),
             provider=provider,
-            spec=SandboxSpec(network=network, max_lifetime=request.lifetime),
+            spec=spec,
             workspace=request.workspace,
-            credentials="env" if key_inside else "host",
+            credentials=credentials,
+            limits=None if config is None else config.limits,
+            defaults=defaults,
             on_progress=transcript.progress,
         )
         async with agent:
@@ -172,6 +213,48 @@ async def _detach(agent: HostedAgent, transcript: Transcript) -> None:
     transcript.note("", f"watch it: agenthost logs -f {ref.agent}")
     transcript.note("", f"take it over: agenthost attach {ref.agent}")
     transcript.note("", f"end it: agenthost stop {ref.agent}")
+
+
+def _config(request: _Request, path: Path | None) -> Config | None:
+    if not may_have_config(path):
+        return None
+    from agenthost.cli.run_config import check_file, find_config, require
+
+    config = find_config(path)
+    if config is not None:
+        credentials = None if request.credentials is None else request.credentials.value
+        network = request.network is not None
+        doubts = check_file(config, provider=request.provider, network=network, credentials=credentials)
+        require(config, doubts, request.allowed)
+    return config
+
+
+def _open(request: _Request) -> AbstractAsyncContextManager[SandboxProvider]:
+    config = request.config
+    if config is None:
+        return open_provider(request.provider or DEFAULT_PROVIDER)
+    name = config.provider if request.provider is None else config.named(request.provider)
+    return open_provider(name) if config.limits is None else open_provider(name, limits=config.limits)
+
+
+def _credentials(request: _Request) -> Credentials:
+    if request.credentials is not None:
+        return request.credentials.value
+    said = None if request.config is None else request.config.credentials
+    return said or "host"
+
+
+def _options(request: _Request, isolation: Isolation, transcript: Transcript) -> dict[str, Any]:
+    # A dict and not ClaudeAgentOptions: so the SDK is imported while the sandbox starts.
+    options: dict[str, Any] = {"model": request.model, "max_turns": request.max_turns}
+    if request.config is not None:
+        from agenthost.agent.configured import options_of
+
+        options = options_of(request.config, options)
+    options.setdefault("system_prompt", {"type": "preset", "preset": "claude_code"})
+    if "permission_mode" not in options:
+        options["permission_mode"] = _permission_mode(isolation, transcript)
+    return options
 
 
 def _permission_mode(isolation: Isolation, transcript: Transcript) -> PermissionMode:

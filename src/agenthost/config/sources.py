@@ -49,7 +49,7 @@ class Sources:
         # The longest path that leads there, or the shortest one behind it.
         above = [one for one in self.settings if path[: len(one.path)] == one.path]
         found = max(above, key=lambda one: len(one.path), default=None)
-        return None if found is None or not _leads(found.tree, path) else found.variable
+        return None if found is None or not leads(found.tree, path) else found.variable
 
     def tell(self, path: Path, text: str) -> str:
         """Return one line about a value: where it is from, which it is, and what is to be said."""
@@ -67,18 +67,20 @@ class Sources:
         return found
 
 
-def read_sources(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Sources:
+def read_sources(
+    path: str | os.PathLike[str] | None, environ: Mapping[str, str], *, required: bool = True
+) -> Sources:
     """Read a file, else the one that AGENTHOST_CONFIG names, and what AGENTHOST_* variables say.
 
     Raises:
-        ConfigError: There is nothing to read, or the file cannot be read.
+        ConfigError: The file cannot be read; there is nothing to read, and it is ``required``.
     """
     named = f" (from {CONFIG})" if path is None and environ.get(CONFIG) else ""
     given = path if path is not None else environ.get(CONFIG) or None
     file = None if given is None else FilePath(given)
     file_tree = {} if file is None else _read(file, named)
     settings, wrong = read_environment(environ)
-    if file is None and not settings and not wrong:
+    if required and file is None and not settings and not wrong:
         raise ConfigError(
             f"there is no config to read: name a file, or set {CONFIG} to one, or set what it would hold, "
             "as AGENTHOST_PROVIDER; ./agenthost.toml is read by the agenthost command alone"
@@ -169,7 +171,8 @@ def is_reference(value: Any) -> bool:
     return set(table) == {"env"} and isinstance(table["env"], str)
 
 
-def _leads(tree: Any, path: Path) -> bool:
+def leads(tree: Any, path: Path) -> bool:
+    """Tell whether there is something at a path; what stands in a list is not looked for."""
     for part in path:
         if isinstance(tree, Mapping):
             if part not in tree:

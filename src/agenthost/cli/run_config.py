@@ -1,0 +1,130 @@
+"""The config of ``agenthost run``, and what of it counts only when the command line says it, too.
+
+A file that lies in a directory can be somebody else's. It may choose a model or bounds; it may not quietly
+weaken the isolation, or lead a credential elsewhere. What environment variables say is the user's own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agenthost.cli.allow import HERE, Allow
+from agenthost.config.environment import CONFIG
+from agenthost.config.load import Config, make_config
+from agenthost.config.mistakes import tell_path
+from agenthost.config.shape import Path as Place
+from agenthost.config.sources import is_reference, leads, read_sources
+from agenthost.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agenthost.sandbox import Capabilities
+
+_ADDRESS = re.compile(r"(ANTHROPIC|CLAUDE)\w*_(URL|HOST|ENDPOINT)\Z")
+_BYPASSING = {"dangerously-skip-permissions", "allow-dangerously-skip-permissions"}
+
+
+Doubt = tuple[Place, str, str]  # where it stands, what it does, which option allows it
+
+
+def find_config(path: Path | None) -> Config | None:
+    """Read the config that was named, else AGENTHOST_CONFIG's, else ``./agenthost.toml``, and variables.
+
+    Says on stderr what was read. None when there is nothing of it.
+
+    Raises:
+        ConfigError: It makes no sense.
+    """
+    named = path if path is not None or os.environ.get(CONFIG) else (HERE if HERE.is_file() else None)
+    sources = read_sources(named, os.environ, required=False)
+    variables = [setting.variable for setting in sources.settings]
+    if sources.file is None and not variables and not sources.mistakes:
+        return None
+    read = [] if sources.file is None else [str(sources.file)]
+    if read or variables:
+        print(f"agenthost: settings from {', '.join([*read, *variables])}", file=sys.stderr)
+    return make_config(sources)
+
+
+def check_file(
+    config: Config, *, provider: str | None, network: bool, credentials: str | None
+) -> list[Doubt]:
+    """Return what the file may not say alone, as far as that can be told without its provider.
+
+    Args:
+        config: The config.
+        provider: What ``--provider`` says.
+        network: Whether ``--network`` was given.
+        credentials: What ``--credentials`` says.
+    """
+    found: list[Doubt] = []
+    values = [(path, value) for path, value, _ in config.sources.values() if _is_in_file(config, path)]
+    chosen = provider or config.sources.tables.provider
+    for path, value in values:
+        if path == ("provider",) and provider is None and value == "local-unisolated":
+            found.append((path, "isolates nothing", f"--provider {value}"))
+        elif path == ("spec", "network") and value == "open" and not network:
+            found.append((path, "opens the network to the sandbox", "--network open"))
+        elif path == ("spec", "mounts") and value:
+            found.append((path, "shows files of this machine to the agent", "--allow mounts"))
+        elif path == ("agent", "credentials") and value != "host" and credentials is None:
+            found.append((path, "takes the credential elsewhere", f"--credentials {value}"))
+        elif path[:1] == ("providers",) and path[1:2] == (chosen or "local",):
+            found.append((path, "tells a provider what to run or whom to ask", "--allow provider-options"))
+        elif is_reference(value) or path == ("spec", "inject"):
+            found.append((path, "hands out a secret of this machine", "--allow secrets"))
+        elif _bypasses(path, value):
+            found.append((path, "lets the agent do anything without asking", "--allow bypass"))
+        elif _is_address(path, value):
+            found.append((path, "leads the credential to another address", "--allow base-url"))
+    return found
+
+
+def check_provider(
+    config: Config, capabilities: Capabilities, *, provider: str | None, network: bool
+) -> list[Doubt]:
+    """Return the rest, which depends on what the provider does by itself."""
+    found: list[Doubt] = []
+    if capabilities.isolation == "none" and provider is None and _is_in_file(config, ("provider",)):
+        name = config.sources.tables.provider
+        found.append((("provider",), "isolates nothing", f"--provider {name}"))
+    allowed: Place = ("spec", "network", "allow")
+    if capabilities.default_network == "none" and not network and _is_in_file(config, allowed):
+        found.append((allowed[:2], "opens the network to the sandbox", "--allow network"))
+    return found
+
+
+def require(config: Config, doubts: list[Doubt], allowed: list[Allow]) -> None:
+    """Refuse what was not allowed.
+
+    Raises:
+        ConfigError: All of it, with the option that allows each.
+    """
+    said = {f"--allow {one.value}" for one in allowed}
+    lines = [f"  {tell_path(path)} {what}: {flag}" for path, what, flag in doubts if flag not in said]
+    if lines:
+        raise ConfigError(
+            f"{config.path} says what counts only when the command line says it, too; if it is meant, add\n"
+            + "\n".join(dict.fromkeys(lines))
+        )
+
+
+def _is_in_file(config: Config, path: Place) -> bool:
+    return leads(config.sources.tree, path) and config.sources.variable(path) is None
+
+
+def _bypasses(path: Place, value: Any) -> bool:
+    if path in (("agent", "defaults"), ("agent", "defaults", "refuse_unisolated_bypass")):
+        return value in ("sdk", False)
+    if path[:2] == ("agent", "extra_args"):
+        return path[-1] in _BYPASSING
+    return path[:1] == ("agent",) and value == "bypassPermissions"
+
+
+def _is_address(path: Place, value: Any) -> bool:
+    if path == ("agent", "settings"):
+        return "_BASE_URL" in str(value)
+    return path[:2] in (("agent", "env"), ("spec", "env")) and _ADDRESS.match(str(path[-1])) is not None
