@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -142,9 +143,15 @@ def test_what_is_packed_is_what_lies_in_the_directory_alone(found: list[tuple[st
 
 def test_the_program_runs_on_the_oldest_python(tmp_path: Path) -> None:
     fill(tmp_path, "a")
-    run = "import sys; sys.path.insert(0, sys.argv[1]); from agenthost.files.inside.main import run; "
-    run += 'import json; sys.exit(run(json.dumps({"do": "pack", "path": "dir", "workdir": sys.argv[2], '
-    run += '"limits": [9, 9, 9], "rules": [[], []]})))'
+    run = "import sys; sys.path.insert(0, sys.argv[1]); from agenthost.files.inside.main import main; "
+    run += "sys.exit(main())"
+    call: dict[str, object] = {
+        "do": "pack",
+        "path": "dir",
+        "workdir": str(tmp_path),
+        "limits": [9, 9, 9],
+        "rules": [[], []],
+    }
     fill(tmp_path / "dir", "b")
     # As in a sandbox there is no agenthost but the modules that travel.
     alone = tmp_path / "alone" / "agenthost" / "files" / "inside"
@@ -153,7 +160,7 @@ def test_the_program_runs_on_the_oldest_python(tmp_path: Path) -> None:
     for name in _MODULES:
         (alone / f"{name}.py").write_bytes((source / f"{name}.py").read_bytes())
     done = subprocess.run(
-        [old_python(), "-I", "-S", "-c", run, str(tmp_path / "alone"), str(tmp_path)],
+        [old_python(), "-I", "-S", "-c", run, str(tmp_path / "alone"), json.dumps(call)],
         capture_output=True,
         check=False,
         timeout=60,

@@ -6,13 +6,16 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
-from support.boxes import fill, sh, tree, with_python
+from support.archives import packed
+from support.boxes import fill, open_box, sh, tree, with_python
 
-from agenthost.errors import ConfigError, DownloadError, UnsupportedError
+from agenthost.errors import ConfigError, DownloadError, SandboxGoneError, UnsupportedError
 from agenthost.files import Ignore, TransferLimits, TransferProgress, download_dir, exists, upload_dir
+from agenthost.files.program import argv_of
 from agenthost.sandbox import Sandbox
 
 LIMIT = 120.0  # seconds until a test is taken to hang
@@ -288,3 +291,61 @@ async def test_a_sandbox_without_python_is_told_what_it_lacks(box: Sandbox, tmp_
         with pytest.raises(UnsupportedError, match="has no python3"):
             await exists(fake, "x")
     assert tree(tmp_path) == {b"a": b"a"}
+
+
+async def test_an_archive_that_ends_before_it_was_said_to_be_whole_is_not_put_in_place(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    """As when the host dies: the program sees the end of its input, at a moment that looks like any other."""
+    fill(tmp_path, "a", "b")
+    data, _ = packed(tmp_path)
+    head = len(data).to_bytes(4, "big")
+    call: dict[str, Any] = {
+        "do": "unpack",
+        "path": "new",
+        "stage": ".agenthost-x",
+        "limits": [9, 9, 9],
+        "rules": [[], []],
+    }
+    with anyio.fail_after(LIMIT):
+        for sent in (b"", head[:2], head, head + data[:1000], head + data, head + data + b"\0\0\0"):
+            result = await box.exec(argv_of(box, call), stdin=sent, cwd="/")
+            assert (result.exit_code, b"broken off" in result.stderr) == (1, True)
+            assert await sh(box, "ls -A") == b""
+        assert (await box.exec(argv_of(box, call), stdin=head + data + bytes(4), cwd="/")).exit_code == 0
+        assert (await sh(box, "ls new")).split() == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("provider", ["local", "local-unisolated"])
+async def test_a_sandbox_that_has_gone_is_told_of_and_leaves_nothing_here(
+    tmp_path: Path, provider: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(os.urandom(8 * MIB))
+    with anyio.fail_after(LIMIT):
+        async with open_box(provider) as box, anyio.create_task_group() as tasks:
+            await upload_dir(box, tmp_path / "source", "in")
+
+            def end(_: TransferProgress) -> None:
+                tasks.start_soon(box.terminate)
+
+            with pytest.raises(SandboxGoneError):
+                await download_dir(box, "in", tmp_path / "back", on_progress=end)
+            with pytest.raises(SandboxGoneError):
+                await upload_dir(box, tmp_path / "source", "more")
+            with pytest.raises(SandboxGoneError):
+                await exists(box, "in")
+    assert sorted(os.listdir(tmp_path)) == ["source"]
+
+
+async def test_the_source_may_be_reached_by_a_symlink_and_nothing_below_it(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    fill(tmp_path / "real", "a")
+    fill(tmp_path / "outside", "secret")
+    (tmp_path / "real" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with anyio.fail_after(LIMIT):
+        told = await upload_dir(box, tmp_path / "link", "t")
+        assert (await sh(box, "ls -A t")).split() == [b"a"]
+    assert told.ignored == ["out"]

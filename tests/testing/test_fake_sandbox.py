@@ -6,10 +6,12 @@ import errno
 import math
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import anyio
 import pytest
+from support.boxes import fill
 
 from agenthost import SandboxSpec
 from agenthost.errors import (
@@ -19,6 +21,7 @@ from agenthost.errors import (
     SandboxStartError,
     UnsupportedError,
 )
+from agenthost.files import download_dir, exists, list_dir, remove, stat, upload_dir
 from agenthost.sandbox import Capabilities, Process, Sandbox, SandboxProvider
 from agenthost.spec import NetworkPolicy
 from agenthost.testing import FakeClock, FakeProvider, FakeSandbox, ProgramView, Scripted
@@ -318,3 +321,38 @@ async def test_what_is_due_happens_in_its_order() -> None:
             assert clock.time() == 120
             await clock.advance(87)
     assert seen[-1] == ("b", 207)
+
+
+async def test_directories_travel_into_a_fake_and_out_of_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    fill(source, "a", "deep/b", "odd\nname", ".env")
+    (source / "empty").mkdir()
+    (source / "a").chmod(0o755)
+    box = FakeSandbox(files={"own": b"1", "/etc/conf": b"2"})
+    with anyio.fail_after(LIMIT):
+        told = await upload_dir(box, source, "in")
+        assert (told.files, told.ignored) == (3, [".env"])
+        assert box.files["in/deep/b"] == b"deep/b"
+        assert (box.files["own"], box.files["/etc/conf"], box.files.mode("in/a")) == (b"1", b"2", 0o755)
+        assert [info.name for info in await list_dir(box, "/workspace/in")] == [
+            "a",
+            "deep",
+            "empty",
+            "odd\nname",
+        ]
+        assert (await stat(box, "/etc/conf")).path == "/etc/conf"
+        assert (await download_dir(box, "in", tmp_path / "back")).files == 3
+        await remove(box, "in", recursive=True)
+        assert not await exists(box, "in")
+        for path in ("none", "/none"):
+            with pytest.raises(FileNotFoundError) as caught:
+                await download_dir(box, path, tmp_path / "none")
+            assert caught.value.filename == path
+        with pytest.raises(PermissionError):
+            await stat(box, "../x")
+        box.fail("spawn", SandboxGoneError("away"))
+        with pytest.raises(SandboxGoneError, match="away"):
+            await upload_dir(box, source, "in")
+    assert sorted(box.files) == ["/etc/conf", "/workspace/own"]
+    del source
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a", "deep", "empty", "odd\nname"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
@@ -22,7 +22,7 @@ import base64, json, sys, types, zlib
 for name, text in json.loads(zlib.decompress(base64.b85decode(sys.argv[1]))):
     module = sys.modules[name] = types.ModuleType(name)
     exec(compile(text, name, "exec", dont_inherit=True), module.__dict__)
-sys.exit(module.run(sys.argv[2]))
+sys.exit(module.main())
 """
 _MOST = 64 * 1024 * 1024  # bytes of an answer
 _STDERR = 16 * 1024  # bytes, from its end
@@ -33,6 +33,11 @@ def argv_of(sandbox: Sandbox, call: dict[str, Any]) -> list[str]:
     python = getattr(getattr(sandbox, "layout", None), "python", "python3")
     told = json.dumps({"workdir": sandbox.workdir, **call})  # ASCII, whatever bytes a name has
     return [str(python), "-I", "-S", "-c", _START, _modules(), told]
+
+
+def call_in(argv: Sequence[str]) -> str | None:
+    """Return the call that ``argv_of`` made an argv of, as JSON; None for any other program."""
+    return argv[6] if len(argv) == 7 and argv[4] == _START else None
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,9 @@ async def upload_dir(
                 sent = await _send(process, first, pieces, packed, on_progress)
                 with anyio.CancelScope(shield=sent, deadline=anyio.current_time() + _LAST_STEP) as last:
                     if sent:
-                        await _send_piece(process, b"")
+                        with contextlib.suppress(BrokenPipeError):  # it has ended and said why
+                            await _send_piece(process, b"")
+                        await process.close_stdin()
                     answer = await output_of(process)
                     await check_success(sandbox, process)
                 if last.cancelled_caught:

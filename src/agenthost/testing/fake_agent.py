@@ -6,7 +6,6 @@ import itertools
 import os
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
@@ -272,19 +271,10 @@ class FakeAgent(HostedAgent):
         return self._sums
 
     async def download(self, target: str | os.PathLike[str], source: str | None = None) -> Downloaded:
-        """Write the files of the FakeSandbox to a directory. See HostedAgent.download."""
+        """Copy a directory of the sandbox to this machine. See HostedAgent.download."""
         self._connection()
         await self._call("download", target=target, source=source)
-        above = (source or self._box.workdir).rstrip("/") + "/"
-        if not isinstance(self._box, FakeSandbox):
-            return await download_dir(self._box, above, target)
-        files = {
-            path.removeprefix(above): data for path, data in self._box.files.items() if path.startswith(above)
-        }
-        if not files and not self._box.files.is_directory(above):
-            raise FileNotFoundError(2, "No such file or directory", source)
-        _write(files, Path(target))
-        return Downloaded(len(files), sum(map(len, files.values())))
+        return await download_dir(self._box, source or self._box.workdir, target)
 
     # ---- the script
 
@@ -400,11 +390,3 @@ class _Messages:
     async def aclose(self) -> None:
         """End the iteration. The messages that were not read stay for another reader."""
         self._over = True
-
-
-def _write(files: Mapping[str, bytes], target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        path = target / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)

@@ -10,13 +10,16 @@ import posixpath
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import anyio.lowlevel
 
 from agenthost.errors import ExecTimeoutError, SandboxGoneError, UnsupportedError
+from agenthost.files.program import call_in
 from agenthost.guest.process import start_params
 from agenthost.sandbox import Capabilities, ExecResult, SandboxInfo
 from agenthost.testing.fake_clock import FakeClock
+from agenthost.testing.fake_file_program import work_on_files
 from agenthost.testing.fake_files import FakeFiles
 from agenthost.testing.fake_process import FakeProcess, FakeRun, ProgramView, playing
 from agenthost.testing.fake_programs import ALWAYS_THERE, Behaviour, Matcher, ProgramFunction, Rule
@@ -76,10 +79,10 @@ class Script:
 class FakeSandbox(Script):
     """A ``Sandbox`` for tests of programs that use one. Nothing is started, nothing is on a disk.
 
-    Programs do what ``script`` says; without that there are ``cat``, ``echo``, ``true``, ``false`` and
-    ``sleep``, and starting anything else is a FileNotFoundError. Time is the clock's: a timeout, a lifetime
-    or a ``sleep`` ends when the test advances it. There is no shell, no symlink and no other user, and a
-    signal ends a program at once.
+    Programs do what ``script`` says; without that there are ``cat``, ``echo``, ``true``, ``false``,
+    ``sleep`` and what ``agenthost.files`` needs, and starting anything else is a FileNotFoundError. Time is
+    the clock's: a timeout, a lifetime or a ``sleep`` ends when the test advances it. There is no shell, no
+    symlink and no other user, and a signal ends a program at once.
 
     Attributes:
         clock: Its time.
@@ -277,6 +280,9 @@ class FakeSandbox(Script):
         if any(len(os.fsencode(argument)) > _LONGEST_ARGUMENT for argument in argv):
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG), argv[0])
         behaviour = self.behaviour_of(argv)
+        call = call_in(argv)
+        if behaviour is None and call is not None:
+            behaviour = partial(work_on_files, call)
         if behaviour is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
         if isinstance(behaviour, BaseException):
