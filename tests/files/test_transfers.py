@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 from support.archives import packed
 from support.boxes import fill, open_box, sh, tree, with_python
+from support.lent import Lent
 
 from agenthost.errors import ConfigError, DownloadError, SandboxGoneError, UnsupportedError
 from agenthost.files import Ignore, TransferLimits, TransferProgress, download_dir, exists, upload_dir
 from agenthost.files.program import argv_of
-from agenthost.sandbox import Sandbox
+from agenthost.sandbox import Process, Sandbox
 
 LIMIT = 120.0  # seconds until a test is taken to hang
 MIB = 1024 * 1024
@@ -349,3 +351,36 @@ async def test_the_source_may_be_reached_by_a_symlink_and_nothing_below_it(
         told = await upload_dir(box, tmp_path / "link", "t")
         assert (await sh(box, "ls -A t")).split() == [b"a"]
     assert told.ignored == ["out"]
+
+
+async def test_a_cancellation_in_the_last_step_waits_until_all_is_in_place(
+    box: Sandbox, tmp_path: Path
+) -> None:
+    fill(tmp_path, *(f"d{number}/file" for number in range(50)))
+    scope = anyio.CancelScope()
+
+    class Last:
+        """Cancels when the end of the archive was sent."""
+
+        def __init__(self, process: Process) -> None:
+            self._process = process
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._process, name)
+
+        async def send_stdin(self, data: bytes) -> None:
+            await self._process.send_stdin(data)
+            if data == bytes(4):
+                scope.cancel()
+
+    class Cancelling(Lent):
+        @asynccontextmanager
+        async def spawn(self, argv: Sequence[str], **options: Any) -> AsyncGenerator[Any]:
+            async with super().spawn(argv, **options) as process:
+                yield Last(process)
+
+    with anyio.fail_after(LIMIT):
+        with scope:
+            await upload_dir(cast("Any", Cancelling(box)), tmp_path, "in")
+        assert scope.cancel_called
+        assert (await sh(box, "ls -A; ls in | wc -l")).split() == [b"in", b"50"]
