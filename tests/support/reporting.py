@@ -18,6 +18,7 @@ _NOT_ABLE = re.compile(r"clause \d+\.\d+: ")
 _BUDGETS = {"testing": 60, "wire": 120, "guest": 120, "local": 180, "runner": 120, "agent": 240, "cli": 240}
 _BUDGETS["conformance"] = 240
 _BUDGETS["faults"] = 180
+_BUDGETS["config"] = 90
 _BUDGETS["files"] = 120
 _BUDGETS["docker"] = 240
 _BUDGET_OF_ANY_OTHER = 60

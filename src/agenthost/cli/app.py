@@ -11,9 +11,11 @@ import typer
 
 from agenthost.cli.attach import attach
 from agenthost.cli.bake import bake
+from agenthost.cli.config_check import commands as config_commands
 from agenthost.cli.demo import demo
 from agenthost.cli.doctor import doctor
 from agenthost.cli.logs import logs
+from agenthost.cli.providers import providers
 from agenthost.cli.ps import ps
 from agenthost.cli.reap import reap
 from agenthost.cli.run import run
@@ -34,8 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, ps, logs, attach, stop, reap, bake, doctor):
+for command in (demo, run, ps, logs, attach, stop, reap, bake, providers, doctor):
     app.command()(command)
+app.add_typer(config_commands)
 
 
 def _show_version(asked: bool) -> None:

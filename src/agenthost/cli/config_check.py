@@ -1,0 +1,176 @@
+"""``agenthost config check``: what a config says, where each value comes from, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from agenthost.cli.allow import HERE
+from agenthost.cli.transcript import Screen, printable
+from agenthost.errors import (
+    ConfigError,
+    IsolationUnavailableError,
+    MissingCredentialError,
+    MissingExtraError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from agenthost.config import Config
+    from agenthost.spec import SandboxSpec
+
+_WRONG = 2
+
+commands = typer.Typer(
+    name="config",
+    help="Look at agenthost.toml and AGENTHOST_* variables.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@commands.callback()
+def group() -> None:
+    """Look at agenthost.toml and AGENTHOST_* variables."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """One setting, as it may be shown: of a secret only the variable that holds it."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        problems: What keeps it from being used.
+        notes: What keeps it from being used on this machine.
+    """
+
+    path: str | None
+    provider: str | None = None
+    values: list[Value] = field(default_factory=list[Value])
+    problems: list[str] = field(default_factory=list[str])
+    notes: list[str] = field(default_factory=list[str])
+
+
+@commands.command()
+def check(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="The file. Not given: AGENTHOST_CONFIG, else ./agenthost.toml if it is there."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a config, say what would be used and where it comes from.
+
+    Secrets are not shown. Exits with 2 when something is wrong; nothing is
+    made and nothing is asked over a network.
+    """
+    report = check_config(path)
+    if as_json:
+        print(json.dumps(_plain(report)))
+    else:
+        _show(report)
+    if report.problems:
+        raise typer.Exit(_WRONG)
+
+
+def check_config(path: Path | None) -> Report:
+    """Do all that can be done without making anything."""
+    from agenthost.config.load import DEFAULT_PROVIDER, make_config
+    from agenthost.config.mistakes import tell_path
+    from agenthost.config.sources import read_sources
+
+    named = path
+    if path is None and not os.environ.get("AGENTHOST_CONFIG") and HERE.is_file():
+        named = HERE
+    report = Report(path=None if named is None else str(named))
+    try:
+        sources = read_sources(named, os.environ)
+    except ConfigError as error:
+        report.problems += str(error).splitlines()
+        return report
+    report.path = None if sources.file is None else str(sources.file)
+    report.problems += sources.mistakes
+    if report.problems:
+        return report  # what is wrong may be a secret: no value is shown then
+    report.values += [
+        Value(key=tell_path(place), value=value, source=source) for place, value, source in sources.values()
+    ]
+    report.provider = sources.tables.provider or DEFAULT_PROVIDER
+    if sources.tables.provider is None:
+        report.values.insert(0, Value(key="provider", value=DEFAULT_PROVIDER, source="default"))
+    _attempt(report, lambda: _look_closer(report, make_config(sources)), essential=True)
+    return report
+
+
+def _look_closer(report: Report, config: Config) -> None:
+    """Try the options of each provider, and ask the chosen one whether it could make this sandbox."""
+    from agenthost.registry import open_provider
+
+    for name in config.sources.tables.providers or {}:
+        if name != report.provider:
+            _attempt(report, partial(config.named, name))
+    provider = open_provider(config.provider)
+    ask: Callable[[SandboxSpec], None] | None = getattr(provider, "check", None)
+    if ask is not None:
+        ask(config.spec)
+
+
+def _attempt(report: Report, do: Callable[[], object], *, essential: bool = False) -> None:
+    try:
+        do()
+    except (IsolationUnavailableError, MissingExtraError, MissingCredentialError) as error:
+        chosen = isinstance(error, MissingExtraError | MissingCredentialError) and essential
+        (report.problems if chosen else report.notes).append(str(error))
+    except (ConfigError, UnsupportedError) as error:
+        report.problems += str(error).splitlines()
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    return {
+        "path": report.path,
+        "ok": not report.problems,
+        "provider": report.provider,
+        "values": [{"key": one.key, "value": one.value, "source": one.source} for one in report.values],
+        "problems": report.problems,
+        "notes": report.notes,
+    }
+
+
+def _show(report: Report) -> None:
+    screen = Screen()
+    screen.print(Text(f"config: {report.path or 'environment variables alone'}"), soft_wrap=True)
+    width = max((len(one.key) for one in report.values), default=0)
+    for one in report.values:
+        line = Text(f"  {printable(one.key).ljust(width)} = ").append(printable(_tell(one.value)))
+        screen.print(line.append(f"  ({one.source})", style="dim"), soft_wrap=True)
+    for note in report.notes:
+        screen.print(Text(f"note: {printable(note)}", style="yellow"), soft_wrap=True)
+    for problem in report.problems:
+        screen.print(Text(f"wrong: {printable(problem)}", style="bold red"), soft_wrap=True)
+    if not report.problems:
+        screen.print("Nothing is wrong with it.")
+
+
+def _tell(value: Any) -> str:
+    from agenthost.config.sources import is_reference
+
+    if is_reference(value):
+        name = value["env"]
+        return f"the environment variable {name}" + ("" if os.environ.get(name) else ", which is not set")
+    return json.dumps(value, ensure_ascii=False, default=str)
