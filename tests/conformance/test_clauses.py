@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agenthost.testing import SandboxConformance
+from agenthost.testing import HostedAgentConformance, SandboxConformance
 from agenthost.testing.conformance import checks_of
 
+KITS = (SandboxConformance, HostedAgentConformance)
 CONTRACT = Path(__file__).parents[2] / "docs" / "contract.md"
 
 
@@ -21,14 +22,13 @@ def clauses_of_the_page() -> list[str]:
 def test_each_clause_has_a_check_and_each_check_a_clause() -> None:
     written = clauses_of_the_page()
     assert len(written) == len(set(written))
-    assert {clause.number for _, clause in checks_of(SandboxConformance)} == set(written)
+    assert {clause.number for kit in KITS for _, clause in checks_of(kit)} == set(written)
 
 
 def test_every_test_of_a_kit_names_its_clause() -> None:
-    tests = {name for name, _ in inspect.getmembers(SandboxConformance, inspect.isfunction)}
-    assert {name for name in tests if name.startswith("test_")} == {
-        name for name, _ in checks_of(SandboxConformance)
-    }
+    for kit in KITS:
+        tests = {name for name, _ in inspect.getmembers(kit, inspect.isfunction)}
+        assert {name for name in tests if name.startswith("test_")} == {name for name, _ in checks_of(kit)}
 
 
 def test_a_deviation_of_a_check_that_is_not_there_is_refused() -> None:

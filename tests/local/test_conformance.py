@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agenthost.testing import SandboxConformance
+from agenthost.testing import HostedAgentConformance, SandboxConformance
 
 
 class TestLocal(SandboxConformance):
@@ -10,4 +10,12 @@ class TestLocal(SandboxConformance):
 
 
 class TestLocalUnisolated(SandboxConformance):
+    provider_name = "local-unisolated"
+
+
+class TestLocalAgent(HostedAgentConformance):
+    provider_name = "local"
+
+
+class TestLocalUnisolatedAgent(HostedAgentConformance):
     provider_name = "local-unisolated"

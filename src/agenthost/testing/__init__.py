@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agenthost.testing.conformance import SandboxConformance
+    from agenthost.testing.conformance import HostedAgentConformance, SandboxConformance
     from agenthost.testing.fake_agent import FakeAgent
     from agenthost.testing.fake_cli import FakeCLI
     from agenthost.testing.fake_clock import FakeClock
@@ -50,6 +50,7 @@ __all__ = [
     "Fault",
     "Hold",
     "HookCall",
+    "HostedAgentConformance",
     "Item",
     "LinkFaults",
     "ModelRequest",
@@ -82,6 +83,7 @@ _WHERE = {
     "LinkFaults": "faults",
     "ModelRequest": "requests",
     "ProgramView": "fake_process",
+    "HostedAgentConformance": "conformance",
     "SandboxConformance": "conformance",
     "ScriptError": "scripted_model",
     "Scripted": "fake_programs",

@@ -11,10 +11,12 @@ import anyio
 import pytest
 
 from agenthost.registry import open_provider
-from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.sandbox import Capabilities, Sandbox, SandboxProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing.conformance.clauses import checks_of, clause_of, missing
 
+# What no capability tells: a system that runs programs, a link of our own, a name that others can open.
+_NOT_CAPABILITIES = frozenset({"system", "link", "process"})
 _ENDING = 60.0  # seconds that ending a sandbox may take
 
 
@@ -89,9 +91,13 @@ class Conformance:
         else:
             named, capabilities = provider.name, provider.capabilities
         for need in clause.needs:
-            lack = self.lacks.get(need) or (None if need == "system" else missing(need, capabilities))
+            lack = self.lacks.get(need) or _lack(need, capabilities)
             if lack is not None:
                 pytest.skip(f"clause {clause.number}: {named} has {lack}")
         name = cast("Any", function).__name__
         if name in self.known_deviations:
             request.applymarker(pytest.mark.xfail(reason=self.known_deviations[name], strict=True))
+
+
+def _lack(need: str, capabilities: Capabilities) -> str | None:
+    return None if need in _NOT_CAPABILITIES else missing(need, capabilities)

@@ -1,0 +1,156 @@
+"""A hosted agent for a check: the real CLI in the provider's sandbox, and a scripted model on this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+from claude_agent_sdk import AssistantMessage, Message, TextBlock, ToolResultBlock, UserMessage
+
+from agenthost.agent import AgentRef, HostedAgent
+from agenthost.agent.attachment import Role
+from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.spec import Limits, SandboxSpec
+from agenthost.testing.script import Step
+from agenthost.testing.scripted_model import ScriptedModel
+
+KEY = "sk-ant-api03-conformance-canary"
+
+# A host of its own: attaches to the ref that it is given and tells what its agent says.
+_SECOND = """
+import json, sys
+import anyio
+from agenthost import HostedAgent, message_to_json, open_provider
+
+async def main():
+    asked = json.load(sys.stdin)
+    async with open_provider(asked["provider"], **asked["options"]) as provider:
+        async with HostedAgent.attach(asked["ref"], provider=provider) as agent:
+            if asked["kill"]:
+                import os, signal
+                os.kill(os.getpid(), signal.SIGKILL)
+            if asked["prompt"]:
+                await agent.query(asked["prompt"])
+            async for message in agent.receive_response():
+                print(message_to_json(message), flush=True)
+
+anyio.run(main)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """Where a check's agents live.
+
+    Attributes:
+        provider: Makes a sandbox for each agent; or None, then all live in ``sandbox``.
+        sandbox: The one that was given.
+        spec: What sandboxes are made of.
+        name: For ``open_provider`` in another process; empty where none can.
+        options: The provider's.
+    """
+
+    provider: SandboxProvider | None
+    sandbox: Sandbox | None
+    spec: SandboxSpec
+    name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+
+    def model(self, *steps: Step) -> ScriptedModel:
+        """Return a model that plays a script, or one function for all, to whoever has the host's key."""
+        script: Any = steps[0] if len(steps) == 1 and callable(steps[0]) else list(steps)
+        return ScriptedModel(script, api_key=KEY)
+
+    def agent(
+        self,
+        model: ScriptedModel,
+        *,
+        limits: Limits | None = None,
+        provider: SandboxProvider | None = None,
+        **options: Any,
+    ) -> HostedAgent:
+        """Return an agent that asks this model, not connected yet."""
+        env = {**_access(model), **options.pop("env", {})}
+        options = {**options, "env": env}
+        if self.sandbox is not None:
+            return HostedAgent(options, sandbox=self.sandbox, limits=limits)
+        return HostedAgent(options, provider=provider or self.provider, spec=self.spec, limits=limits)
+
+    @asynccontextmanager
+    async def attach(
+        self, ref: AgentRef, model: ScriptedModel, *, role: Role = "driver"
+    ) -> AsyncGenerator[HostedAgent]:
+        """Attach another host to an agent, in this process."""
+        agent = HostedAgent.attach(ref, role=role, provider=self.provider)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in _access(model).items():
+                patch.setenv(name, value)
+            await agent.connect()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(agent.disconnect)
+            yield agent
+
+    async def second_host(
+        self, ref: AgentRef, model: ScriptedModel, *, prompt: str = "", kill: bool = False
+    ) -> list[dict[str, Any]]:
+        """Have another process take the agent over for one turn; return its messages as JSON.
+
+        Args:
+            ref: The agent.
+            model: Which model that process asks.
+            prompt: What it sends; empty to read on only.
+            kill: It is killed as soon as it drives the agent.
+        """
+        asked: dict[str, Any] = {"provider": self.name, "options": dict(self.options), "ref": ref.to_json()}
+        asked.update(prompt=prompt, kill=kill)
+        env = {**os.environ, **_access(model)}
+        done = await anyio.run_process(
+            [sys.executable, "-c", _SECOND],
+            input=json.dumps(asked).encode(),
+            env=env,
+            stderr=None,
+            check=False,
+        )
+        assert done.returncode == (-9 if kill else 0), f"the second host ended with {done.returncode}"
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _access(model: ScriptedModel) -> dict[str, str]:
+    """Return how a host is told of the model."""
+    return {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": model.url}
+
+
+async def response(agent: HostedAgent) -> list[Message]:
+    """Return the messages of one turn."""
+    return [message async for message in agent.receive_response()]
+
+
+def texts(messages: list[Message]) -> str:
+    """Return what the agent said."""
+    return "".join(
+        block.text
+        for message in messages
+        if isinstance(message, AssistantMessage)
+        for block in message.content
+        if isinstance(block, TextBlock)
+    )
+
+
+def tool_results(messages: list[Message]) -> list[str]:
+    """Return what the agent's tools gave, as text."""
+    found: list[str] = []
+    for message in messages:
+        if isinstance(message, UserMessage) and isinstance(message.content, list):
+            for block in message.content:
+                if isinstance(block, ToolResultBlock):
+                    content = block.content
+                    parts = content if isinstance(content, list) else [{"text": content or ""}]
+                    found.append("".join(str(part.get("text", "")) for part in parts))
+    return found
