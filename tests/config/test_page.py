@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from support.command_line import environment, run_agenthost
+from support.docker_engine import DockerEngine
 
 from agenthost.cli.allow import Allow
 from agenthost.config import load_config
@@ -32,23 +33,33 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-@pytest.mark.parametrize("provider", ["local", "local-unisolated"])
+@pytest.fixture
+def surroundings(request: pytest.FixtureRequest, provider: str) -> dict[str, str]:
+    """Return what a provider needs in the environment; skip where it is not there."""
+    if provider == "local" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    if provider == "docker":
+        engine: DockerEngine = request.getfixturevalue("docker_engine")
+        request.getfixturevalue("baked")
+        return {"DOCKER_HOST": engine.host}
+    return {}
+
+
+@pytest.mark.parametrize("provider", ["local", "local-unisolated", "docker"])
 async def test_the_program_runs_on_another_provider_when_one_line_is_another(
-    tmp_path: Path, provider: str
+    tmp_path: Path, surroundings: dict[str, str], provider: str
 ) -> None:
     config = SMALL.replace('provider = "local"\n', f'provider = "{provider}"\n')
-    different = [
-        one for one, other in zip(SMALL.splitlines(), config.splitlines(), strict=True) if one != other
-    ]
-    assert len(different) == (provider != "local")
+    lines = zip(SMALL.splitlines(), config.splitlines(), strict=True)
+    assert sum(one != other for one, other in lines) == (provider != "local")
     (tmp_path / "agenthost.toml").write_text(config)
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "code.py").write_text("one\ntwo\n")
     script = [ToolUse("Bash", {"command": "wc -l < code.py > count.txt"}), Text("Counted.")]
     async with ScriptedModel(script, api_key=KEY) as model:
-        env = environment({"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY})
-        done = await anyio.run_process([sys.executable, "-c", PROGRAM], env=env, cwd=tmp_path, check=False)
+        changes = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY, **surroundings}
+        argv = [sys.executable, "-c", PROGRAM]
+        done = await anyio.run_process(argv, env=environment(changes), cwd=tmp_path, check=False)
     assert done.returncode == 0, (done.stderr or b"").decode()
     assert "Counted." in done.stdout.decode()
     assert (tmp_path / "out" / "count.txt").read_text().strip() == "2"
