@@ -16,7 +16,7 @@ import anyio.lowlevel
 from agenthost.errors import AgentHostError, ConfigError, DownloadError, SandboxError
 from agenthost.files.ignore import Ignore, ignore_of, patterns_in, rules_of
 from agenthost.files.inside.main import LENGTH
-from agenthost.files.inside.packing import PIECE, Packed, pack
+from agenthost.files.inside.packing import Packed, pack
 from agenthost.files.inside.rules import Rules
 from agenthost.files.inside.staging import Stage
 from agenthost.files.inside.tar import RefusedError
@@ -28,6 +28,7 @@ from agenthost.threads import in_thread
 
 Report = Callable[[TransferProgress], object]
 
+_AT_ONCE = 1024 * 1024  # bytes that are written in one go: handing them to a thread takes its time
 _LAST_STEP = 60.0  # seconds that putting an upload in its place may take before it is broken off
 _CLEANING = 10.0  # seconds that removing what a broken upload left may take
 
@@ -187,7 +188,7 @@ async def _receive(process: Process, unpacker: Unpacker, report: Report | None) 
         over = not data
         waiting.append(data)
         size += len(data)
-        if size >= PIECE or over:
+        if size >= _AT_ONCE or over:
             await anyio.lowlevel.checkpoint()
             try:
                 await in_thread(partial(unpacker.feed, b"".join(waiting)))
