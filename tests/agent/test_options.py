@@ -246,10 +246,30 @@ def test_credentials_env_puts_the_hosts_key_inside(monkeypatch: pytest.MonkeyPat
     assert made.options.env == {"ANTHROPIC_API_KEY": "sk-host"}
 
 
-@pytest.mark.parametrize("credentials", ["provider", "gateway"])
-def test_ways_that_are_not_there_yet_are_refused(credentials: str) -> None:
-    with pytest.raises(UnsupportedError, match=credentials):
-        plan(credentials=credentials)
+def test_credentials_provider_has_the_provider_add_the_key_and_puts_none_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://models.example:8443/v")
+    for name, value, header in (
+        ("ANTHROPIC_API_KEY", "sk-host", ("x-api-key", "sk-host")),
+        ("ANTHROPIC_AUTH_TOKEN", "token", ("authorization", "Bearer token")),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            made = plan(credentials="provider")
+        (added,) = made.spec.inject
+        assert (added.host, added.header, added.secret) == ("models.example", *header)
+        assert made.access is None
+        assert made.options.env == {
+            "ANTHROPIC_BASE_URL": "https://models.example:8443/v",
+            name: "sk-ant-added-by-the-provider",
+        }
+        assert value not in repr(made)
+
+
+def test_ways_that_are_not_there_yet_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="gateway"):
+        plan(credentials="gateway")
     with pytest.raises(ConfigError, match="nonsense"):
         plan(credentials="nonsense")
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
 from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
+from agenthost.spec import HeaderInjection
 
 Credentials = Literal["host", "env", "provider", "gateway"]
+
+PLACEHOLDER = "sk-ant-added-by-the-provider"
 
 _DEFAULT_URL = "https://api.anthropic.com"
 _KEY, _TOKEN, _URL = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"
@@ -85,12 +89,30 @@ def put_key_inside(env: dict[str, str]) -> None:
         )
 
 
+def let_provider_add(env: dict[str, str]) -> tuple[HeaderInjection, ...]:
+    """Complete ``env`` for credentials="provider", and return what the provider has to add to requests.
+
+    Raises:
+        MissingCredentialError: There is none.
+        ConfigError: As of ``take_model_access``.
+    """
+    access = take_model_access(env)
+    host = urlsplit(access.base_url).hostname
+    if host is None:
+        raise ConfigError(f"{_URL}={access.base_url!r} names no host")
+    env[_URL] = access.base_url
+    names = {name for name, _ in access.headers()}
+    # The CLI asks nothing without one; the provider replaces it.
+    env[_KEY if "x-api-key" in names else _TOKEN] = PLACEHOLDER
+    return tuple(HeaderInjection(host=host, header=name, secret=value) for name, value in access.headers())
+
+
 def check_credentials(credentials: str) -> None:
     """Refuse ways that are not there."""
-    if credentials in ("provider", "gateway"):
-        raise UnsupportedError(f"credentials={credentials!r} is not there yet; use 'host' or 'env'")
-    if credentials not in ("host", "env"):
-        raise ConfigError(f"credentials={credentials!r}: known are 'host' and 'env'")
+    if credentials == "gateway":
+        raise UnsupportedError("credentials='gateway' is not there yet; use 'host', 'provider' or 'env'")
+    if credentials not in ("host", "env", "provider"):
+        raise ConfigError(f"credentials={credentials!r}: known are 'host', 'provider' and 'env'")
 
 
 def _custom_headers(text: str) -> list[tuple[str, str]]:

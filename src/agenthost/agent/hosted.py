@@ -78,8 +78,10 @@ class HostedAgent:
             spec: What sandbox to make.
             workspace: A directory of this machine, uploaded into the sandbox's working directory before the
                 agent starts. What looks like a secret is left out; ``.agenthostignore`` says more.
-            credentials: ``host``: the key stays on this machine. ``env``: it is put into the sandbox, where
-                the agent can read it.
+            credentials: ``host``: the key stays on this machine, which asks the model for the agent.
+                ``provider``: the provider adds it to the agent's own requests, outside the sandbox
+                (capability ``header_injection``): for agents that work on without a host. ``env``: it is put
+                into the sandbox, where the agent can read it.
             limits: Bounds in seconds and bytes.
             defaults: What the agent does otherwise than the SDK's defaults; None is nothing.
             on_progress: Called with each step of the start and the end.

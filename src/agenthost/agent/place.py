@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from agenthost.agent.names import new_agent_id
-from agenthost.agent.plan import Plan, check_isolation, check_network
+from agenthost.agent.plan import Plan, check_injection, check_isolation, check_network
 from agenthost.agent.progress import Reporter
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
 from agenthost.owned import disown, hand_on, own
@@ -91,6 +91,7 @@ class Place:
         plan = self._plan
         if plan.attachment is None:
             check_isolation(plan, provider.capabilities.isolation, f"provider {provider.name!r}")
+            check_injection(plan, provider.capabilities.header_injection, f"provider {provider.name!r}")
             check_network(plan, provider.capabilities.default_network, f"provider {provider.name!r}")
             what = "starting a sandbox" if self._warm is None else "taking the sandbox that was started ahead"
             self._report.tell("sandbox", f"{what} ({provider.name})")

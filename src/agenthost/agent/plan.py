@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agenthost.agent.attachment import Attachment
@@ -12,6 +12,7 @@ from agenthost.agent.credentials import (
     Credentials,
     ModelAccess,
     check_credentials,
+    let_provider_add,
     put_key_inside,
     take_model_access,
 )
@@ -81,7 +82,17 @@ def make_plan(
         pass  # it asks no model
     elif credentials == "host":
         access = take_model_access(plain.env)
-    elif attachment is None:
+    elif attachment is not None:
+        pass  # it has what it needs since it was made
+    elif credentials == "provider":
+        if sandbox is not None:
+            raise ConfigError(
+                "credentials='provider' is for a sandbox that is made for the agent, with the headers that "
+                "its provider adds: give provider= instead of sandbox="
+            )
+        spec = spec or SandboxSpec()
+        spec = replace(spec, inject=(*spec.inject, *let_provider_add(plain.env)))
+    else:
         put_key_inside(plain.env)
     if attachment is not None:
         _check_attachment(attachment, plain, provider, sandbox)
@@ -137,13 +148,23 @@ def check_isolation(plan: Plan, isolation: str, name: str) -> None:
         )
 
 
+def check_injection(plan: Plan, able: bool, name: str) -> None:
+    """Refuse to rely on a provider that adds no headers."""
+    if plan.credentials == "provider" and not able:
+        raise UnsupportedError(
+            f"credentials='provider': {name} adds no headers to requests; use credentials='host', which "
+            "keeps the key on this machine, too"
+        )
+
+
 def check_network(plan: Plan, default: str, name: str) -> None:
     """Refuse an agent whose key is inside a sandbox from which no model can be reached."""
     network = plan.spec.network
     if plan.access is None and (default if network is None else network.mode) == "none":
         raise ConfigError(
-            f"credentials='env' needs a network in the sandbox, and this one on {name} has none: give "
-            "spec=SandboxSpec(network=NetworkPolicy.open()), or use credentials='host', which needs none"
+            f"credentials={plan.credentials!r} needs a network in the sandbox, and this one on {name} has "
+            "none: give spec=SandboxSpec(network=NetworkPolicy.open()), or use credentials='host', which "
+            "needs none"
         )
 
 
