@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr, ValidationError, create_model
 
@@ -35,12 +35,12 @@ def options_model(factory: Any) -> type[BaseModel]:
         return declared
     fields: dict[str, Any] = {}
     extra = "forbid"
-    hints = _hints(factory)
     for name, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             extra = "allow"  # what it knows is its own affair then
         elif parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
-            annotation = hints.get(name, Any)
+            known = parameter.annotation is not inspect.Parameter.empty
+            annotation = _hint(factory, name, parameter.annotation) if known else Any
             if name not in _NOT_HERE and _is_data(annotation):
                 default: Any = ... if parameter.default is inspect.Parameter.empty else parameter.default
                 fields[name] = (annotation, default)
@@ -86,16 +86,20 @@ def open_options(sources: Sources, name: str, lookup: Lookup) -> dict[str, objec
     return {key: _revealed(getattr(made, key)) for key in sorted(made.model_fields_set)}
 
 
-def _hints(factory: Any) -> dict[str, Any]:
+def _hint(factory: Any, name: str, annotation: Any) -> Any:
+    """Return the type that a parameter's annotation names; the annotation where it names none."""
     function: Callable[..., Any] = factory.__init__ if inspect.isclass(factory) else factory
+    holder = type("Holder", (), {"__annotations__": {name: annotation}})
     try:
-        return get_type_hints(function)
-    except (NameError, TypeError):  # a type that is imported for type checkers only
-        return {}
+        return get_type_hints(holder, getattr(function, "__globals__", {}))[name]
+    except (NameError, TypeError):  # imported for type checkers only
+        return annotation
 
 
 def _is_data(annotation: Any) -> bool:
-    if annotation in (Any, object, inspect.Parameter.empty) or isinstance(annotation, str):
+    if annotation in (Any, object):
+        return True
+    if get_origin(annotation) is Literal:
         return True
     if get_origin(annotation) is not None:
         return all(_is_data(one) for one in get_args(annotation))
