@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import logging
 import sys
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -43,7 +42,6 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.sandbox import Sandbox
-from agenthost.supports import SupportsLease
 from agenthost.wire.codec import Codec
 
 if TYPE_CHECKING:
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("agenthost.agent")
 
 _SEND_END_SECONDS = 2.0
-_CLOCK_SECONDS = 1.0  # that an end may be earlier than was asked for, by the time that asking took
 
 
 class AgentLife:
@@ -115,7 +112,10 @@ class AgentLife:
         driven = self._driven
         if driven is not None and self.journal is not None and not self.journal.ended:
             if keep_for is not None:
-                await self._check_end(keep_for)
+                from agenthost.agent.lease import live_for
+
+                assert self.sandbox is not None
+                await live_for(self.sandbox, keep_for, stop_renewing=self._lease.cancel)
             try:
                 await self.answers.settle()
                 with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile and reads no more
@@ -146,24 +146,6 @@ class AgentLife:
         if self._driven is not None and self._plan.attachment is not None:
             self._staying = self._driven.lasting = False
             self._place.take()
-
-    async def _check_end(self, seconds: float) -> None:
-        """See to it that the sandbox lives for so many seconds, if it can."""
-        assert self.sandbox is not None
-        if seconds <= 0:
-            raise ConfigError(f"keep_for={seconds!r}; it must be above 0")
-        expires = (await self.sandbox.info()).expires_at
-        left = None if expires is None else expires - time.time()
-        if left is not None and left < seconds and isinstance(self.sandbox.backend, SupportsLease):
-            self._lease.cancel()  # the next renewal would shorten it again
-            await self.sandbox.backend.extend(seconds)
-            expires = (await self.sandbox.info()).expires_at
-            left = None if expires is None else expires - time.time() + _CLOCK_SECONDS
-        if left is not None and left < seconds:
-            raise UnsupportedError(
-                f"sandbox {self.sandbox.name} ends in {left:.0f} s, before keep_for={seconds:g} is over; "
-                "give SandboxSpec(max_lifetime=...) when it is made"
-            )
 
     def ref(self) -> AgentRef:
         """Return what another process needs to attach. AgentError before the sandbox is there."""
@@ -333,6 +315,7 @@ class AgentLife:
                     await self._end()
 
     async def _renew_lease(self, guest: GuestSandbox) -> None:
+        # Beside the sandbox's start, as all that needs the guest's code.
         from agenthost.agent.lease import renew_lease
 
         def works() -> bool:
