@@ -11,7 +11,7 @@ import claude_agent_sdk as sdk
 import pytest
 from support.written import write
 
-from agenthost import HostedAgent, SafeDefaults, SandboxSpec, load_config, open_provider
+from agenthost import HostedAgent, SafeDefaults, SandboxSpec, load_config, open_provider, prewarm
 from agenthost.agent.configured import Overrides, arguments_of
 from agenthost.agent.defaults import NO_DEFAULTS
 from agenthost.errors import ConfigError
@@ -150,3 +150,16 @@ async def test_an_agent_runs_as_its_config_says(file: Path, tmp_path: Path, scri
     assert model.turns[0].model == "claude-from-the-file"
     assert model.turns[1].tool_results[0].text == "file mine ."
     assert list((tmp_path / "state").glob("*/*")) == []
+
+
+async def test_a_sandbox_that_was_started_ahead_for_the_config_is_taken(file: Path, script: Script) -> None:
+    """And one for other options of the same provider is not."""
+    config, said = load_config(file), list[str]()
+    async with (
+        script(Text("Done.")),
+        prewarm("local-unisolated", spec=config.spec) as other,
+        prewarm(config.provider, spec=config.spec) as warm,
+        HostedAgent.from_config(config, on_progress=lambda one: said.append(one.message)) as agent,
+    ):
+        assert agent.sandbox.id == await warm.sandbox_id() != await other.sandbox_id()
+    assert "taking the sandbox that was started ahead (local-unisolated)" in said
