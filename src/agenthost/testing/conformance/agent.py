@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
+import anyio
 import pytest
 from claude_agent_sdk import (
     AssistantMessage,
     HookMatcher,
     PermissionResultAllow,
+    PermissionResultDeny,
     ResultMessage,
     StreamEvent,
     SystemMessage,
@@ -19,6 +22,7 @@ from claude_agent_sdk import (
 )
 
 from agenthost.errors import SandboxError, SupersededError
+from agenthost.guest.client import GuestSandbox
 from agenthost.guest.provider import GuestProvider
 from agenthost.reaping import reap
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -26,23 +30,25 @@ from agenthost.testing.conformance.clauses import clause, clause_of
 from agenthost.testing.conformance.hosting import KEY, Hosting, response, texts, tool_results
 from agenthost.testing.conformance.kit import Conformance
 from agenthost.testing.faults import LinkFaults
-from agenthost.testing.script import Stall, Text, ToolUse, Turn
+from agenthost.testing.script import Hold, Stall, Text, ToolUse, Turn
 
 _LARGE = 2_000_000  # characters, twice what the SDK takes in one line unless told
-# Every process's environment and command line, and every file of the agent's own. The key comes by stdin, in
-# two halves, so that the search does not find itself.
+_LOOK_AGAIN = 0.2  # seconds between looks at what another process does
+# Every process's environment and command line, and every file where programs or the guest write. The key
+# comes by stdin, in two halves, so that the search does not find itself.
 _SEARCH = """
 read -r first second
 printf %s "$first$second" > /tmp/.pattern
 grep -l -a -s -F -f /tmp/.pattern /proc/[0-9]*/environ /proc/[0-9]*/cmdline
-grep -r -l -a -s -F -f /tmp/.pattern --exclude=.pattern "$HOME" . /tmp
+grep -r -l -a -s -F -f /tmp/.pattern --exclude=.pattern "$HOME" . /tmp /run /var /dev/shm "$@"
 rm /tmp/.pattern
 """
 
 
 async def _search(sandbox: Sandbox, key: str) -> list[str]:
     """Return where a key is found inside."""
-    result = await sandbox.exec(["sh", "-c", _SEARCH], stdin=f"{key[:8]} {key[8:]}\n".encode())
+    own = [sandbox.layout.boot_dir, sandbox.layout.spool_dir] if isinstance(sandbox, GuestSandbox) else []
+    result = await sandbox.exec(["sh", "-c", _SEARCH, "sh", *own], stdin=f"{key[:8]} {key[8:]}\n".encode())
     return result.stdout.decode().split()
 
 
@@ -82,8 +88,10 @@ class HostedAgentConformance(Conformance):
             assert texts(first) == "Hello."
             await agent.query("two")
             assert texts(await response(agent)) == "Again."
-            roles = [message["role"] for message in model.turns[1].messages]
-            assert [role for role in roles if role != "system"] == ["user", "assistant", "user"]
+            known = [message for message in model.turns[1].messages if message["role"] != "system"]
+            assert [message["role"] for message in known] == ["user", "assistant", "user"]
+            for message, said in zip(known, ("one", "Hello.", "two"), strict=True):
+                assert said in str(message["content"])
 
     @clause("6.2")
     async def test_tools_work_inside(self, hosting: Hosting) -> None:
@@ -132,15 +140,24 @@ class HostedAgentConformance(Conformance):
 
         async def decide(
             name: str, given: dict[str, Any], _context: ToolPermissionContext
-        ) -> PermissionResultAllow:
+        ) -> PermissionResultAllow | PermissionResultDeny:
             asked.append(f"{name} {given['command']}")
+            if len(asked) == 1:
+                return PermissionResultDeny(message="not on a Sunday")
             return PermissionResultAllow(updated_input={**given, "command": "echo changed; touch it"})
 
-        script = (ToolUse("Bash", {"command": "touch asked"}), Text("Done."))
+        refused = ToolUse("Bash", {"command": "touch refused"})
+        script = (refused, ToolUse("Bash", {"command": "touch asked"}), Text("Done."))
         async with hosting.model(*script) as model, hosting.agent(model, can_use_tool=decide) as agent:
             await agent.query("go")
-            assert tool_results(await response(agent)) == ["changed"]
-        assert asked == ["Bash touch asked"]
+            first, second = tool_results(await response(agent))
+            assert "not on a Sunday" in first
+            assert second == "changed"
+            assert await agent.sandbox.read_file("it") == b""
+            for never in ("refused", "asked"):
+                with pytest.raises(FileNotFoundError):
+                    await agent.sandbox.read_file(never)
+        assert asked == ["Bash touch refused", "Bash touch asked"]
 
     @clause("6.6")
     async def test_a_hook_runs_on_the_host_and_its_word_counts(self, hosting: Hosting) -> None:
@@ -188,21 +205,29 @@ class HostedAgentConformance(Conformance):
     async def test_a_cut_link_loses_nothing_and_repeats_nothing(self, hosting: Hosting) -> None:
         """In the middle of a turn, several times; and the model is asked once."""
         said = Text.deltas(400)
-        async with LinkFaults() as faults, hosting.model(said) as model:
+        # The model goes on only when the link has been cut: what comes then has to come by another carrier.
+        ends = [len(said.text) * number // 4 for number in range(1, 5)]
+        cuts = {end: anyio.Event() for end in ends[:-1]}
+        script: list[Text | Hold] = []
+        for begin, end in zip([0, *ends], ends, strict=False):
+            script.append(Text(said.text[begin:end], delta=said.delta, end=end not in cuts))
+            script += [Hold(cuts[end])] if end in cuts else []
+        async with LinkFaults() as faults, hosting.model(script) as model:
             assert isinstance(hosting.provider, GuestProvider)
             faults.around(hosting.provider)
             async with hosting.agent(model, include_partial_messages=True) as agent:
                 await agent.query("go")
-                pieces: list[str] = []
+                pieces = ""
                 messages: list[Any] = []
                 async for message in agent.receive_response():
                     messages.append(message)
                     if isinstance(message, StreamEvent):
-                        pieces.append(message.event.get("delta", {}).get("text", ""))
-                        if len(pieces) % 100 == 0:
+                        pieces += message.event.get("delta", {}).get("text", "")
+                        if len(pieces) in cuts and not cuts[len(pieces)].is_set():
                             faults.strike("cut")
-            assert faults.struck
-            assert "".join(pieces) == said.text
+                            cuts[len(pieces)].set()
+            assert len(faults.struck) == len(cuts)
+            assert pieces == said.text
             assert texts(messages) == said.text
             assert len(model.turns) == 1
 
@@ -212,10 +237,15 @@ class HostedAgentConformance(Conformance):
         async with hosting.model(Text("One."), Text("Two.")) as model:
             async with hosting.agent(model) as agent:
                 await agent.query("one")
-                await response(agent)
+                async for message in agent.receive_messages():
+                    assert isinstance(message, SystemMessage)
+                    break
+                await hosting.until_told(agent.ref, "ResultMessage")
                 ref = await agent.detach()
-            told = await hosting.second_host(ref, model, prompt="two")
-            assert told[-1]["result"] == "Two."
+            told = await hosting.second_host(ref, model, prompts=["", "two"])
+            kinds = ["SystemMessage", "AssistantMessage", "ResultMessage"]
+            assert [message["$type"] for message in told] == [*kinds[1:], *kinds]
+            assert [message["result"] for message in told if "result" in message] == ["One.", "Two."]
             assert len(model.turns) == 2
         assert hosting.provider is not None
         with pytest.raises(SandboxError):
@@ -223,17 +253,20 @@ class HostedAgentConformance(Conformance):
 
     @clause("6.10", needs=("system", "link"))
     async def test_a_host_that_was_superseded_is_told_and_ends_nothing(self, hosting: Hosting) -> None:
-        """The other one works on."""
-        async with (
-            hosting.model(Text("One.")) as model,
-            hosting.agent(model) as agent,
-            hosting.attach(agent.ref, model) as heir,
-        ):
-            with pytest.raises(SupersededError):
-                async for _ in agent.receive_messages():
-                    pass
+        """The other one works on when the first has left its block."""
+        async with hosting.model(Text("One.")) as model, AsyncExitStack() as stack:
+            async with hosting.agent(model) as agent:
+                ref = agent.ref
+                heir = await stack.enter_async_context(hosting.attach(ref, model))
+                with pytest.raises(SupersededError):
+                    async for _ in agent.receive_messages():
+                        pass
             await heir.query("one")
             assert texts(await response(heir)) == "One."
+        # What the heir took over it ends.
+        assert hosting.provider is not None
+        with pytest.raises(SandboxError):
+            await hosting.provider.get(ref.sandbox)
 
     @clause("6.11", needs=("system", "link"))
     async def test_an_agent_whose_host_is_away_finishes_its_tool_and_waits(self, hosting: Hosting) -> None:
@@ -248,10 +281,8 @@ class HostedAgentConformance(Conformance):
                 ref = await agent.detach()
             sandbox = await hosting.provider.get(ref.sandbox)
             await sandbox.write_file("go", b"")
-            async with hosting.attach(ref, model, role="observer") as observer:
-                async for message in observer.receive_messages():
-                    if tool_results([message]):
-                        break
+            # The request has come, and nobody was there to take it.
+            assert await hosting.until_told(ref, "waiting_for_host", "api_retry") == "waiting_for_host"
             assert len(model.turns) == 1
             async with hosting.attach(ref, model) as heir:
                 messages = await response(heir)
@@ -263,7 +294,8 @@ class HostedAgentConformance(Conformance):
     @clause("6.12", needs=("system", "isolation"))
     async def test_an_isolated_agent_may_work_without_questions(self, hosting: Hosting) -> None:
         """``bypassPermissions``, as the user that the sandbox's programs run as."""
-        script = (ToolUse("Bash", {"command": "id -u"}), Text("Done."))
+        # Only to look at something needs no permission in any mode.
+        script = (ToolUse("Bash", {"command": "id -u > made; cat made"}), Text("Done."))
         async with (
             hosting.model(*script) as model,
             hosting.agent(model, permission_mode="bypassPermissions") as agent,
@@ -296,9 +328,12 @@ class HostedAgentConformance(Conformance):
                 async with hosting.agent(model) as agent:
                     ref = await agent.detach()
                 await hosting.second_host(ref, model, kill=True)
-                found = {one.info.id: one.outcome for one in await reap(hosting.provider)}
-                assert found[ref.sandbox] == "reaped"
-                assert found[other.sandbox.id] == "kept"
+                found = {one.info.id: one for one in await reap(hosting.provider)}
+                while "driver" in found[ref.sandbox].reason:  # over some carriers the guest hears late of it
+                    await anyio.sleep(_LOOK_AGAIN)
+                    found = {one.info.id: one for one in await reap(hosting.provider)}
+                assert found[ref.sandbox].outcome == "reaped"
+                assert found[other.sandbox.id].outcome == "kept"
                 assert (await other.sandbox.exec(["echo", "here"])).stdout == b"here\n"
             with pytest.raises(SandboxError):
                 await hosting.provider.get(ref.sandbox)

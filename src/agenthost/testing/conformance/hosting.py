@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from claude_agent_sdk import AssistantMessage, Message, TextBlock, ToolResultBlock, UserMessage
 
 from agenthost.agent import AgentRef, HostedAgent
-from agenthost.agent.attachment import Role
+from agenthost.guest.client import GuestSandbox
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.testing.script import Step
@@ -36,10 +36,11 @@ async def main():
             if asked["kill"]:
                 import os, signal
                 os.kill(os.getpid(), signal.SIGKILL)
-            if asked["prompt"]:
-                await agent.query(asked["prompt"])
-            async for message in agent.receive_response():
-                print(message_to_json(message), flush=True)
+            for prompt in asked["prompts"]:
+                if prompt:
+                    await agent.query(prompt)
+                async for message in agent.receive_response():
+                    print(message_to_json(message), flush=True)
 
 anyio.run(main)
 """
@@ -84,11 +85,9 @@ class Hosting:
         return HostedAgent(options, provider=provider or self.provider, spec=self.spec, limits=limits)
 
     @asynccontextmanager
-    async def attach(
-        self, ref: AgentRef, model: ScriptedModel, *, role: Role = "driver"
-    ) -> AsyncGenerator[HostedAgent]:
-        """Attach another host to an agent, in this process."""
-        agent = HostedAgent.attach(ref, role=role, provider=self.provider)
+    async def attach(self, ref: AgentRef, model: ScriptedModel) -> AsyncGenerator[HostedAgent]:
+        """Attach another host to an agent, in this process; it drives from then on."""
+        agent = HostedAgent.attach(ref, provider=self.provider)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in _access(model).items():
                 patch.setenv(name, value)
@@ -97,19 +96,33 @@ class Hosting:
             stack.push_async_callback(agent.disconnect)
             yield agent
 
+    async def until_told(self, ref: AgentRef, *words: str) -> str:
+        """Wait, without driving the agent, until its journal has one of these words, and return it."""
+        assert self.provider is not None
+        sandbox = await self.provider.get(ref.sandbox)
+        assert isinstance(sandbox, GuestSandbox)
+        seen = b""
+        async with sandbox.observe_agent(ref.agent) as journal:
+            while data := await journal.receive():
+                seen += data
+                for word in words:
+                    if word.encode() in seen:
+                        return word
+        raise AssertionError(f"the agent ended without a word of {', '.join(words)}")
+
     async def second_host(
-        self, ref: AgentRef, model: ScriptedModel, *, prompt: str = "", kill: bool = False
+        self, ref: AgentRef, model: ScriptedModel, *, prompts: Sequence[str] = (), kill: bool = False
     ) -> list[dict[str, Any]]:
-        """Have another process take the agent over for one turn; return its messages as JSON.
+        """Have another process take the agent over, and end it; return the messages as JSON.
 
         Args:
             ref: The agent.
             model: Which model that process asks.
-            prompt: What it sends; empty to read on only.
+            prompts: What it sends, one turn for each; an empty one is to read on only.
             kill: It is killed as soon as it drives the agent.
         """
         asked: dict[str, Any] = {"provider": self.name, "options": dict(self.options), "ref": ref.to_json()}
-        asked.update(prompt=prompt, kill=kill)
+        asked.update(prompts=list(prompts), kill=kill)
         env = {**os.environ, **_access(model)}
         done = await anyio.run_process(
             [sys.executable, "-c", _SECOND],
