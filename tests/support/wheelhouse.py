@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-from packaging.requirements import Requirement
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def fill_wheelhouse(directory: Path, *names: str) -> None:
-    """Write a wheel of each package and of all that it needs."""
-    waiting = [Requirement(name) for name in names]
-    written, done = set[str](), set[str]()
+    """Write a wheel of each package and of all that it needs, or might need and is here."""
+    waiting, done = list(names), set[str]()
     while waiting:
-        wanted = waiting.pop()
-        name = wanted.name.lower().replace("_", "-")
-        if str(wanted) in done:
+        name = waiting.pop().lower().replace("_", "-")
+        if name in done:
             continue
-        done.add(str(wanted))
+        done.add(name)
         try:
             package = distribution(name)
         except PackageNotFoundError:
-            continue  # needed on another platform only
-        if name not in written:
-            written.add(name)
-            _write(directory, package)
-        for text in package.requires or []:
-            needed = Requirement(text)
-            marker = needed.marker
-            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *wanted.extras)):
-                waiting.append(needed)
+            continue  # needed on another platform, or by an extra that nobody asked for
+        _write(directory, package)
+        waiting += [found[0] for text in package.requires or [] if (found := _NAME.match(text))]
 
 
 def _write(directory: Path, package: Distribution) -> None:

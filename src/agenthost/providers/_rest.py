@@ -101,12 +101,16 @@ class HttpClient:
         with _Mapped(url):
             request = self._client.build_request(method, url, headers=list(headers), content=body)
             response = await self._client.send(request, stream=True)
+        chunks = _chunks(response, url)
         try:
             self._client.cookies.clear()
             pairs = [(name.lower(), value) for name, value in response.headers.multi_items()]
-            yield StreamedAnswer(response.status_code, pairs, _chunks(response, url))
+            yield StreamedAnswer(response.status_code, pairs, chunks)
         finally:
-            await response.aclose()
+            try:
+                await chunks.aclose()  # who read a part of it leaves it unfinished
+            finally:
+                await response.aclose()
 
 
 @cache
@@ -115,7 +119,7 @@ def _certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-async def _chunks(response: httpx.Response, url: str) -> AsyncIterator[bytes]:
+async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes]:
     with _Mapped(url):
         async for chunk in response.aiter_raw():
             yield chunk

@@ -31,6 +31,7 @@ class Engine:
         self.address = address
         self._client: HttpClient | None = None
         self._facts: dict[str, Any] | None = None
+        self._version: dict[str, Any] = {}
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent; another request connects anew."""
@@ -47,7 +48,7 @@ class Engine:
         """
         facts = self._facts
         if facts is None:
-            version = await self.ask("GET", "/version")
+            version = self._version = await self.ask("GET", "/version")
             api = tuple(int(part) for part in str(version["ApiVersion"]).split(".")[:2])
             if api < _OLDEST:
                 raise UnsupportedError(
@@ -56,6 +57,12 @@ class Engine:
                 )
             facts = self._facts = dict(await self.ask("GET", "/info"))
         return facts
+
+    async def is_podman(self) -> bool:
+        """Whether it is podman, which serves Docker's API a little otherwise."""
+        await self.facts()
+        components: list[dict[str, Any]] = self._version.get("Components") or []
+        return any("podman" in str(one.get("Name")).lower() for one in components)
 
     async def ask(
         self,
@@ -71,7 +78,7 @@ class Engine:
         Args:
             method: Of HTTP.
             path: Without a version: the engine then speaks its newest.
-            query: Parameters; lists and mappings travel as JSON, None is left out.
+            query: Parameters; mappings travel as JSON, lists item by item.
             body: JSON as values, or bytes, or bytes in pieces: an archive.
             within: Seconds until all of the answer is there.
 
@@ -139,8 +146,10 @@ def _encoded(query: Query | None) -> str:
             pairs.append((name, "1" if value else "0"))
         elif isinstance(value, str | int | float):
             pairs.append((name, str(value)))
-        elif isinstance(value, Mapping | Sequence):
+        elif isinstance(value, Mapping):
             pairs.append((name, json.dumps(value)))
+        elif isinstance(value, Sequence):
+            pairs += [(name, str(one)) for one in cast("Sequence[object]", value)]
     return "?" + urlencode(pairs) if pairs else ""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -48,14 +48,22 @@ async def commit(
 ) -> str:
     """Keep a container's files as an image called ``name`` (``repository:tag``), and return its id."""
     repository, _, tag = name.partition(":")
-    body = {
+    body: dict[str, object] = {
         **config,
         # An engine adds those of the container, and of the image that it was made from.
         "Labels": {**labels.NOT_INHERITED, **image_labels, labels.FITTED: LAYOUT},
         "User": str(paths.UID),
         "WorkingDir": image_labels[labels.WORKDIR],
     }
-    query = {"container": container, "repo": repository, "tag": tag, "pause": False}
+    query: dict[str, object] = {"container": container, "repo": repository, "tag": tag, "pause": False}
+    if await engine.is_podman():
+        # It does not read the body. What the image starts by hand is then what made it.
+        labelled = cast("dict[str, str]", body["Labels"])
+        query["changes"] = [
+            *(f"LABEL {name_}={value}" for name_, value in labelled.items()),
+            f"USER {paths.UID}",
+            f"WORKDIR {image_labels[labels.WORKDIR]}",
+        ]
     made: dict[str, object] = {}
     with anyio.CancelScope(shield=True):  # it is there, whole, or it is not
         made = await engine.ask("POST", "/commit", query=query, body=body, within=_COMMIT)

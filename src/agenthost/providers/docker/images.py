@@ -100,7 +100,7 @@ async def _named(engine: Engine, image: str | None) -> dict[str, Any]:
             )
         return told
     sdk = host_sdk_version()
-    query = {"filters": {"label": [labels.BAKED, *labels.as_filter({labels.SDK: sdk})]}}
+    query = {"filters": {"label": labels.as_filter({labels.SDK: sdk})}}
     told_of: list[dict[str, Any]] = await engine.ask("GET", "/images/json", query=query)
     listed = [one for one in told_of if _is_baked(one)]
     if not listed:

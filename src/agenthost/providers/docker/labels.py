@@ -20,7 +20,7 @@ FITTED = "agenthost.fitted"  # an image has the user and the directories that a 
 BAKED = "agenthost.baked"  # the hash of what went into it
 BASE = "agenthost.base"
 OF_IMAGE = (WORKDIR, PYTHON, SITE, SDK)
-NOT_INHERITED = {KIND: "image", NAME: "", CREATED: "", END: "", BAKED: "", BASE: ""}
+NOT_INHERITED = {KIND: "image", **dict.fromkeys((NAME, CREATED, END, BAKED, BASE), "none")}
 
 
 def of_spec(labels: Mapping[str, str]) -> dict[str, str]:
@@ -34,5 +34,10 @@ def to_spec(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def as_filter(labels: Mapping[str, str]) -> list[str]:
-    """Return labels as an engine's filter has them."""
+    """Return labels as an engine's filter has them. podman takes what has one of them, not all."""
     return [f"{name}={value}" for name, value in labels.items()]
+
+
+def has_all(own: Mapping[str, str] | None, wanted: Mapping[str, str]) -> bool:
+    """Return whether these labels are among those of a container."""
+    return wanted.items() <= (own or {}).items()

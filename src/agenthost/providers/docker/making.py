@@ -93,10 +93,12 @@ async def _create(engine: Engine, spec: SandboxSpec, config: Mapping[str, object
             made = await engine.ask("POST", "/containers/create", query=query, body=config)
             container = str(made["Id"])
         except EngineError as exc:
-            if exc.status not in (0, 409):
+            # podman says 500 for everything.
+            taken = exc.status == 409 or "already in use" in str(exc)
+            if exc.status and not taken:
                 raise
-            found = await _find(engine, spec, looks=1 if exc.status == 409 else _LOOKS)
-            if found is None and exc.status == 409:
+            found = await _find(engine, spec, looks=1 if taken else _LOOKS)
+            if found is None and taken:
                 raise ConfigError(f"there is a container called {spec.name} already") from exc
             if found is None:
                 raise ProviderError(f"sandbox {spec.name} could not be made: {exc}") from exc

@@ -95,11 +95,11 @@ async def run(engine: Engine, container: str, *, within: float) -> Ran:
 
 async def remove_overdue(engine: Engine) -> None:
     """Remove such containers whose host died before it could: those that are older than any may be."""
-    wanted = labels.as_filter({labels.PROVIDER: "docker", labels.KIND: "builder"})
-    query = {"all": True, "filters": {"label": wanted}}
+    wanted = {labels.PROVIDER: "docker", labels.KIND: "builder"}
+    query = {"all": True, "filters": {"label": labels.as_filter(wanted)}}
     found: list[dict[str, Any]] = await engine.ask("GET", "/containers/json", query=query)
     for one in found:
         own: dict[str, str] = one.get("Labels") or {}
-        if float(own.get(labels.END) or "inf") < time.time():
+        if labels.has_all(own, wanted) and float(own.get(labels.END, "inf")) < time.time():
             with suppress(EngineError):  # somebody else removes it
                 await engine.ask("DELETE", f"/containers/{one['Id']}", query={"force": True, "v": True})

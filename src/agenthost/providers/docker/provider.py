@@ -143,7 +143,9 @@ class DockerProvider(GuestProvider):
         wanted = {marks.PROVIDER: self.name, marks.KIND: "sandbox", **marks.of_spec(labels or {})}
         query = {"all": True, "filters": {"label": marks.as_filter(wanted)}}
         found: list[dict[str, Any]] = await self._engine.ask("GET", "/containers/json", query=query)
-        for one in found:
+        # podman's order is another.
+        ours = [one for one in found if marks.has_all(one.get("Labels"), wanted)]
+        for one in sorted(ours, key=lambda one: float(one["Labels"][marks.CREATED]), reverse=True):
             try:
                 info = to_info(await self._engine.ask("GET", f"/containers/{one['Id']}/json"))
             except EngineError as exc:

@@ -24,28 +24,31 @@ async def pull(engine: Engine, image: str, report: Callable[[str], object]) -> N
     report(f"pulling {image}")
     rest = b""
     seen: set[str] = set()
+    failures: list[str] = []
     try:
         query = {"fromImage": name, "tag": tag or "latest"}
         async with engine.stream("POST", "/images/create", query=query) as answer:
             async for chunk in answer.chunks:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    _tell(image, line, seen, report)
-        _tell(image, rest, seen, report)
+                    _tell(line, seen, report, failures)
+        _tell(rest, seen, report, failures)
     except EngineError as exc:
         said = f"image {image!r} cannot be pulled: {exc}"
         raise (ConfigError(said) if exc.status in (403, 404) else ProviderError(said)) from exc
+    if failures:
+        raise ProviderError(f"image {image!r} cannot be pulled: {failures[-1]}")
 
 
-def _tell(image: str, line: bytes, seen: set[str], report: Callable[[str], object]) -> None:
+def _tell(line: bytes, seen: set[str], report: Callable[[str], object], failures: list[str]) -> None:
     if not line.strip():
         return
     told = json.loads(line)
     if "error" in told:
-        raise ProviderError(f"image {image!r} cannot be pulled: {told['error']}")
+        failures.append(str(told["error"]))
     status = str(told.get("status", ""))
     text = f"{told.get('id', '')} {status}".strip()
     # Layers tell how far they are many times a second.
-    if status not in ("Downloading", "Extracting") and text not in seen:
+    if text and status not in ("Downloading", "Extracting") and text not in seen:
         seen.add(text)
         report(text)
