@@ -13,11 +13,7 @@ from support.docker_engine import DockerEngine
 from support.wheelhouse import fill_wheelhouse
 
 from agenthost.providers.docker.provider import DockerProvider
-from agenthost.registry import provider_names, register_provider
 from agenthost.supports import ImageRecipe
-
-if "docker" not in provider_names():
-    register_provider("docker", "agenthost.providers.docker.provider:DockerProvider")
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,11 @@ class DockerBackend:
         self._carrier: CarrierName = carrier
         self._output = output
 
+    @property
+    def name(self) -> str:
+        """The sandbox's name."""
+        return self._last.name
+
     async def boot(self) -> None:
         """The guest starts with the container: wait for nothing."""
         await anyio.lowlevel.checkpoint()

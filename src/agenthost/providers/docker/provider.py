@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
 from agenthost.guest.boot import GuestLayout
@@ -66,6 +67,8 @@ class DockerProvider(GuestProvider):
             raise ConfigError(f"carrier={carrier!r}: known are 'stdio' and 'socket'")
         self._carrier: CarrierName = carrier
         self._engine = Engine(find_address(host))
+        # What still listens to its container, by name: the sandbox may hold another one around it.
+        self._starting: WeakValueDictionary[str, DockerBackend] = WeakValueDictionary()
 
     @property
     def address(self) -> Address:
@@ -104,8 +107,9 @@ class DockerProvider(GuestProvider):
             BootstrapError: The image lacks what an agent needs, or none was baked yet.
         """
         sandbox = await super().create(await self._with_image(spec), agent_id=agent_id)
-        assert isinstance(sandbox.backend, DockerBackend)
-        await sandbox.backend.settle()
+        backend = self._starting.pop(sandbox.name, None)
+        if backend is not None:
+            await backend.settle()
         return sandbox
 
     async def launch(self, spec: SandboxSpec, *, agent_id: str) -> str:
@@ -117,9 +121,11 @@ class DockerProvider(GuestProvider):
         tmp_mib = spec.provider_options.get("tmp_mib", paths.TMP_MIB)
         assert isinstance(tmp_mib, int)
         assert spec.image is not None
-        return await make_container(
+        backend = await make_container(
             self._engine, spec, boot, spec.image, carrier=self._carrier, tmp_mib=tmp_mib
         )
+        self._starting[backend.name] = backend
+        return backend
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Return a sandbox that is there; one that stands still can be ended."""
