@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from conformance import wrong_files, wrong_lives, wrong_programs
+from conformance import judging, wrong_files, wrong_lives, wrong_programs
 from conformance.wrapping import WRONG, WrappedProvider, Wrong
 
 from agenthost import SandboxProvider, open_provider
@@ -75,23 +75,15 @@ def test_every_clause_has_a_sandbox_that_violates_it() -> None:
     assert {wrong.clause for wrong in WRONG} == {clause.number for clause in CHECKS.values()}
 
 
-async def judge_all(
+def judge_all(
     inner: SandboxProvider, cases: list[tuple[Wrong, str]]
 ) -> AsyncGenerator[tuple[Wrong, str, Exception | None]]:
-    """Yield what each check says of each sandbox. Several at once, because most of it is waiting."""
-    slots = anyio.CapacityLimiter(AT_ONCE)
-    send, receive = anyio.create_memory_object_stream[tuple[Wrong, str, Exception | None]](len(cases))
+    """Yield what each check says of each sandbox."""
 
-    async def judge(wrong: Wrong, name: str) -> None:
-        async with slots:
-            send.send_nowait((wrong, name, await fails(Kit(), name, wrong, inner)))
+    async def judge(wrong: Wrong, name: str) -> Exception | None:
+        return await fails(Kit(), name, wrong, inner)
 
-    with send, receive:
-        async with anyio.create_task_group() as tasks:
-            for wrong, name in cases:
-                tasks.start_soon(judge, wrong, name)
-        for _ in cases:
-            yield await receive.receive()
+    return judging.judge_all(cases, judge, at_once=AT_ONCE)
 
 
 async def test_what_violates_a_clause_fails_its_check() -> None:

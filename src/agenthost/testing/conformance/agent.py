@@ -144,7 +144,7 @@ class HostedAgentConformance(Conformance):
             asked.append(f"{name} {given['command']}")
             if len(asked) == 1:
                 return PermissionResultDeny(message="not on a Sunday")
-            return PermissionResultAllow(updated_input={**given, "command": "echo changed; touch it"})
+            return PermissionResultAllow(updated_input={**given, "command": "echo changed"})
 
         refused = ToolUse("Bash", {"command": "touch refused"})
         script = (refused, ToolUse("Bash", {"command": "touch asked"}), Text("Done."))
@@ -153,7 +153,6 @@ class HostedAgentConformance(Conformance):
             first, second = tool_results(await response(agent))
             assert "not on a Sunday" in first
             assert second == "changed"
-            assert await agent.sandbox.read_file("it") == b""
             for never in ("refused", "asked"):
                 with pytest.raises(FileNotFoundError):
                     await agent.sandbox.read_file(never)

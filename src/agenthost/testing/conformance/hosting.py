@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import pytest
 from claude_agent_sdk import AssistantMessage, Message, TextBlock, ToolResultBlock, UserMessage
 
 from agenthost.agent import AgentRef, HostedAgent
@@ -84,17 +82,10 @@ class Hosting:
             return HostedAgent(options, sandbox=self.sandbox, limits=limits)
         return HostedAgent(options, provider=provider or self.provider, spec=self.spec, limits=limits)
 
-    @asynccontextmanager
-    async def attach(self, ref: AgentRef, model: ScriptedModel) -> AsyncGenerator[HostedAgent]:
-        """Attach another host to an agent, in this process; it drives from then on."""
-        agent = HostedAgent.attach(ref, provider=self.provider)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in _access(model).items():
-                patch.setenv(name, value)
-            await agent.connect()
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(agent.disconnect)
-            yield agent
+    def attach(self, ref: AgentRef, model: ScriptedModel) -> HostedAgent:
+        """Return another host of an agent, in this process, not connected yet; it then drives."""
+        # Where the model is and its key are taken out of the options: the agent keeps its own.
+        return HostedAgent.attach(ref, options={"env": _access(model)}, provider=self.provider)
 
     async def until_told(self, ref: AgentRef, *words: str) -> str:
         """Wait, without driving the agent, until its journal has one of these words, and return it."""

@@ -1,0 +1,38 @@
+"""Runs many checks on many wrong things, several at once, because most of it is waiting."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import anyio
+
+W = TypeVar("W")
+
+
+async def judge_all(
+    cases: Sequence[tuple[W, str]],
+    judge: Callable[[W, str], Awaitable[Exception | None]],
+    *,
+    at_once: int,
+) -> AsyncGenerator[tuple[W, str, Exception | None]]:
+    """Yield what each check, by name, says of each wrong thing: its error, or None where it passed.
+
+    Args:
+        cases: What is wrong, and the name of a check.
+        judge: Runs one check and leaves nothing.
+        at_once: How many run at the same time.
+    """
+    slots = anyio.CapacityLimiter(at_once)
+    send, receive = anyio.create_memory_object_stream[tuple[W, str, Exception | None]](len(cases))
+
+    async def one(wrong: W, name: str) -> None:
+        async with slots:
+            send.send_nowait((wrong, name, await judge(wrong, name)))
+
+    with send, receive:
+        async with anyio.create_task_group() as tasks:
+            for wrong, name in cases:
+                tasks.start_soon(one, wrong, name)
+        for _ in cases:
+            yield await receive.receive()
