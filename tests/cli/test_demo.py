@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 
 def sandboxes() -> list[str]:
     """Return what the state directory has of sandboxes."""
-    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("*/*")]
+    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("local*/*")]
 
 
 async def test_the_agent_mends_the_program_and_the_sandbox_is_tight() -> None:

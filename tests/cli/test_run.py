@@ -32,7 +32,7 @@ def model_env(model: ScriptedModel) -> dict[str, str]:
 
 def sandboxes() -> list[str]:
     """Return what the state directory has of sandboxes."""
-    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("*/*")]
+    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("local*/*")]
 
 
 async def test_a_person_reads_what_the_agent_says_and_does() -> None:

@@ -144,7 +144,8 @@ class ShowsTheHostsProcesses(WrappedSandbox):
 @wrong("5.3")
 class LeavesTheNetworkOpen(WrappedProvider):
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        return await super().create(replace(spec, network=NetworkPolicy.open()) if spec.network else spec)
+        none = spec.network == NetworkPolicy.none()
+        return await super().create(replace(spec, network=NetworkPolicy.open()) if none else spec)
 
 
 @wrong("5.4")

@@ -26,7 +26,7 @@ from agenthost.testing.conformance.clauses import clause
 from agenthost.testing.conformance.kit import Conformance
 
 _ENDING = 60.0  # seconds that ending a sandbox may take
-_SHORT = 3.0  # seconds of a lifetime that is to be over soon
+_SHORT = 5.0  # seconds of a lifetime that is to be over soon
 _MOMENTS = (0.0, 0.02, 0.1, 0.5)  # seconds after which a create is cancelled
 _CLOCK = 60.0  # seconds by which two clocks may differ
 
