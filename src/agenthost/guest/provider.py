@@ -13,7 +13,8 @@ from typing import Any, Self
 import anyio
 import anyio.abc
 
-from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError, UnsupportedError
+from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError
+from agenthost.guest.asked import refuse_incapable
 from agenthost.guest.boot import GuestLayout, make_boot
 from agenthost.guest.channel import agent_params
 from agenthost.guest.client import GuestSandbox
@@ -51,7 +52,11 @@ class GuestProvider(ABC):
 
     @abstractmethod
     def check(self, spec: SandboxSpec) -> None:
-        """Raise ConfigError or UnsupportedError for what cannot be made, before anything is."""
+        """Raise ConfigError or UnsupportedError for what cannot be made, before anything is.
+
+        What the capabilities do not have (networks, limits, mounts, injected headers, leases) is refused
+        afterwards in any case.
+        """
 
     @abstractmethod
     def layout(self, spec: SandboxSpec) -> GuestLayout:
@@ -152,11 +157,10 @@ class GuestProvider(ABC):
             END_LABEL: str(math.ceil(made_at + lifetime)),
         }
         if spec.lease is not None:
-            if not self.capabilities.lease:
-                raise UnsupportedError(f"lease={spec.lease!r}: the {self.name} provider cannot extend one")
             labels[LEASE_LABEL] = repr(float(spec.lease))
         spec = replace(spec, name=name, max_lifetime=lifetime, labels=labels)
         self.check(spec)
+        refuse_incapable(spec, self.capabilities, self.name)  # after ``check``, whose words are better
         layout = self.layout(spec)
         tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
         boot = make_boot(

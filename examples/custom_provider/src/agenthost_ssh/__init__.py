@@ -1,0 +1,1 @@
+"""Sandboxes of agenthost on a machine that is reached by ssh."""

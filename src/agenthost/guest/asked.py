@@ -1,0 +1,54 @@
+"""What a spec asks for and a provider cannot do: refused by name, before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from agenthost.errors import ConfigError, UnsupportedError
+from agenthost.sandbox import Capabilities
+from agenthost.spec import SandboxSpec
+
+
+def refuse_incapable(spec: SandboxSpec, able: Capabilities, provider: str) -> None:
+    """Refuse policies and caps that the capabilities do not have. Every GuestProvider does.
+
+    Raises:
+        UnsupportedError: It names the field.
+    """
+    if spec.network is not None and spec.network.mode not in able.networks:
+        raise UnsupportedError(f"network={spec.network.mode}: the {provider} provider cannot enforce it")
+    for field in fields(spec.limits):
+        if getattr(spec.limits, field.name) is not None and field.name not in able.limits:
+            raise UnsupportedError(f"limits.{field.name}: the {provider} provider cannot enforce it")
+    if spec.mounts and not able.mounts:
+        raise UnsupportedError(f"mounts: the {provider} provider has none")
+    if spec.inject and not able.header_injection:
+        raise UnsupportedError(f"inject: the {provider} provider adds no headers; use credentials='host'")
+    if spec.lease is not None and not able.lease:
+        raise UnsupportedError(f"lease={spec.lease!r}: the {provider} provider cannot extend one")
+
+
+def refuse_fields(spec: SandboxSpec, provider: str, *names: str) -> None:
+    """Refuse fields of a spec that a provider has no use for, ``image`` or ``region`` for instance.
+
+    Raises:
+        UnsupportedError: One of them is not None.
+    """
+    for name in names:
+        if getattr(spec, name) is not None:
+            raise UnsupportedError(
+                f"{name}={getattr(spec, name)!r}: the {provider} provider has no such thing"
+            )
+
+
+def refuse_options(spec: SandboxSpec, provider: str, known: Sequence[str] = ()) -> None:
+    """Refuse provider options that are not known.
+
+    Raises:
+        ConfigError: It names the first and lists those that are known.
+    """
+    for key in spec.provider_options:
+        if key not in known:
+            names = ", ".join(known) or "none"
+            raise ConfigError(f"provider_options has {key!r}; the {provider} provider knows: {names}")
