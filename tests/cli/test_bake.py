@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.docker_engine import DockerEngine, docker_engine
-from support.docker_images import baked, wheels
+from support.docker_engine import DockerEngine
 
 from agenthost.cli.app import run_command_line
-
-__all__ = ["baked", "docker_engine", "wheels"]
 
 
 def test_the_command_prints_the_image_and_tells_of_its_progress_beside_it(

@@ -6,15 +6,12 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.docker_engine import DockerEngine, ask, docker_engine
-from support.docker_images import baked, wheels
+from support.docker_engine import DockerEngine, ask
 
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.provider import DockerProvider
 from agenthost.spec import SandboxSpec
-
-__all__ = ["baked", "docker_engine", "wheels"]
 
 
 @pytest.fixture(scope="module")
