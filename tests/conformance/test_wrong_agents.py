@@ -24,7 +24,7 @@ REAPING = {"6.14": anyio.Lock()}
 class Kit(HostedAgentConformance):
     """What is wrong may wait for what never comes; and several share two cores."""
 
-    patience = 30.0
+    patience = 40.0
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ class Patch:
                     text = data.decode()
                     assert text.count(self.old) == 1, f"{self.module} has not once {self.old!r}"
                     data = text.replace(self.old, self.new).encode()
+                    compile(data, self.module, "exec")  # what cannot even start is not wrong in one thing
                 target.writestr(entry, data)
         return buffer.getvalue()
 
@@ -146,8 +147,8 @@ class AsksButAllows(WrongLocal):
     patch = Patch(
         "runner",
         "runner/callbacks.py",
-        'return await requests.ask(\n            "can_use_tool"',
-        'return sdk.module.PermissionResultAllow() if await requests.ask(\n            "can_use_tool"',
+        "context=context\n        )",
+        "context=context\n        ) and sdk.module.PermissionResultAllow()",
     )
 
 
