@@ -16,7 +16,7 @@ from support.command_line import environment
 from support.examples import EXAMPLES
 
 PACKAGE = EXAMPLES / "custom_provider"
-LIMIT = 600.0  # seconds until the package's own tests are taken to hang
+LIMIT = 900.0  # seconds until the package's own tests are taken to hang
 # One check of each kind for the normal run; the long one has them all.
 SOME = (
     "test_arguments_arrive_as_they_are or test_name_labels_and_end or test_a_name_that_is_taken "

@@ -21,6 +21,7 @@ _BUDGETS["faults"] = 180
 _BUDGETS["config"] = 150
 _BUDGETS["files"] = 120
 _BUDGETS["docker"] = 240
+_BUDGETS["examples"] = 150
 _BUDGET_OF_ANY_OTHER = 60
 _FULL_FACTOR = 3
 
