@@ -185,5 +185,5 @@ class AgentEndedError(AgentError):
 class DownloadError(AgentError):
     """What the sandbox sent is no archive, or exceeds a limit that the message names.
 
-    What was unpacked before is in the target directory; nothing was written outside of it.
+    The target directory is as it was before.
     """

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from agenthost.cli.providers import look_at
 from agenthost.errors import AgentHostError
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.statedir import state_directory
@@ -137,9 +138,9 @@ def check_state() -> Check:
     return Check(name=name, state="ok", detail=str(path))
 
 
-def check_tool(name: str, purpose: str) -> Check:
-    """Tell whether a program that some things need is on the PATH."""
-    path = shutil.which(name)
-    if path is None:
-        return Check(name=name, state="optional", detail=f"not found; {purpose}")
-    return Check(name=name, state="ok", detail=f"{path}; {purpose}")
+async def check_docker() -> Check:
+    """Tell whether a container engine answers, for the docker provider."""
+    row = await look_at("docker")
+    if row.state == "usable":
+        return Check(name="docker", state="ok", detail="a container engine answers")
+    return Check(name="docker", state="optional", detail="for the docker provider", remedy=row.remedy)

@@ -49,7 +49,7 @@ async def _look() -> list[Check]:
         await checks.check_isolation(),
         checks.check_state(),
         checks.check_key(),
-        checks.check_tool("docker", "for the docker provider, which is planned"),
+        await checks.check_docker(),
     ]
 
 

@@ -157,13 +157,13 @@ class Finder:
         except (AgentHostError, OSError) as error:
             if self._strict:
                 raise
-            if _is_nowhere(provider):
+            if is_nowhere(provider):
                 return []
             self.problems[provider.name] = str(error) or f"no answer within {PATIENCE:g} s"
             return []
 
 
-def _is_nowhere(provider: SandboxProvider) -> bool:
+def is_nowhere(provider: SandboxProvider) -> bool:
     """Tell whether it is a container engine that is not on this machine and that nobody has named."""
     path: object = getattr(getattr(provider, "address", None), "path", None)
     return isinstance(path, str) and not os.path.exists(path) and not os.environ.get("DOCKER_HOST")

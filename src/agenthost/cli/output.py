@@ -34,13 +34,13 @@ async def download(agent: HostedAgent, target: Path, otherwise: str) -> None:
     """Bring the working directory here.
 
     Raises:
-        AgentError: It cannot be written; the message ends with ``otherwise``.
+        AgentError: It cannot be read or written; the message ends with ``otherwise``.
     """
     try:
         await agent.download(target)
     except OSError as error:
         raise AgentError(
-            f"what the agent made cannot be written to {str(target)!r}: {error}. {otherwise}"
+            f"what the agent made cannot be brought to {str(target)!r}: {error}. {otherwise}"
         ) from error
 
 

@@ -64,16 +64,17 @@ async def look() -> list[Row]:
     """Look at all of them at once."""
     found: dict[str, Row] = {}
 
-    async def look_at(name: str) -> None:
-        found[name] = await _look_at(name)
+    async def see(name: str) -> None:
+        found[name] = await look_at(name)
 
     async with anyio.create_task_group() as tasks:
         for name in provider_names():
-            tasks.start_soon(look_at, name)
+            tasks.start_soon(see, name)
     return [found[name] for name in sorted(found)]
 
 
-async def _look_at(name: str) -> Row:
+async def look_at(name: str) -> Row:
+    """Look at one."""
     capabilities: Capabilities | None = None
     state: State = "usable"
     remedy = ""

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from agenthost.cli.finding import is_nowhere
 from agenthost.cli.ps import tell_time
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.tables import print_table
@@ -60,6 +61,8 @@ async def _reap(names: list[str] | None, *, dry_run: bool, unknown: bool) -> tup
         async with AsyncExitStack() as stack:
             try:
                 opened = await stack.enter_async_context(open_provider(name))
+                if not names and is_nowhere(opened):
+                    continue
                 found += await reap_provider(opened, dry_run=dry_run, unknown=unknown)
             except (ConfigError, ProviderError) as error:
                 if names:
