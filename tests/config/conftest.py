@@ -6,13 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from support.docker_engine import docker_engine
-from support.docker_images import baked, wheels
 from support.hosting import KEY, scripted
 
 from agenthost.testing import ScriptedModel
-
-__all__ = ["baked", "docker_engine", "wheels"]
 
 Script = Callable[..., AbstractAsyncContextManager[ScriptedModel]]
 
