@@ -17,6 +17,13 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of single suites that are run by hand."""
+    group = parser.getgroup("agenthost")
+    help_text = "with --full: try every wrong sandbox with every check, not with a fixed fifth of them"
+    group.addoption("--all-pairs", action="store_true", help=help_text)
+
+
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each async test on both backends."""

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import anyio
 import pytest
-from conformance.judging import judge_all
+from conformance.judging import judge_all, sample
 from conformance.wrong_agents import WRONG_AGENTS, WrongAgent
 
 from agenthost.guest.boot import guest_zipapp, runner_zipapp
@@ -76,7 +76,9 @@ async def test_agents_that_violate_a_clause_fail_its_check() -> None:
 
 
 @pytest.mark.full
-async def test_agents_that_violate_a_clause_fail_no_other_check_that_is_not_named() -> None:
+async def test_agents_that_violate_a_clause_fail_no_other_check_that_is_not_named(
+    pytestconfig: pytest.Config,
+) -> None:
     cases = [
         (wrong, name)
         for wrong in WRONG_AGENTS
@@ -85,7 +87,7 @@ async def test_agents_that_violate_a_clause_fail_no_other_check_that_is_not_name
     ]
     unexpected = [
         f"{wrong.name}: {name}: {error!r}"
-        async for wrong, name, error in judge_all(cases, fails, at_once=AT_ONCE)
+        async for wrong, name, error in judge_all(sample(pytestconfig, cases), fails, at_once=AT_ONCE)
         if (error is not None) is not (name in wrong.also)
     ]
     assert unexpected == []

@@ -32,6 +32,11 @@ class TestDockerAgent(HostedAgentConformance):
 class TestDockerByItsSocket(SandboxConformance):
     provider_name = "docker"
 
+    @pytest.fixture(scope="class")
+    def anyio_backend(self) -> str:
+        """Once: only the carrier is another one, which has tests of its own on both."""
+        return "asyncio"
+
     @pytest.fixture
     def provider_options(self, docker_engine: DockerEngine, baked: str) -> Mapping[str, object]:
         del baked
