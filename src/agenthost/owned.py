@@ -11,6 +11,8 @@ import atexit
 import json
 import subprocess
 import sys
+import traceback
+from contextlib import suppress
 from typing import Any, cast
 
 import anyio
@@ -24,24 +26,30 @@ _AT_EXIT = 30.0  # seconds that the program's end may be held up
 _owned: dict[str, str] = {}  # the provider's name by the sandbox's id
 
 
-def own(provider: str, sandbox_id: str) -> None:
-    """End this sandbox with the process, unless ``disown`` or ``hand_on`` comes first."""
-    note("owned", sandbox_id)
-    if provider in provider_names():
+def own(provider: str, sandbox_id: str, *, opened_as: str) -> None:
+    """End this sandbox with the process, unless ``disown`` or ``hand_on`` comes first.
+
+    Args:
+        provider: What the sandbox says of its provider.
+        sandbox_id: Its id there.
+        opened_as: The name that the provider was opened by, which may be another one.
+    """
+    note("owned", provider, sandbox_id)
+    if opened_as in provider_names():
         if not _owned:
             atexit.register(end_all)
-        _owned[sandbox_id] = provider
+        _owned[sandbox_id] = opened_as
 
 
-def disown(sandbox_id: str) -> None:
+def disown(provider: str, sandbox_id: str) -> None:
     """It has ended."""
-    note("ended", sandbox_id)
+    note("ended", provider, sandbox_id)
     _release(sandbox_id)
 
 
-def hand_on(sandbox_id: str, name: str) -> None:
+def hand_on(provider: str, sandbox_id: str) -> None:
     """It is somebody else's now, or whoever's has its ref."""
-    note("handed_on", sandbox_id, name)
+    note("handed_on", provider, sandbox_id)
     _release(sandbox_id)
 
 
@@ -58,12 +66,17 @@ def owned() -> frozenset[str]:
 
 async def end_sandbox(provider_name: str, sandbox_id: str, **options: object) -> bool:
     """End a sandbox by name and id; one that has ended is no error. Return whether it was there."""
+    from agenthost.guest.provider import GuestProvider
+
     async with open_provider(provider_name, **options) as provider:
         try:
-            sandbox = await provider.get(sandbox_id)
+            if isinstance(provider, GuestProvider):
+                # Without a link, which would want the secret that it was made with.
+                await (await provider.reach(sandbox_id)).terminate()
+            else:
+                await (await provider.get(sandbox_id)).terminate()
         except (SandboxNotFoundError, SandboxGoneError):
             return False
-        await sandbox.terminate()
         return True
 
 
@@ -96,8 +109,11 @@ def _order(provider: str, sandbox_id: str) -> dict[str, Any]:
 
 def _plain(options: Any) -> dict[str, object]:
     """Keep the options that are data: bounds and the like are not needed to end a sandbox."""
-    plain = (str, int, float, bool, list, dict, type(None))
-    return {name: value for name, value in options.items() if isinstance(value, plain)}
+    found: dict[str, object] = {}
+    for name, value in options.items():
+        with suppress(TypeError, ValueError):
+            found[name] = json.loads(json.dumps(value))
+    return found
 
 
 async def _main(orders: list[dict[str, Any]]) -> None:
@@ -110,8 +126,11 @@ async def _obey(order: dict[str, Any]) -> None:
     if order["target"] is not None:
         register_provider(order["provider"], order["target"], replace=True)
     for options in order["ways"]:
-        if await end_sandbox(order["provider"], order["sandbox"], **options):
-            return
+        try:
+            if await end_sandbox(order["provider"], order["sandbox"], **options):
+                return
+        except Exception:  # noqa: BLE001 - the other ways, and the other sandboxes, are still to be tried
+            traceback.print_exc()
 
 
 if __name__ == "__main__":

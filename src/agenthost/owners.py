@@ -45,7 +45,19 @@ class _Mine:
     pid: int
     directory: Path
     fd: int
-    left: set[str] = field(default_factory=set[str])  # what it has noted and what has not ended
+    # Names and ids of what it made or took, and has not ended.
+    left: set[str] = field(default_factory=set[str])
+
+
+What = Literal["owned", "handed_on", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an owner has noted last of a sandbox, and when (seconds since the epoch)."""
+
+    what: What
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +67,12 @@ class OwnerRecord:
     Attributes:
         id: As in the label of its sandboxes.
         alive: Whether its process lives.
-        owned: Names and ids of sandboxes that it made or took over, and has not ended or handed on.
-        handed_on: Those that it left to whoever has the ref.
+        notes: By provider and the id of the sandbox there.
     """
 
     id: str
     alive: bool
-    owned: set[str] = field(default_factory=set[str])
-    handed_on: set[str] = field(default_factory=set[str])
+    notes: dict[tuple[str, str], Note] = field(default_factory=dict[tuple[str, str], Note])
 
 
 _lock = threading.Lock()
@@ -82,20 +92,41 @@ def owner_id() -> str:
             return UNRECORDED
 
 
-def note(what: Literal["owned", "handed_on", "ended"], *sandbox: str) -> None:
-    """Note what a sandbox is to this process. It is called by its name, its id, or both."""
-    lines = "".join(json.dumps({"sandbox": one, "is": what}) + "\n" for one in sorted(set(sandbox)))
+def note(what: What, provider: str, sandbox_id: str) -> None:
+    """Note what a sandbox is to this process from now on."""
+    said = {"provider": provider, "sandbox": sandbox_id, "is": what, "at": time.time()}
+    # It begins with a new line: what a full disk has cut short must not take this one with it.
+    line = f"\n{json.dumps(said)}\n".encode()
     with _lock:
         try:
             record = _record()
-            os.write(record.fd, lines.encode())
+            os.write(record.fd, line)
         except OSError as error:
-            _log.warning("it could not be recorded that sandbox %s is %s: %s", sandbox[0], what, error)
+            _log.warning("it could not be recorded that sandbox %s is %s: %s", sandbox_id, what, error)
             return
-        if what == "ended":
-            record.left.difference_update(sandbox)
-        else:
-            record.left.update(sandbox)
+        _count(record, sandbox_id, ended=what == "ended")
+
+
+def note_made(name: str) -> None:
+    """Keep this process's record while a sandbox of this name may be there: its label names the owner."""
+    with _lock:
+        if _mine is not None:
+            _count(_mine, name, ended=False)
+
+
+def note_gone(*names: str) -> None:
+    """No sandbox of these names is there any more."""
+    with _lock:
+        if _mine is not None:
+            for name in names:
+                _count(_mine, name, ended=True)
+
+
+def _count(record: _Mine, sandbox: str, *, ended: bool) -> None:
+    if ended:
+        record.left.discard(sandbox)
+    else:
+        record.left.add(sandbox)
 
 
 def read_owners() -> Iterator[OwnerRecord]:
@@ -173,13 +204,10 @@ def _is_locked(fd: int) -> bool:
 
 def _read(fd: int, record: OwnerRecord) -> None:
     with open(os.dup(fd), "rb") as file:
-        # What is being written now may lack its end; what a killed process wrote, too.
-        lines = file.read(_LONGEST).rpartition(b"\n")[0].splitlines()
+        lines = file.read(_LONGEST).splitlines()
     for line in lines:
-        told = json.loads(line)
-        record.owned.discard(told["sandbox"])
-        record.handed_on.discard(told["sandbox"])
-        if told["is"] == "owned":
-            record.owned.add(told["sandbox"])
-        elif told["is"] == "handed_on":
-            record.handed_on.add(told["sandbox"])
+        # What is being written now may lack its end; what a killed process wrote, or a full disk cut, too.
+        with suppress(ValueError, KeyError, TypeError):
+            told = json.loads(line)
+            place = (str(told["provider"]), str(told["sandbox"]))
+            record.notes[place] = Note(told["is"], float(told["at"]))

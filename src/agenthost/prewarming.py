@@ -43,6 +43,7 @@ class Prewarmed:
         self.provider = provider
         self.spec = spec
         self.agent_id = "agent-" + secrets.token_hex(6)
+        self._kind = ""  # what the sandbox says of its provider
         self._sandbox_id: str | None = None
         self._error: Exception | None = None
         self._started = threading.Event()
@@ -108,7 +109,7 @@ class Prewarmed:
         self.settle()
         if self._sandbox_id is not None:
             anyio.run(end_sandbox, self.provider, self._sandbox_id)
-            disown(self._sandbox_id)
+            disown(self._kind, self._sandbox_id)
 
     @property
     def is_fresh(self) -> bool:
@@ -141,7 +142,8 @@ class Prewarmed:
     async def _start(self) -> None:
         async with _open(self.provider) as provider:
             self._sandbox_id = await provider.launch(self.spec, agent_id=self.agent_id)
-            own(self.provider, self._sandbox_id)
+            self._kind = provider.name
+            own(self._kind, self._sandbox_id, opened_as=self.provider)
 
 
 def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prewarmed:

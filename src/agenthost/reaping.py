@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ import anyio
 
 from agenthost.errors import AgentHostError, SandboxGoneError, SandboxNotFoundError
 from agenthost.guest.provider import GuestProvider
-from agenthost.owners import OWNER_LABEL, OwnerRecord, forget_old_owners, read_owners
+from agenthost.owners import OWNER_LABEL, forget_old_owners, read_owners
 from agenthost.registry import open_provider
 from agenthost.sandbox import SandboxInfo, SandboxProvider
 
@@ -22,6 +23,7 @@ Outcome = Literal["reaped", "kept", "failed"]
 
 _AT_ONCE = 8
 _LOOK = 10.0  # seconds in which a guest should tell who drives
+_CLOCK = 60.0  # seconds by which a provider's clock may be behind
 _PATIENCE = 60.0  # seconds that the end of one sandbox may take
 
 
@@ -41,19 +43,25 @@ class Reaped:
 
 
 async def reap(
-    provider: str | SandboxProvider = "local", *, dry_run: bool = False, unknown: bool = False
+    provider: str | SandboxProvider = "local",
+    *,
+    labels: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    unknown: bool = False,
 ) -> list[Reaped]:
     """End every sandbox that has outlived its end or lost its owner, and tell about all there are.
 
-    An owner is the process that made a sandbox, or took over the agent in it. It has lost it when that
+    An owner is the process that made a sandbox, or took over the agent in it. A sandbox has lost it when that
     process has ended without ending it or handing it on by ``detach``. A living owner's sandbox is never
-    touched, nor one whose agent has a driver now, nor one that was handed on, which ends by its own end.
+    touched, nor one whose agent is known to have a driver now, nor one that was handed on, which ends by its
+    own end.
 
     Args:
         provider: A name, or an open provider.
+        labels: Only sandboxes with these labels.
         dry_run: Only tell.
-        unknown: Also end those whose owner this machine and user know nothing of. Another machine's
-            sandboxes are among these.
+        unknown: Also end those whose owner this machine and user know nothing of, if their guests say that
+            nobody drives. Another machine's sandboxes are among these.
 
     Returns:
         One entry for each sandbox, in the provider's order.
@@ -61,15 +69,13 @@ async def reap(
     async with AsyncExitStack() as stack:
         if isinstance(provider, str):
             provider = await stack.enter_async_context(open_provider(provider))
-        # Owners first: one that dies after this is found by the next reap.
-        owners = list(read_owners())
-        infos = [info async for info in provider.list()]
+        infos = [info async for info in provider.list(labels)]
         found: dict[int, Reaped] = {}
         slots = anyio.CapacityLimiter(_AT_ONCE)
 
         async def see_to(number: int, info: SandboxInfo) -> None:
             async with slots:
-                found[number] = await _judge(provider, info, owners, dry_run=dry_run, unknown=unknown)
+                found[number] = await _judge(provider, info, dry_run=dry_run, unknown=unknown)
 
         async with anyio.create_task_group() as tasks:
             for number, info in enumerate(infos):
@@ -78,21 +84,25 @@ async def reap(
     return [found[number] for number in sorted(found)]
 
 
-async def _judge(
-    provider: SandboxProvider,
-    info: SandboxInfo,
-    owners: list[OwnerRecord],
-    *,
-    dry_run: bool,
-    unknown: bool,
-) -> Reaped:
-    lost, reason = _is_lost(info, owners, unknown=unknown)
-    if not lost:
-        return Reaped(info=info, outcome="kept", reason=reason)
+async def _judge(provider: SandboxProvider, info: SandboxInfo, *, dry_run: bool, unknown: bool) -> Reaped:
+    # Owners are read after the sandbox was seen, and once more before it is ended: whoever made it or took it
+    # over has its record by then.
+    verdict = _verdict(info)
+    if verdict.fate == "unknown" and not unknown:
+        return Reaped(info=info, outcome="kept", reason=verdict.reason)
+    if verdict.fate == "kept":
+        return Reaped(info=info, outcome="kept", reason=verdict.reason)
     try:
-        if isinstance(provider, GuestProvider) and await _is_driven(provider, info):
-            return Reaped(info=info, outcome="kept", reason="its agent has a driver")
+        if isinstance(provider, GuestProvider) and info.state == "running":
+            driven = await _is_driven(provider, info)
+            if driven:
+                return Reaped(info=info, outcome="kept", reason="its agent has a driver")
+            if driven is None and verdict.fate == "unknown":
+                return Reaped(info=info, outcome="kept", reason="it cannot be asked whether somebody drives")
         if not dry_run:
+            again = _verdict(info)
+            if again.fate == "kept":
+                return Reaped(info=info, outcome="kept", reason=again.reason)
             with anyio.fail_after(_PATIENCE):
                 await _end(provider, info.id)
     except (SandboxNotFoundError, SandboxGoneError):
@@ -100,20 +110,20 @@ async def _judge(
     except (AgentHostError, TimeoutError, OSError) as error:
         _log.warning("sandbox %s could not be reaped: %s", info.name, error)
         return Reaped(info=info, outcome="failed", reason=str(error) or f"not within {_PATIENCE:g} s")
-    return Reaped(info=info, outcome="reaped", reason=reason)
+    return Reaped(info=info, outcome="reaped", reason=verdict.reason)
 
 
-async def _is_driven(provider: GuestProvider, info: SandboxInfo) -> bool:
-    """Whether somebody drives an agent there now: on another machine, perhaps, or just attached."""
-    if info.state != "running":
-        return False
+async def _is_driven(provider: GuestProvider, info: SandboxInfo) -> bool | None:
+    """Whether somebody drives an agent there now: on another machine, perhaps. None: it does not say."""
     try:
         with anyio.fail_after(_LOOK):
             sandbox = await provider.get(info.id)
             return any(agent.driven for agent in await sandbox.agents())
+    except (SandboxNotFoundError, SandboxGoneError):
+        raise
     except (AgentHostError, TimeoutError, OSError) as error:
         _log.debug("sandbox %s does not tell who drives: %s", info.name, error)
-        return False
+        return None
 
 
 async def _end(provider: SandboxProvider, sandbox_id: str) -> None:
@@ -124,19 +134,30 @@ async def _end(provider: SandboxProvider, sandbox_id: str) -> None:
         await (await provider.get(sandbox_id)).terminate()
 
 
-def _is_lost(info: SandboxInfo, owners: list[OwnerRecord], *, unknown: bool) -> tuple[bool, str]:
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    fate: Literal["lost", "kept", "unknown"]
+    reason: str
+
+
+def _verdict(info: SandboxInfo) -> _Verdict:
+    """Return what the records of this machine's owners say of a sandbox now."""
     if info.state == "ended":
-        return True, "it has ended"
-    if info.expires_at is not None and info.expires_at < time.time():
-        return True, "its end is over"
-    called = {info.id, info.name}
-    if any(owner.alive and called & owner.owned for owner in owners):
-        return False, "its owner lives"
-    if any(not owner.alive and called & owner.owned for owner in owners):
-        return True, "its owner has ended"
-    if any(called & owner.handed_on for owner in owners):
-        return False, "it was handed on, and ends by its own end"
+        return _Verdict("lost", "it has ended")
+    owners = list(read_owners())
+    noted = [(owner, note) for owner in owners if (note := owner.notes.get((info.provider, info.id)))]
+    if any(owner.alive and note.what == "owned" for owner, note in noted):
+        return _Verdict("kept", "its owner lives")
+    if info.expires_at is not None and info.expires_at + _CLOCK < time.time():
+        return _Verdict("lost", "its end is over")
+    if noted:
+        # The last word counts: it may have gone from one owner to the next several times.
+        _, last = max(noted, key=lambda one: one[1].at)
+        if last.what == "handed_on":
+            return _Verdict("kept", "it was handed on, and ends by its own end")
+        if last.what == "owned":
+            return _Verdict("lost", "its owner has ended")
     maker = next((owner for owner in owners if owner.id == info.labels.get(OWNER_LABEL)), None)
     if maker is None:
-        return unknown, "its owner is not known here"
-    return (False, "its owner lives") if maker.alive else (True, "its owner has ended")
+        return _Verdict("unknown", "its owner is not known here")
+    return _Verdict("kept", "its owner lives") if maker.alive else _Verdict("lost", "its owner has ended")

@@ -28,7 +28,8 @@ import sys, anyio, agenthost
 
 async def main():
     async with agenthost.open_provider(sys.argv[1]) as provider:
-        sandbox = await provider.create(agenthost.SandboxSpec())
+        name = sys.argv[2] if len(sys.argv) > 2 else None
+        sandbox = await provider.create(agenthost.SandboxSpec(name=name))
         print(sandbox.id, flush=True)
         await anyio.sleep_forever()
 
@@ -127,6 +128,46 @@ async def test_an_agent_that_was_handed_on_is_kept_until_who_took_it_dies(script
     assert await living() == []
 
 
+async def test_an_agent_that_was_taken_from_a_killed_host_and_handed_on_is_kept(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(Text("One.")):
+            async with HostedAgent({}, provider=PLAIN) as agent:
+                ref = await agent.detach()
+            async with program(HEIR, ref.to_json()) as (heir, _):
+                await kill(heir)
+            async with HostedAgent.attach(ref) as second:
+                ref = await second.detach()
+            assert outcomes(await agenthost.reap(PLAIN)) == {
+                ref.sandbox: ("kept", "it was handed on, and ends by its own end")
+            }
+            async with HostedAgent.attach(ref):
+                pass
+
+
+async def test_a_name_that_a_dead_owner_used_says_nothing_of_who_has_it_now() -> None:
+    with anyio.fail_after(LIMIT):
+        async with open_provider(PLAIN) as provider:
+            async with program(MAKER, PLAIN, "dev") as (dead, first):
+                await (await provider.get(first)).terminate()
+                await kill(dead)
+            sandbox = await provider.create(SandboxSpec(name="dev"))
+            assert outcomes(await agenthost.reap(provider)) == {"dev": ("kept", "its owner lives")}
+            await sandbox.terminate()
+
+
+async def test_a_record_that_was_cut_short_stops_no_reap() -> None:
+    with anyio.fail_after(LIMIT):
+        async with open_provider(PLAIN) as provider, program(MAKER, PLAIN) as (dead, orphan):
+            (record,) = [
+                path
+                async for path in anyio.Path(os.environ["AGENTHOST_STATE_DIR"], "owners").glob("*.owner")
+                if path.name.startswith(f"{dead.pid}-")
+            ]
+            await kill(dead)
+            await record.write_text('{"provider": "local-unis\n[]\n{"sandbox": 3}\n')
+            assert outcomes(await agenthost.reap(provider)) == {orphan: ("reaped", "its owner has ended")}
+
+
 @contextmanager
 def hidden_owners(elsewhere: Path) -> Generator[None]:
     """Let the block see sandboxes as another machine does, which knows nothing of their owners."""
@@ -154,6 +195,16 @@ async def test_an_agent_that_is_driven_is_kept_whoever_made_it(script: Any, tmp_
                 assert outcomes(await agenthost.reap(provider, unknown=True)) == {
                     info.id: ("kept", "its agent has a driver")
                 }
+
+
+async def test_what_cannot_be_asked_and_is_not_known_is_kept(tmp_path: Path) -> None:
+    async with open_provider(PLAIN, secret="another machine's") as theirs:
+        sandbox = await theirs.create(SandboxSpec())
+        with hidden_owners(tmp_path):
+            assert outcomes(await agenthost.reap(PLAIN, unknown=True)) == {
+                sandbox.id: ("kept", "it cannot be asked whether somebody drives")
+            }
+        await sandbox.terminate()
 
 
 async def test_owner_and_times_are_labels_from_the_beginning() -> None:

@@ -30,6 +30,7 @@ async def test_after_reap_nothing_of_killed_hosts_is_left(
         await kill_hosts(count, "docker", tmp_path)
         async with DockerProvider(host=docker_engine.host) as provider:
             found = await agenthost.reap(provider)
+            assert found, "every host had ended before it was killed"
             assert [one for one in found if one.outcome != "reaped"] == []
             assert [info.id async for info in provider.list()] == []
     assert baked  # what hosts without an image take; the containers and volumes are looked at by the conftest

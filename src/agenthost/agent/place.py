@@ -54,19 +54,19 @@ class Place:
     def _own(self) -> None:
         if self._sandbox is not None:
             self.owned = self._registered = True
-            own(self._provider_name, self._sandbox.id)
+            own(self._sandbox.provider, self._sandbox.id, opened_as=self._provider_name)
 
     def leave(self) -> None:
         """Let the sandbox run on when the block is left, and when this program ends."""
         self.owned = False
         if self._registered and self._sandbox is not None:
             self._registered = False
-            hand_on(self._sandbox.id, self._sandbox.name)
+            hand_on(self._sandbox.provider, self._sandbox.id)
 
     def _disown(self) -> None:
         if self._registered and self._sandbox is not None:
             self._registered = False
-            disown(self._sandbox.id)
+            disown(self._sandbox.provider, self._sandbox.id)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Sandbox]:

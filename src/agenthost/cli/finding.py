@@ -178,7 +178,7 @@ async def open_finder(provider: str | None = None) -> AsyncGenerator[Finder]:
         for name in (provider,) if provider else provider_names():
             try:
                 opened.append(await stack.enter_async_context(open_provider(name)))
-            except (AgentHostError, OSError) as error:
+            except Exception as error:
                 if provider:
                     raise
                 if not isinstance(error, MissingExtraError | MissingCredentialError):  # it is not set up here

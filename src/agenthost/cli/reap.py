@@ -16,7 +16,6 @@ from agenthost.cli.ps import tell_time
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.tables import print_table
 from agenthost.cli.transcript import printable
-from agenthost.errors import AgentHostError, ConfigError, ProviderError
 from agenthost.reaping import Reaped
 from agenthost.reaping import reap as reap_provider
 from agenthost.registry import open_provider, provider_names
@@ -64,12 +63,10 @@ async def _reap(names: list[str] | None, *, dry_run: bool, unknown: bool) -> tup
                 if not names and is_nowhere(opened):
                     continue
                 found += await reap_provider(opened, dry_run=dry_run, unknown=unknown)
-            except (ConfigError, ProviderError) as error:
+            except Exception as error:
                 if names:
                     raise
-                problems.append(f"{name} was left out: {error}")
-            except AgentHostError as error:
-                raise type(error)(f"{name}: {error}") from error
+                problems.append(f"{name} was left out: {str(error) or type(error).__name__}")
     return found, problems
 
 

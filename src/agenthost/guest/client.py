@@ -23,7 +23,7 @@ from agenthost.guest.flows import Inflow
 from agenthost.guest.process import execute, spawn, start_params
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
-from agenthost.owners import note
+from agenthost.owners import note_gone
 from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
 from agenthost.wire.frames import Data
 
@@ -209,7 +209,7 @@ class GuestSandbox:
             self._ended = True
             self.session.close(SandboxGoneError(f"sandbox {self._name} was terminated"))
         await self.backend.terminate()
-        note("ended", self._id, self._name)
+        note_gone(self._id, self._name)
 
 
 def _refuse_nul(path: str) -> None:

@@ -21,7 +21,7 @@ from agenthost.guest.client import GuestSandbox
 from agenthost.guest.secret import deployment_secret
 from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
-from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL, note, owner_id
+from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL, note_gone, note_made, owner_id
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name
 from agenthost.wire.settings import WireSettings
@@ -121,7 +121,7 @@ class GuestProvider(ABC):
         except BaseException as exc:
             with anyio.move_on_after(_ENDING, shield=True):
                 await (backend if sandbox is None else sandbox).terminate()
-                note("ended", name)
+                note_gone(name)
             if isinstance(exc, TimeoutError | LinkError | SandboxGoneError):
                 raise SandboxStartError(f"sandbox {name} did not come up: {exc}") from exc
             raise
@@ -139,7 +139,7 @@ class GuestProvider(ABC):
         except BaseException:
             with anyio.move_on_after(_ENDING, shield=True):
                 await backend.terminate()
-                note("ended", name)
+                note_gone(name)
             raise
 
     async def _make(
@@ -174,11 +174,11 @@ class GuestProvider(ABC):
         return name, layout, tokens, await self._make_owned(spec, boot, name)
 
     async def _make_owned(self, spec: SandboxSpec, boot: Boot, name: str) -> Backend:
-        note("owned", name)  # before it is there: who is killed while it is made leaves nothing unknown
+        note_made(name)  # before it is there: who is killed while it is made leaves nothing unknown
         try:
             return await self.make(spec, boot)
         except BaseException:
-            note("ended", name)
+            note_gone(name)
             raise
 
     async def get(self, sandbox_id: str) -> GuestSandbox:
