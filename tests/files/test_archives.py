@@ -12,7 +12,7 @@ from support.archives import archive_of, member, names_of, packed, unpacked
 from support.boxes import fill, tree
 
 from agenthost.files import TransferLimits
-from agenthost.files.inside.tar import MAX_HEADER, RefusedError
+from agenthost.files.inside.tar import END, MAX_HEADER, Member, RefusedError, header
 
 ODD = [
     "new\nline",
@@ -280,6 +280,13 @@ def sized(size: str) -> bytes:
 LONG = archive_of(member("x" * 200))
 
 
+def told_by(*records: bytes) -> bytes:
+    """Return an archive whose first header, of the next member, holds these records."""
+    told = b"".join(records)
+    first = patched(LONG[:512], size=b"%011o\0" % len(told))
+    return first + told + bytes(-len(told) % 512) + archive_of(member("a"))
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -291,6 +298,9 @@ LONG = archive_of(member("x" * 200))
         (gzip.compress(archive_of(member("a"))), "no readable tar archive|ends too early"),
         (patched(archive_of(member("a")), size=b"\xff" * 12), "a size of -1"),
         (patched(LONG, size=b"%011o\0" % (MAX_HEADER + 1)), f"a header of {MAX_HEADER + 1} bytes"),
+        # Records as short as they can be: what is read of them is bounded.
+        (told_by(b"4 =\n" * 2**18), "a header of 1048576 bytes, at most 16384 are accepted"),
+        (told_by(b"99 path=b\n"), "not whole"),
         (LONG[:1024] * 2000, "two headers"),
         (patched(archive_of(member("a")), kind=b"S"), "a member of type b'S'"),
         (patched(archive_of(member("a")), kind=b"g"), "a member of type b'g'"),
@@ -316,6 +326,23 @@ def test_names_with_a_zero_byte_are_refused(tmp_path: Path) -> None:
     info.pax_headers = {"path": "a\0b"}
 
     assert unpacked(archive_of(info, member("c")), tmp_path).refused == ["a\0b"]
+
+
+def test_a_header_of_as_many_records_as_it_may_have_is_read(tmp_path: Path) -> None:
+    records = b"4 =\n" * ((MAX_HEADER - 10) // 4)
+
+    assert unpacked(told_by(records, b"10 path=b\n"), tmp_path).files == 1
+    assert tree(tmp_path) == {b"b": b"evil"}
+
+
+def test_the_longest_path_with_the_longest_link_fits_into_a_header(tmp_path: Path) -> None:
+    name = "/".join(["\udcff" * 250] * 12)
+    link = "/".join(["\udcff" * 250] * 16)
+    target = tmp_path / "target"
+    data = header(Member(name, "symlink", link=link)) + END
+
+    assert unpacked(data, target).refused == []
+    assert os.readlink(target / name) == link
 
 
 @pytest.mark.parametrize("mtime", ["nan", "inf", "1e300", "-1e300", "-5"])

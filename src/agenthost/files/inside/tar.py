@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-MAX_HEADER = 1024**2  # bytes that tell more of the member that follows; a long name needs some thousand
+MAX_HEADER = 16 * 1024  # bytes that tell more of the member that follows: a path, a link and some numbers
 MAX_NAME = 4096  # bytes of a path; the kernel takes no longer one
 _SHOWN = 200  # characters of a name in an error
 
@@ -194,14 +194,15 @@ class Reader:
 def _records(data: bytes) -> dict[str, str]:
     """Return what a pax header says: lines ``length key=value``, where the length counts the whole line."""
     found: dict[str, str] = {}
-    while data:
-        digits, space, _ = data[:20].partition(b" ")
+    start = 0
+    while start < len(data):
+        digits, space, _ = data[start : start + 20].partition(b" ")
         if not space or not digits.isdigit():
             raise RefusedError("no readable tar archive (a header without lengths)")
-        length = int(digits)
-        line, data = data[len(digits) + 1 : length], data[length:]
-        key, equals, value = line.partition(b"=")
-        if length <= len(digits) + 1 or not equals or not value.endswith(b"\n"):
+        end = start + int(digits)
+        key, equals, value = data[start + len(digits) + 1 : end].partition(b"=")
+        if end > len(data) or not equals or not value.endswith(b"\n"):
             raise RefusedError("no readable tar archive (a header that is not whole)")
         found[key.decode("utf-8", "surrogateescape")] = value[:-1].decode("utf-8", "surrogateescape")
+        start = end
     return found
