@@ -97,6 +97,25 @@ async def test_json_tells_the_same(tmp_path: Path) -> None:
             'provider = "local-unisolated"\n[spec.provider_options]\ntmp_mib = 3',
             "provider_options has 'tmp_mib'; the local-unisolated provider knows: none",
         ),
+        (
+            'provider = "local-unisolated"\n[agent]\ncredentials = "gateway"',
+            "credentials='gateway' is not there yet; use 'host', 'provider' or 'env'",
+        ),
+        (
+            'provider = "local-unisolated"\n[agent]\ncredentials = "provider"',
+            (
+                "credentials='provider': provider 'local-unisolated' adds no headers to requests; use "
+                "credentials='host', which keeps the key on this machine, too"
+            ),
+        ),
+        (
+            'provider = "local"\n[agent]\ncredentials = "env"',
+            (
+                "credentials='env' needs a network in the sandbox, and this one on provider 'local' has "
+                "none: give spec=SandboxSpec(network=NetworkPolicy.open()), or use credentials='host', "
+                "which needs none"
+            ),
+        ),
         ("x = ", "the config agenthost.toml is no TOML: Invalid value (at end of document)"),
     ],
 )

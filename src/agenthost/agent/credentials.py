@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
-from agenthost.spec import HeaderInjection
+from agenthost.spec import HeaderInjection, NetworkPolicy
 
 Credentials = Literal["host", "env", "provider", "gateway"]
 
@@ -113,6 +113,25 @@ def check_credentials(credentials: str) -> None:
         raise UnsupportedError("credentials='gateway' is not there yet; use 'host', 'provider' or 'env'")
     if credentials not in ("host", "env", "provider"):
         raise ConfigError(f"credentials={credentials!r}: known are 'host', 'provider' and 'env'")
+
+
+def check_headers(credentials: str, able: bool, name: str) -> None:
+    """Refuse to rely on a provider that adds no headers."""
+    if credentials == "provider" and not able:
+        raise UnsupportedError(
+            f"credentials='provider': {name} adds no headers to requests; use credentials='host', which "
+            "keeps the key on this machine, too"
+        )
+
+
+def check_reach(credentials: str, network: NetworkPolicy | None, default: str, name: str) -> None:
+    """Refuse an agent whose key is inside a sandbox from which no model can be reached."""
+    if credentials != "host" and (default if network is None else network.mode) == "none":
+        raise ConfigError(
+            f"credentials={credentials!r} needs a network in the sandbox, and this one on {name} has "
+            "none: give spec=SandboxSpec(network=NetworkPolicy.open()), or use credentials='host', which "
+            "needs none"
+        )
 
 
 def _custom_headers(text: str) -> list[tuple[str, str]]:

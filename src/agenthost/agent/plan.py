@@ -12,6 +12,8 @@ from agenthost.agent.credentials import (
     Credentials,
     ModelAccess,
     check_credentials,
+    check_headers,
+    check_reach,
     let_provider_add,
     put_key_inside,
     take_model_access,
@@ -150,22 +152,12 @@ def check_isolation(plan: Plan, isolation: str, name: str) -> None:
 
 def check_injection(plan: Plan, able: bool, name: str) -> None:
     """Refuse to rely on a provider that adds no headers."""
-    if plan.credentials == "provider" and not able:
-        raise UnsupportedError(
-            f"credentials='provider': {name} adds no headers to requests; use credentials='host', which "
-            "keeps the key on this machine, too"
-        )
+    check_headers(plan.credentials, able, name)
 
 
 def check_network(plan: Plan, default: str, name: str) -> None:
     """Refuse an agent whose key is inside a sandbox from which no model can be reached."""
-    network = plan.spec.network
-    if plan.access is None and (default if network is None else network.mode) == "none":
-        raise ConfigError(
-            f"credentials={plan.credentials!r} needs a network in the sandbox, and this one on {name} has "
-            "none: give spec=SandboxSpec(network=NetworkPolicy.open()), or use credentials='host', which "
-            "needs none"
-        )
+    check_reach(plan.credentials, plan.spec.network, default, name)
 
 
 def check_paths(paths: dict[str, str], missing: set[str]) -> None:

@@ -25,6 +25,7 @@ from agenthost.errors import (
 
 if TYPE_CHECKING:
     from agenthost.config import Config
+    from agenthost.sandbox import Capabilities
     from agenthost.spec import SandboxSpec
 
 _WRONG = 2
@@ -120,12 +121,20 @@ def check_config(path: Path | None) -> Report:
 
 def _look_closer(report: Report, config: Config) -> None:
     """Try the options of each provider, and ask the chosen one whether it could make this sandbox."""
+    from agenthost.agent.credentials import check_credentials, check_headers, check_reach
     from agenthost.registry import open_provider
 
     for name in config.sources.tables.providers or {}:
         if name != report.provider:
             _attempt(report, partial(config.named, name))
+    credentials = config.credentials or "host"
+    _attempt(report, partial(check_credentials, credentials))
     provider = open_provider(config.provider)
+    able: Capabilities | None = getattr(provider, "capabilities", None)  # some tell it once they are set up
+    if able is not None:
+        name, network = f"provider {report.provider!r}", config.spec.network
+        _attempt(report, partial(check_headers, credentials, able.header_injection, name))
+        _attempt(report, partial(check_reach, credentials, network, able.default_network, name))
     ask: Callable[[SandboxSpec], None] | None = getattr(provider, "check", None)
     if ask is not None:
         ask(config.spec)
