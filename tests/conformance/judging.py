@@ -44,3 +44,27 @@ async def judge_all(
                 tasks.start_soon(one, wrong, name)
         for _ in cases:
             yield await receive.receive()
+
+
+async def unexpected(
+    cases: Sequence[tuple[W, str]],
+    judge: Callable[[W, str], Awaitable[Exception | None]],
+    *,
+    expected: Callable[[W, str], bool],
+    at_once: int,
+) -> list[str]:
+    """Return what each check says of each wrong thing where it is not as expected: to fail, or not to.
+
+    Several share the machine: what took too long is tried again, alone.
+    """
+    found: list[str] = []
+    late: list[tuple[W, str]] = []
+    async for wrong, name, error in judge_all(cases, judge, at_once=at_once):
+        if isinstance(error, TimeoutError) and not expected(wrong, name):
+            late.append((wrong, name))
+        elif (error is not None) is not expected(wrong, name):
+            found.append(f"{wrong}: {name}: {error!r}")
+    for wrong, name in late:
+        if (error := await judge(wrong, name)) is not None:
+            found.append(f"{wrong}: {name}: {error!r}")
+    return found

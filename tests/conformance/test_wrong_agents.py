@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import anyio
 import pytest
-from conformance.judging import judge_all, sample
+from conformance.judging import judge_all, sample, unexpected
 from conformance.wrong_agents import WRONG_AGENTS, WrongAgent
 
 from agenthost.guest.boot import guest_zipapp, runner_zipapp
@@ -85,9 +85,12 @@ async def test_agents_that_violate_a_clause_fail_no_other_check_that_is_not_name
         for name, clause in CHECKS.items()
         if clause.number != wrong.clause
     ]
-    unexpected = [
-        f"{wrong.name}: {name}: {error!r}"
-        async for wrong, name, error in judge_all(sample(pytestconfig, cases), fails, at_once=AT_ONCE)
-        if (error is not None) is not (name in wrong.also)
-    ]
-    assert unexpected == []
+    assert (
+        await unexpected(
+            sample(pytestconfig, cases),
+            fails,
+            expected=lambda wrong, name: name in wrong.also,
+            at_once=AT_ONCE,
+        )
+        == []
+    )

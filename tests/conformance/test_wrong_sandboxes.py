@@ -109,9 +109,14 @@ async def test_what_violates_a_clause_fails_no_other_check_that_is_not_named(
             for name, clause in CHECKS.items()
             if clause.number != wrong.clause and applies(name, inner)
         ]
-        unexpected = [
-            f"{wrong.name}: {name}: {error!r}"
-            async for wrong, name, error in judge_all(inner, judging.sample(pytestconfig, cases))
-            if (error is not None) is not (name in wrong.also)
-        ]
+
+        async def judge(wrong: Wrong, name: str) -> Exception | None:
+            return await fails(Kit(), name, wrong, inner)
+
+        unexpected = await judging.unexpected(
+            judging.sample(pytestconfig, cases),
+            judge,
+            expected=lambda wrong, name: name in wrong.also,
+            at_once=AT_ONCE,
+        )
     assert unexpected == []
