@@ -94,8 +94,11 @@ async def test_what_violates_a_clause_fails_its_check() -> None:
             for name, clause in CHECKS.items()
             if clause.number == wrong.clause and applies(name, inner)
         ]
-        caught = {wrong.clause async for wrong, _, error in judge_all(inner, cases) if error is not None}
-    assert caught == {wrong.clause for wrong, _ in cases}
+        judged = [(wrong.name, name, error) async for wrong, name, error in judge_all(inner, cases)]
+    caught = {(wrong, name) for wrong, name, error in judged if error is not None}
+    # Each check finds something, and each thing that is wrong is found.
+    assert {name for _, name in caught} == {name for _, name in cases}
+    assert {wrong for wrong, _ in caught} == {wrong.name for wrong, _ in cases}
 
 
 @pytest.mark.full

@@ -13,7 +13,7 @@ import anyio
 from conformance.wrapping import WrappedProvider, WrappedSandbox, wrong
 
 from agenthost import ExecResult, NetworkPolicy, Sandbox, SandboxInfo, SandboxSpec
-from agenthost.errors import SandboxGoneError
+from agenthost.errors import SandboxGoneError, SandboxNotFoundError
 from agenthost.spec import generate_name
 
 _SOON = 60.0  # seconds; what the checks take for a short life is below
@@ -61,6 +61,18 @@ class TakesGoneForEmpty(WrappedSandbox):
             return await self.inner.read_file(path)
         except SandboxGoneError:
             raise FileNotFoundError(2, "no such file", path) from None
+
+
+@wrong("4.5")
+class FindsWhatHasEnded(WrappedProvider):
+    async def get(self, sandbox_id: str) -> Sandbox:
+        try:
+            return await super().get(sandbox_id)
+        except SandboxNotFoundError:
+            for sandbox in self.made:
+                if sandbox.id == sandbox_id:
+                    return sandbox
+            raise
 
 
 @wrong("4.6")

@@ -65,6 +65,15 @@ class KnowsOnlySuccessAndFailure(WrappedSandbox):
         return replace(result, exit_code=min(result.exit_code, 1))
 
 
+@wrong("1.7")
+class TakesFailureForAnError(WrappedSandbox):
+    async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
+        result = await self.inner.exec(argv, **options)
+        if list(argv) == ["false"]:
+            raise ChildProcessError(f"exit code {result.exit_code}")
+        return result
+
+
 @wrong("1.8")
 class StartsWhatIsNotThere(WrappedSandbox):
     async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
@@ -72,6 +81,15 @@ class StartsWhatIsNotThere(WrappedSandbox):
             return await self.inner.exec(argv, **options)
         except FileNotFoundError:
             return ExecResult(exit_code=127, stdout=b"", stderr=b"not found")
+
+
+@wrong("1.8")
+class StartsWhatIsNoProgram(WrappedSandbox):
+    async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
+        try:
+            return await self.inner.exec(argv, **options)
+        except PermissionError:
+            return ExecResult(exit_code=126, stdout=b"", stderr=b"not executable")
 
 
 @wrong("1.9")
