@@ -37,3 +37,18 @@ async def test_the_program_of_the_page_on_callbacks_runs(tmp_path: Path) -> None
     said = done.stdout.decode()
     assert "'text': '7'" in said
     assert "nothing is removed here" in said
+
+
+async def test_the_program_of_the_page_on_reaping_runs(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", program("reaping.md")]
+    done = await anyio.run_process(argv, env=environment({}), cwd=tmp_path, check=False)
+    assert done.returncode == 0, (done.stderr or b"").decode()
+
+
+def test_the_kits_as_the_contract_shows_them_are_collected(pytester: pytest.Pytester) -> None:
+    (shown,) = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "contract.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    pytester.makepyfile(test_mine=shown.replace('"mine"', '"local-unisolated"'))
+    run = pytester.runpytest_subprocess("-q", "-rs", "-k", "asyncio and (parents_are_made or tools_work)")
+    run.assert_outcomes(passed=2)

@@ -16,6 +16,8 @@ class Allow(Enum):
     mounts = "mounts"
     bypass = "bypass"
     base_url = "base-url"
+    settings = "settings"
+    code = "code"
     secrets = "secrets"
     provider_options = "provider-options"
 

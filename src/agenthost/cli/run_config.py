@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agenthost.cli.allow import HERE, Allow
+from agenthost.cli.run_code import may_run_programs, may_take_key, opens_settings
 from agenthost.config.environment import CONFIG
 from agenthost.config.load import Config, make_config
 from agenthost.config.mistakes import tell_path
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from agenthost.sandbox import Capabilities
 
 _ADDRESS = re.compile(r"(ANTHROPIC|CLAUDE)\w*_(URL|HOST|ENDPOINT)\Z")
-_BYPASSING = {"dangerously-skip-permissions", "allow-dangerously-skip-permissions"}
-
 
 Doubt = tuple[Place, str, str]  # where it stands, what it does, which option allows it
 
@@ -61,9 +60,8 @@ def check_file(
         credentials: What ``--credentials`` says.
     """
     found: list[Doubt] = []
-    values = [(path, value) for path, value, _ in config.sources.values() if _is_in_file(config, path)]
     chosen = provider or config.sources.tables.provider
-    for path, value in values:
+    for path, value in _values(config):
         if path == ("provider",) and provider is None and value == "local-unisolated":
             found.append((path, "isolates nothing", f"--provider {value}"))
         elif path == ("spec", "network") and value == "open" and not network:
@@ -78,15 +76,28 @@ def check_file(
             found.append((path, "hands out a secret of this machine", "--allow secrets"))
         elif _bypasses(path, value):
             found.append((path, "lets the agent do anything without asking", "--allow bypass"))
-        elif _is_address(path, value):
+        elif _is_address(path):
             found.append((path, "leads the credential to another address", "--allow base-url"))
+        if opens_settings(path, value):
+            what = "can start programs, end questions and lead the credential elsewhere"
+            found.append((path, what, "--allow settings"))
     return found
 
 
 def check_provider(
-    config: Config, capabilities: Capabilities, *, provider: str | None, network: bool
+    config: Config, capabilities: Capabilities, *, provider: str | None, network: bool, credentials: str
 ) -> list[Doubt]:
-    """Return the rest, which depends on what the provider does by itself."""
+    """Return the rest, which depends on what the provider does by itself.
+
+    What runs programs is asked about only of the file that lies here: another one was named by somebody.
+
+    Args:
+        config: The config.
+        capabilities: The provider's.
+        provider: What ``--provider`` says.
+        network: Whether ``--network`` was given.
+        credentials: Where the key will be.
+    """
     found: list[Doubt] = []
     if capabilities.isolation == "none" and provider is None and _is_in_file(config, ("provider",)):
         name = config.sources.tables.provider
@@ -94,6 +105,11 @@ def check_provider(
     allowed: Place = ("spec", "network", "allow")
     if capabilities.default_network == "none" and not network and _is_in_file(config, allowed):
         found.append((allowed[:2], "opens the network to the sandbox", "--allow network"))
+    for path, value in _values(config) if _lies_here(config) else ():
+        if capabilities.isolation == "none" and may_run_programs(path, value):
+            found.append((path[:3], "can run programs on this machine, isolated by nothing", "--allow code"))
+        elif credentials == "env" and may_take_key(path, value):
+            found.append((path[:3], "can give the key in the sandbox to a program", "--allow code"))
     return found
 
 
@@ -112,6 +128,15 @@ def require(config: Config, doubts: list[Doubt], allowed: list[Allow]) -> None:
         )
 
 
+def _values(config: Config) -> list[tuple[Place, Any]]:
+    """Return what the file says and no variable says otherwise."""
+    return [(path, value) for path, value, _ in config.sources.values() if _is_in_file(config, path)]
+
+
+def _lies_here(config: Config) -> bool:
+    return config.path is not None and config.path.resolve() == HERE.resolve()
+
+
 def _is_in_file(config: Config, path: Place) -> bool:
     return leads(config.sources.tree, path) and config.sources.variable(path) is None
 
@@ -119,12 +144,8 @@ def _is_in_file(config: Config, path: Place) -> bool:
 def _bypasses(path: Place, value: Any) -> bool:
     if path in (("agent", "defaults"), ("agent", "defaults", "refuse_unisolated_bypass")):
         return value in ("sdk", False)
-    if path[:2] == ("agent", "extra_args"):
-        return path[-1] in _BYPASSING
     return path[:1] == ("agent",) and value == "bypassPermissions"
 
 
-def _is_address(path: Place, value: Any) -> bool:
-    if path == ("agent", "settings"):
-        return "_BASE_URL" in str(value)
+def _is_address(path: Place) -> bool:
     return path[:2] in (("agent", "env"), ("spec", "env")) and _ADDRESS.match(str(path[-1])) is not None

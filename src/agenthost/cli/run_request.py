@@ -101,12 +101,14 @@ class Request:
             from agenthost.agent.configured import safe_defaults
             from agenthost.cli.run_config import check_provider, require
 
-            given = self.network is not None
-            require(
+            doubts = check_provider(
                 config,
-                check_provider(config, capabilities, provider=self.provider, network=given),
-                self.allowed,
+                capabilities,
+                provider=self.provider,
+                network=self.network is not None,
+                credentials=self._credentials(),
             )
+            require(config, doubts, self.allowed)
             found = {"spec": config.spec, "defaults": safe_defaults(config), "limits": config.limits}
         if self.network is not None:
             found["spec"] = replace(found["spec"], network=_NETWORKS[self.network])
