@@ -116,6 +116,14 @@ async def test_json_tells_the_same(tmp_path: Path) -> None:
                 "which needs none"
             ),
         ),
+        (
+            'provider = "local-unisolated"\n[agent]\npermission_mode = "bypassPermissions"',
+            (
+                "permission_mode='bypassPermissions' on provider 'local-unisolated', which isolates nothing: "
+                "the agent could do anything to this machine without asking. Use an isolated provider, or "
+                "SafeDefaults(refuse_unisolated_bypass=None)"
+            ),
+        ),
         ("x = ", "the config agenthost.toml is no TOML: Invalid value (at end of document)"),
     ],
 )

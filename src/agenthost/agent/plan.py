@@ -142,7 +142,12 @@ def _check_attachment(
 
 def check_isolation(plan: Plan, isolation: str, name: str) -> None:
     """Refuse an agent without questions where nothing isolates it."""
-    if isolation == "none" and plan.options.bypasses_permissions and plan.defaults.refuse_unisolated_bypass:
+    check_questions(plan.options.bypasses_permissions, plan.defaults, isolation, name)
+
+
+def check_questions(bypasses: bool, defaults: SafeDefaults, isolation: str, name: str) -> None:
+    """Do the same without a plan; ``bypasses`` is whether tools run without any question."""
+    if isolation == "none" and bypasses and defaults.refuse_unisolated_bypass:
         raise UnsupportedError(
             f"permission_mode='bypassPermissions' on {name}, which isolates nothing: the agent could do "
             "anything to this machine without asking. Use an isolated provider, or "

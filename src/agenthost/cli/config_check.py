@@ -121,7 +121,9 @@ def check_config(path: Path | None) -> Report:
 
 def _look_closer(report: Report, config: Config) -> None:
     """Try the options of each provider, and ask the chosen one whether it could make this sandbox."""
+    from agenthost.agent.configured import safe_defaults
     from agenthost.agent.credentials import check_credentials, check_headers, check_reach
+    from agenthost.agent.plan import check_questions
     from agenthost.registry import open_provider
 
     for name in config.sources.tables.providers or {}:
@@ -133,6 +135,8 @@ def _look_closer(report: Report, config: Config) -> None:
     able: Capabilities | None = getattr(provider, "capabilities", None)  # some tell it once they are set up
     if able is not None:
         name, network = f"provider {report.provider!r}", config.spec.network
+        bypasses = config.options.get("permission_mode") == "bypassPermissions"
+        _attempt(report, partial(check_questions, bypasses, safe_defaults(config), able.isolation, name))
         _attempt(report, partial(check_headers, credentials, able.header_injection, name))
         _attempt(report, partial(check_reach, credentials, network, able.default_network, name))
     ask: Callable[[SandboxSpec], None] | None = getattr(provider, "check", None)
