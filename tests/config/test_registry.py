@@ -225,7 +225,7 @@ def test_what_a_registered_provider_made_ends_with_the_program(tmp_path: Path) -
     async def main():
         async with agenthost.open_provider("acme", state_dir={str(state)!r}) as provider:
             sandbox = await provider.create(agenthost.SandboxSpec())
-            own("acme", sandbox.id)
+            own(sandbox.provider, sandbox.id, opened_as="acme")
             print((await sandbox.info()).state)
 
     anyio.run(main)
