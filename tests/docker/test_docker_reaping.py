@@ -7,9 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 from support.docker_engine import DockerEngine
-from support.killed_hosts import kill_hosts
+from support.killed_hosts import kill_hosts, reap_all
 
-import agenthost
 from agenthost.providers.docker.provider import DockerProvider
 
 LIMIT = 900
@@ -29,7 +28,7 @@ async def test_after_reap_nothing_of_killed_hosts_is_left(
     with anyio.fail_after(LIMIT):
         await kill_hosts(count, "docker", tmp_path)
         async with DockerProvider(host=docker_engine.host) as provider:
-            found = await agenthost.reap(provider)
+            found = await reap_all(provider)
             assert found, "every host had ended before it was killed"
             assert [one for one in found if one.outcome != "reaped"] == []
             assert [info.id async for info in provider.list()] == []

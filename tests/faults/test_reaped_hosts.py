@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from support import victims
-from support.killed_hosts import kill_hosts
+from support.killed_hosts import kill_hosts, reap_all
 
 import agenthost
 from agenthost import open_provider
@@ -30,11 +30,11 @@ async def test_after_reap_no_sandbox_process_or_file_of_killed_hosts_is_left(
 ) -> None:
     with anyio.fail_after(LIMIT):
         await kill_hosts(count, "local", tmp_path)
-        found = await agenthost.reap("local")
-        assert found, "every host had ended before it was killed"
-        assert [one for one in found if one.outcome != "reaped"] == []
-        assert await agenthost.reap("local") == []
         async with open_provider("local") as provider:
+            found = await reap_all(provider)
+            assert found, "every host had ended before it was killed"
+            assert [one for one in found if one.outcome != "reaped"] == []
+            assert await agenthost.reap(provider) == []
             assert [info.id async for info in provider.list()] == []
     assert await anyio.to_thread.run_sync(victims.left_after, GONE_SECONDS) == []
     assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []

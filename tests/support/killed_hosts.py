@@ -10,10 +10,13 @@ from pathlib import Path
 import anyio
 from support.hosting import KEY
 
+import agenthost
+from agenthost import Reaped, SandboxProvider
 from agenthost.testing import FakeCLI
 
 AT_ONCE = 4
 STAGES = ("", "begin", "ready", "turn", "leaving", "end")
+_LOOK_AGAIN = 0.1  # seconds; a guest hears of the end of its host a moment later
 TESTS = Path(__file__).parents[1]
 
 
@@ -52,3 +55,14 @@ async def kill_hosts(count: int, provider: str, workspace: Path, image: str = ""
     async with anyio.create_task_group() as tasks:
         for seed in range(count):
             tasks.start_soon(one, seed)
+
+
+async def reap_all(provider: SandboxProvider) -> list[Reaped]:
+    """Reap until no guest believes any more that its host is there; return what was told of each sandbox."""
+    told: dict[str, Reaped] = {}
+    while True:
+        found = await agenthost.reap(provider)
+        told.update((one.info.id, one) for one in found)
+        if not any("driver" in one.reason for one in found):
+            return list(told.values())
+        await anyio.sleep(_LOOK_AGAIN)
