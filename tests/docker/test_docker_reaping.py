@@ -20,13 +20,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.full)])
 async def test_after_reap_nothing_of_killed_hosts_is_left(
     docker_engine: DockerEngine, baked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", docker_engine.host)
     with anyio.fail_after(LIMIT):
-        await kill_hosts(count, "docker", tmp_path)
+        await kill_hosts(count, "docker", tmp_path, most=2.0)
         async with DockerProvider(host=docker_engine.host) as provider:
             found = await reap_all(provider)
             assert found, "every host had ended before it was killed"

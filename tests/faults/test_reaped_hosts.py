@@ -29,7 +29,7 @@ async def test_after_reap_no_sandbox_process_or_file_of_killed_hosts_is_left(
     tmp_path: Path, count: int
 ) -> None:
     with anyio.fail_after(LIMIT):
-        await kill_hosts(count, "local", tmp_path)
+        await kill_hosts(count, "local", tmp_path, most=0.5)
         async with open_provider("local") as provider:
             found = await reap_all(provider)
             assert found, "every host had ended before it was killed"

@@ -20,12 +20,14 @@ _LOOK_AGAIN = 0.1  # seconds; a guest hears of the end of its host a moment late
 TESTS = Path(__file__).parents[1]
 
 
-async def kill_host(seed: int, provider: str, workspace: Path, image: str = "") -> str:
-    """Start a host and kill it at a moment that the seed chooses. Returns what it had told by then."""
+async def kill_host(seed: int, provider: str, workspace: Path, *, most: float) -> str:
+    """Start a host, kill it up to ``most`` seconds after a stage that the seed names. Return what it told."""
     chance = random.Random(seed)
-    stage, moment = chance.choice(STAGES), chance.uniform(0, 0.5)
+    stage, moment = chance.choice(STAGES), chance.uniform(0, most)
     env = {**os.environ, "PYTHONPATH": str(TESTS), "ANTHROPIC_API_KEY": KEY}
-    argv = [sys.executable, "-m", "support.reapable_host", provider, image]
+    argv = [sys.executable, "-m", "support.reapable_host", provider]
+    if chance.random() < 0.5:
+        argv.append(stage)  # it is there still, however fast this machine is
     told = b""
     async with await anyio.open_process(argv, stderr=None, cwd=workspace, env=env) as host:
         assert host.stdout is not None
@@ -42,15 +44,22 @@ async def kill_host(seed: int, provider: str, workspace: Path, image: str = "") 
     return told.decode()
 
 
-async def kill_hosts(count: int, provider: str, workspace: Path, image: str = "") -> None:
-    """Kill so many, several at a time."""
+async def kill_hosts(count: int, provider: str, workspace: Path, *, most: float) -> None:
+    """Kill so many, several at a time.
+
+    Args:
+        count: How many.
+        provider: Whose sandboxes they make.
+        workspace: A directory for them.
+        most: Seconds after a stage, at most; about as long as making a sandbox takes.
+    """
     (workspace / "claude").write_bytes(FakeCLI().source())
     (workspace / "claude").chmod(0o755)
     slots = anyio.CapacityLimiter(AT_ONCE)
 
     async def one(seed: int) -> None:
         async with slots:
-            await kill_host(seed, provider, workspace, image)
+            await kill_host(seed, provider, workspace, most=most)
 
     async with anyio.create_task_group() as tasks:
         for seed in range(count):

@@ -1,8 +1,8 @@
 """A program that makes a sandbox with an agent in it and uses it, to be killed at any moment.
 
-    python -m support.reapable_host PROVIDER IMAGE
+    python -m support.reapable_host PROVIDER [STAGE]
 
-IMAGE may be empty. Prints one word at each stage.
+Prints one word at each stage. At STAGE it waits to be killed.
 """
 
 from __future__ import annotations
@@ -14,32 +14,34 @@ import anyio
 from agenthost import HostedAgent, SandboxSpec
 from agenthost.testing import FakeCLI
 
-
-def tell(word: str) -> None:
-    """Tell, whole or not at all."""
-    sys.stdout.write(f"{word}\n")
-    sys.stdout.flush()
+PROMPT = FakeCLI.prompt(FakeCLI.partials(300), FakeCLI.spawn("sleep", "54321"), FakeCLI.stall())
 
 
-async def main(provider: str, image: str) -> None:
-    """Host an agent, hand it on, take it over again, leave."""
+async def main(provider: str, last: str) -> None:
+    """Host an agent for half a turn, and leave it."""
+
+    async def reach(stage: str) -> None:
+        sys.stdout.write(f"{stage}\n")
+        sys.stdout.flush()
+        if stage == last:
+            await anyio.sleep_forever()
+
     options = {"cli_path": "/workspace/claude", "include_partial_messages": True}
-    spec = SandboxSpec(image=image or None, max_lifetime=600)
-    tell("begin")
-    async with HostedAgent(options, provider=provider, spec=spec, workspace=".") as agent:
-        tell("ready")
-        await agent.query(
-            FakeCLI.prompt(FakeCLI.partials(300), FakeCLI.spawn("sleep", "54321"), FakeCLI.stall())
-        )
+    await reach("begin")
+    async with HostedAgent(
+        options, provider=provider, spec=SandboxSpec(max_lifetime=600), workspace="."
+    ) as agent:
+        await reach("ready")
+        await agent.query(PROMPT)
         seen = 0
         async for _ in agent.receive_messages():
             seen += 1
             if seen == 100:
-                tell("turn")
+                await reach("turn")
             if seen == 200:
                 break
-        tell("leaving")
-    tell("end")
+        await reach("leaving")
+    await reach("end")
 
 
-anyio.run(main, sys.argv[1], sys.argv[2])
+anyio.run(main, sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")
