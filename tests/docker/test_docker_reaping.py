@@ -20,7 +20,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [8, pytest.param(40, marks=pytest.mark.full)])
 async def test_after_reap_nothing_of_killed_hosts_is_left(
     docker_engine: DockerEngine, baked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
 ) -> None:

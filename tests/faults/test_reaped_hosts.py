@@ -24,7 +24,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [10, pytest.param(60, marks=pytest.mark.full)])
 async def test_after_reap_no_sandbox_process_or_file_of_killed_hosts_is_left(
     tmp_path: Path, count: int
 ) -> None:
