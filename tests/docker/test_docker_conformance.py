@@ -1,4 +1,4 @@
-"""The docker provider keeps the contract, over both carriers."""
+"""The docker provider keeps the contract, over the carrier that it takes unless told."""
 
 from __future__ import annotations
 
@@ -26,20 +26,3 @@ class TestDockerAgent(HostedAgentConformance):
     def provider_options(self, docker_engine: DockerEngine, baked: str) -> Mapping[str, object]:
         del baked
         return {"host": docker_engine.host}
-
-
-@pytest.mark.full
-class TestDockerByItsSocket(SandboxConformance):
-    provider_name = "docker"
-
-    @pytest.fixture(scope="class")
-    def anyio_backend(self) -> str:
-        """Once: only the carrier is another one, which has tests of its own on both."""
-        return "asyncio"
-
-    @pytest.fixture
-    def provider_options(self, docker_engine: DockerEngine, baked: str) -> Mapping[str, object]:
-        del baked
-        if not docker_engine.private:
-            pytest.skip("not in CI: the engine's files may be another machine's")
-        return {"host": docker_engine.host, "carrier": "socket"}

@@ -91,7 +91,10 @@ async def test_some_of_its_own_tests_pass(installed: Path, tmp_path: Path) -> No
 
 @pytest.mark.full
 async def test_all_of_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
-    told = await run_its_tests(installed, tmp_path, "-rs", "-k", "asyncio", command=["sh", "-c"])
+    # What a program leaves in the background outlives its sandbox there: nothing but the guest holds the
+    # sandbox's processes, and it ends without them. The check itself passes and would leave one behind.
+    chosen = "asyncio and not test_a_child_in_the_background"
+    told = await run_its_tests(installed, tmp_path, "-rs", "-k", chosen, command=["sh", "-c"])
     assert "skipped" in told  # what its sandboxes cannot do
     assert "xfailed" not in told
 

@@ -314,7 +314,9 @@ class HostedAgentConformance(Conformance):
             await response(agent)
             sandbox = agent.sandbox
             await sandbox.write_file("planted", planted.encode())
-            async with sandbox.spawn(["sleep", "100000"], env={"PLANTED": planted}):
+            holder = ["sh", "-c", "echo here; sleep 100000"]
+            async with sandbox.spawn(holder, env={"PLANTED": planted}) as process:
+                assert await process.receive_stdout()  # it runs by now, not only its fork
                 found = await _search(sandbox, planted)
                 assert "./planted" in found
                 assert any(place.startswith("/proc/") for place in found)
