@@ -33,7 +33,6 @@ class Run:
     temporary: Path
     state: Path
     sockets: set[str]
-    groups: set[str]
     # Which test something was first seen after. Kept while it is there.
     first_seen: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -65,12 +64,17 @@ class Run:
 
 
 _runs: list[Run] = []
+_groups_before: set[str] = set()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Set the directories up before anything is imported that might look at them."""
     if _runs:
         return
+    if not hasattr(config, "workerinput"):
+        _groups_before.update(_control_groups())
+        if config.getoption("numprocesses", None):
+            return  # it hands the tests out to workers and runs none itself
     # Short, because paths of unix sockets are; open to others to pass through, because a sandbox of a
     # host that is root runs as another user.
     temporary = Path(tempfile.mkdtemp(prefix="agh-"))
@@ -84,7 +88,7 @@ def pytest_configure() -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None  # read TMPDIR anew
-    _runs.append(Run(f"AGENTHOST_TEST_RUN={run}", temporary, state, _open_sockets(), _control_groups()))
+    _runs.append(Run(f"AGENTHOST_TEST_RUN={run}", temporary, state, _open_sockets()))
 
 
 def pytest_unconfigure() -> None:
@@ -108,12 +112,30 @@ def leaves_nothing_behind() -> Iterator[Run]:
     for process in processes_of(run.marker, (str(run.state), str(run.temporary))):
         os.kill(process.pid, signal.SIGKILL)
     left += [run.describe(f"{name}") for name in run.files()]
-    # One with a process in it may be another run's.
-    left += [f"control group {path}" for path in sorted(_control_groups() - run.groups) if not _members(path)]
     gc.collect()
     left += [f"open {name}" for name in sorted(_open_sockets() - run.sockets)]
     if left:
         pytest.fail("the tests left something behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when a control group is left: looked for once, when no worker makes one any more."""
+    if _groups_left(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the control groups that are left."""
+    for path in _groups_left(config):
+        terminalreporter.write_line(f"the tests left something behind: control group {path}", red=True)
+
+
+def _groups_left(config: pytest.Config) -> list[str]:
+    if hasattr(config, "workerinput"):
+        return []
+    # One with a process in it may be another run's.
+    return [path for path in sorted(_control_groups() - _groups_before) if not _members(path)]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,26 @@
+"""Which worker runs a test, and after how long a test that hangs is failed.
+
+The tests of one file stay on one worker, since what a module sets up is made once for them. All that need a
+container engine stay together: a worker has an engine of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+# Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
+_HUNG = 300
+_HUNG_LONG = 1500  # those that run with --full only
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say for each test where it runs and when it is given up."""
+    for item in items:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        group = "engine" if "docker_engine" in fixtures else Path(item.path).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_HUNG_LONG if item.get_closest_marker("full") else _HUNG))
