@@ -6,9 +6,11 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from agenthost.spec import HeaderInjection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,5 +126,23 @@ class SupportsImages(Protocol):
         Raises:
             ConfigError: The recipe makes no sense, the base is unknown for instance.
             ProviderError: It could not be made; with the end of what the builder printed.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsHeaderInjection(Protocol):
+    """A provider that adds headers to what its sandboxes send, outside of them. Capability ``header_injection``.
+
+    It takes them from ``SandboxSpec.inject`` when it makes one; what a secret is, a value or the name under
+    which the provider keeps it, is the provider's to say.
+    """
+
+    def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
+        """Refuse headers that it cannot add, before anything is made. Errors never hold a secret.
+
+        Raises:
+            ConfigError: A secret in a form that it does not take, for instance.
+            UnsupportedError: A host or a header that it does not do this for.
         """
         ...

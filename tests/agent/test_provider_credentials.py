@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import pytest
 from claude_agent_sdk import ResultMessage
 from support.hosting import KEY
 
-from agenthost import HostedAgent, NetworkPolicy, Sandbox, SandboxSpec
+from agenthost import HeaderInjection, HostedAgent, NetworkPolicy, Sandbox, SandboxSpec
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Backend, Boot
+from agenthost.supports import SupportsHeaderInjection
 from agenthost.testing import Text, ToolUse
 from agenthost.testing.loopback import Exchange, LoopbackServer
 
@@ -36,6 +37,11 @@ class AddingProvider(LocalProvider):
 
     def check(self, spec: SandboxSpec) -> None:
         super().check(replace(spec, inject=()))
+
+    def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
+        for one in headers:
+            if one.host != "127.0.0.1":
+                raise UnsupportedError(f"inject for {one.host!r}: only 127.0.0.1 is reached by the proxy")
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         self.added = {one.header: one.secret for one in spec.inject if one.host == "127.0.0.1"}
@@ -91,4 +97,16 @@ async def test_it_is_refused_before_anything_is_made_where_it_cannot_be(script: 
         with pytest.raises(ConfigError, match="give provider= instead of sandbox="):
             await HostedAgent({}, sandbox=sandbox, credentials="provider").connect()
         await sandbox.terminate()
+        assert [info async for info in provider.list()] == []
+
+
+async def test_headers_that_the_provider_cannot_add_are_refused_by_its_own_words_before_anything_is_made() -> (
+    None
+):
+    async with AddingProvider("") as provider:
+        assert isinstance(provider, SupportsHeaderInjection)
+        spec = replace(OPEN, inject=(HeaderInjection(host="example.org", header="x", secret="hidden"),))
+        with pytest.raises(UnsupportedError, match=r"inject for 'example\.org'") as caught:
+            await provider.create(spec)
+        assert "hidden" not in str(caught.value)
         assert [info async for info in provider.list()] == []

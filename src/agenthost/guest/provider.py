@@ -24,6 +24,7 @@ from agenthost.guest.tokens import TokenMaker
 from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL, note_gone, note_made, owner_id
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name
+from agenthost.supports import SupportsHeaderInjection
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.tokens import CONTROL
 
@@ -161,6 +162,8 @@ class GuestProvider(ABC):
         spec = replace(spec, name=name, max_lifetime=lifetime, labels=labels)
         self.check(spec)
         refuse_incapable(spec, self.capabilities, self.name)  # after ``check``, whose words are better
+        if spec.inject and isinstance(self, SupportsHeaderInjection):
+            self.check_headers(spec.inject)
         layout = self.layout(spec)
         tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
         boot = make_boot(
