@@ -7,7 +7,7 @@ import signal
 import pytest
 
 pytest_plugins = ["pytester", "support.leftovers", "support.loopback_guard", "support.reporting"]
-pytest_plugins += ["support.scheduling"]
+pytest_plugins += ["support.scheduling", "support.package_index"]
 pytest_plugins += ["support.docker_engine", "support.docker_images"]  # one engine for the whole run
 
 # A shell's background job ignores SIGINT and one of nohup's SIGHUP, and so would every program that a test

@@ -5,7 +5,7 @@ What only some of them can do is in ``supports``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -218,10 +218,15 @@ class Boot:
     Attributes:
         files: Bytes by file name; they belong together in one directory, mode 0600.
         config: The guest's configuration, JSON: also in ``files`` as ``boot.json``.
+        needs_sdk: An agent will live there: the Claude Agent SDK must be there when ``boot`` returns.
+            Otherwise nothing is installed.
+        on_progress: Called with a line of text for each step of the start that takes long.
     """
 
     files: Mapping[str, bytes]
     config: Mapping[str, object]
+    needs_sdk: bool = False
+    on_progress: Callable[[str], object] | None = None
 
 
 class Backend(Protocol):

@@ -132,7 +132,7 @@ class SupportsImages(Protocol):
 
 @runtime_checkable
 class SupportsHeaderInjection(Protocol):
-    """A provider that adds headers to what its sandboxes send, outside of them. Capability ``header_injection``.
+    """A provider that adds headers to requests outside its sandboxes. Capability ``header_injection``.
 
     It takes them from ``SandboxSpec.inject`` when it makes one; what a secret is, a value or the name under
     which the provider keeps it, is the provider's to say.

@@ -100,7 +100,7 @@ async def test_it_is_refused_before_anything_is_made_where_it_cannot_be(script: 
         assert [info async for info in provider.list()] == []
 
 
-async def test_headers_that_the_provider_cannot_add_are_refused_by_its_own_words_before_anything_is_made() -> (
+async def test_headers_that_the_provider_cannot_add_are_refused_in_its_words_before_anything_is_made() -> (
     None
 ):
     async with AddingProvider("") as provider:

@@ -241,8 +241,8 @@ class HasASecretOfItsOwn(WrongLocal):
 
 @wrong_agent("6.13")
 class TakesTheKeyAlong(WrongLocal):
-    async def create(self, spec: SandboxSpec, *, agent_id: str | None = None) -> GuestSandbox:
-        return await super().create(replace(spec, env={**spec.env, "TAKEN": KEY}), agent_id=agent_id)
+    async def create(self, spec: SandboxSpec, **how: Any) -> GuestSandbox:
+        return await super().create(replace(spec, env={**spec.env, "TAKEN": KEY}), **how)
 
 
 @wrong_agent("6.14")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 
@@ -129,8 +130,10 @@ class Place:
             else:
                 self.begun = self._warm.agent_id
                 return sandbox
+        if not isinstance(provider, GuestProvider):
+            return await provider.create(self._plan.spec)
+        tell = partial(self._report.tell, "sandbox")
         # An agent that begins with its sandbox has the model's port: not for credentials="env".
-        if isinstance(provider, GuestProvider) and self._plan.access is not None:
+        if self._plan.access is not None:
             self.begun = new_agent_id()
-            return await provider.create(self._plan.spec, agent_id=self.begun)
-        return await provider.create(self._plan.spec)
+        return await provider.create(self._plan.spec, agent_id=self.begun, needs_sdk=True, on_progress=tell)

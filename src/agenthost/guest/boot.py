@@ -7,7 +7,7 @@ import io
 import json
 import marshal
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -88,6 +88,8 @@ def make_boot(
     lifetime: float | None,
     agent: Mapping[str, object] | None,
     compiled: bool,
+    needs_sdk: bool = False,
+    on_progress: Callable[[str], object] | None = None,
 ) -> Boot:
     """Return what must be put into a sandbox.
 
@@ -98,6 +100,8 @@ def make_boot(
         lifetime: Seconds from the guest's start.
         agent: An agent to be started with the guest, as the parameters of the call ``start``.
         compiled: Add byte code for this Python.
+        needs_sdk: See Boot; an ``agent`` needs it in any case.
+        on_progress: See Boot.
     """
     config: dict[str, object] = {
         "control_digest": control_digest,
@@ -114,6 +118,8 @@ def make_boot(
             "boot.json": json.dumps(config).encode(),
         },
         config=config,
+        needs_sdk=needs_sdk or agent is not None,
+        on_progress=on_progress,
     )
 
 

@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -100,18 +100,30 @@ class GuestProvider(ABC):
             with anyio.move_on_after(_ENDING, shield=True):
                 await self.aclose()
 
-    async def create(self, spec: SandboxSpec, *, agent_id: str | None = None) -> GuestSandbox:
+    async def create(
+        self,
+        spec: SandboxSpec,
+        *,
+        agent_id: str | None = None,
+        needs_sdk: bool = False,
+        on_progress: Callable[[str], object] | None = None,
+    ) -> GuestSandbox:
         """Make a sandbox and wait until its guest answers.
 
         Args:
             spec: What to make.
             agent_id: Start an agent of this name with the sandbox, for ``drive_agent``: its boot then
                 overlaps with the guest's. Its model traffic travels over the link.
+            needs_sdk: An agent will be started there later: see to it that the SDK is there, too. An
+                ``agent_id`` says so already.
+            on_progress: Called with a line of text for each step that takes long, an installation above all.
 
         Raises:
             SandboxStartError: It did not answer in time; it has been ended.
         """
-        name, layout, tokens, backend = await self._make(spec, agent_id)
+        name, layout, tokens, backend = await self._make(
+            spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress
+        )
         sandbox: GuestSandbox | None = None
         try:
             await backend.boot()
@@ -144,7 +156,12 @@ class GuestProvider(ABC):
             raise
 
     async def _make(
-        self, spec: SandboxSpec, agent_id: str | None
+        self,
+        spec: SandboxSpec,
+        agent_id: str | None,
+        *,
+        needs_sdk: bool = False,
+        on_progress: Callable[[str], object] | None = None,
     ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
         name = spec.name or generate_name()
         nonce = secrets.token_hex(16)
@@ -173,6 +190,8 @@ class GuestProvider(ABC):
             lifetime=lifetime,
             agent=None if agent_id is None else _first_agent(agent_id, layout, tokens),
             compiled=self.same_python,
+            needs_sdk=needs_sdk,
+            on_progress=on_progress,
         )
         return name, layout, tokens, await self._make_owned(spec, boot, name)
 

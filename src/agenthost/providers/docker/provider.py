@@ -100,13 +100,21 @@ class DockerProvider(GuestProvider):
             user_is_root=False,
         )
 
-    async def create(self, spec: SandboxSpec, *, agent_id: str | None = None) -> GuestSandbox:
+    async def create(
+        self,
+        spec: SandboxSpec,
+        *,
+        agent_id: str | None = None,
+        needs_sdk: bool = False,
+        on_progress: Callable[[str], object] | None = None,
+    ) -> GuestSandbox:
         """Make a sandbox. See GuestProvider.create.
 
         Raises:
             BootstrapError: The image lacks what an agent needs, or none was baked yet.
         """
-        sandbox = await super().create(await self._with_image(spec), agent_id=agent_id)
+        spec = await self._with_image(spec)
+        sandbox = await super().create(spec, agent_id=agent_id, needs_sdk=needs_sdk, on_progress=on_progress)
         backend = self._starting.pop(sandbox.name, None)
         if backend is not None:
             await backend.settle()

@@ -13,25 +13,43 @@ from agenthost.providers.local.interpreter import PYTHON_INSIDE, Interpreter, si
 from agenthost.providers.local.keeper.numbers import ARGS_FD, FIRST_DATA_FD, SECCOMP_FD, STATUS_FD
 from agenthost.spec import Mount
 
-USER_INSIDE = "agent"
-UID_INSIDE = 1000
-HOME_INSIDE = "/home/agent"
 WORKDIR_INSIDE = "/workspace"
 SPOOL_INSIDE = "/var/lib/agenthost"
 BOOT_INSIDE = "/opt/agenthost/boot"
 
 _ETC = ("ssl", "ca-certificates", "pki", "crypto-policies", "alternatives", "localtime", "ld.so.cache")
 _ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "host.conf", "services", "protocols")
-_PASSWD = f"""root:x:0:0:root:/root:/usr/sbin/nologin
-{USER_INSIDE}:x:{UID_INSIDE}:{UID_INSIDE}:{USER_INSIDE}:{HOME_INSIDE}:/bin/bash
-nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-"""
-_GROUP = f"root:x:0:\n{USER_INSIDE}:x:{UID_INSIDE}:\nnogroup:x:65534:\n"
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
 _SHM_BYTES = 256 * 1024 * 1024
 # Where sources are bound for a program that could not reach them: some directory that every machine has.
 _STAGES = ("/tmp", "/mnt", "/media", "/srv", "/opt", "/home")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who programs are inside; outside it is another user, whatever this one is called."""
+
+    name: str
+    uid: int
+    home: str
+
+    def passwd(self) -> str:
+        """Return /etc/passwd."""
+        lines = [f"{self.name}:x:{self.uid}:{self.uid}:{self.name}:{self.home}:/bin/bash"]
+        if self.uid != 0:
+            lines.insert(0, "root:x:0:0:root:/root:/usr/sbin/nologin")
+        return "\n".join([*lines, "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin", ""])
+
+    def group(self) -> str:
+        """Return /etc/group."""
+        lines = [f"{self.name}:x:{self.uid}:"]
+        if self.uid != 0:
+            lines.insert(0, "root:x:0:")
+        return "\n".join([*lines, "nogroup:x:65534:", ""])
+
+
+AGENT = Account("agent", 1000, "/home/agent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +74,7 @@ class Profile:
     mounts: tuple[Mount, ...]
     tmp_bytes: int
     seccomp: bytes
+    account: Account = AGENT
 
 
 @dataclass(slots=True)
@@ -99,16 +118,16 @@ def build(profile: Profile) -> Launch:
         launch.data[number] = content.encode()
         return str(number)
 
-    own = profile.directory
+    own, account = profile.directory, profile.account
     options = [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"),
         *(() if profile.network else ("--unshare-net",)),
         *("--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
-        *("--uid", str(UID_INSIDE), "--gid", str(UID_INSIDE), "--hostname", "sandbox"),
+        *("--uid", str(account.uid), "--gid", str(account.uid), "--hostname", "sandbox"),
         *("--seccomp", str(SECCOMP_FD), "--json-status-fd", str(STATUS_FD)),
         *_system(),
-        *("--perms", "0644", "--file", data(_PASSWD), "/etc/passwd"),
-        *("--perms", "0644", "--file", data(_GROUP), "/etc/group"),
+        *("--perms", "0644", "--file", data(account.passwd()), "/etc/passwd"),
+        *("--perms", "0644", "--file", data(account.group()), "/etc/group"),
     ]
     for name in _ETC:
         options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
@@ -124,7 +143,7 @@ def build(profile: Profile) -> Launch:
         *("--remount-ro", "/dev"),
         *("--perms", "1777", "--size", str(profile.tmp_bytes), "--tmpfs", "/tmp"),
         *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),
-        *("--bind", source(f"{own}/home"), HOME_INSIDE),
+        *("--bind", source(f"{own}/home"), account.home),
         *("--bind", source(f"{own}/work"), profile.workdir),
         *("--bind", source(f"{own}/spool"), SPOOL_INSIDE),
         *("--ro-bind", source(f"{own}/boot"), BOOT_INSIDE),
@@ -139,9 +158,9 @@ def build(profile: Profile) -> Launch:
     options += ["--remount-ro", "/", "--chdir", profile.workdir]
     environment = {
         "PATH": search_path(profile.interpreter),
-        "HOME": HOME_INSIDE,
+        "HOME": account.home,
         "LANG": "C.UTF-8",
-        "USER": USER_INSIDE,
+        "USER": account.name,
     }
     if profile.interpreter.library_path is not None:
         environment["LD_LIBRARY_PATH"] = profile.interpreter.library_path

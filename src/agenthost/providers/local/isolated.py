@@ -89,6 +89,7 @@ async def launch_isolated(
     program: Sequence[str],
     *,
     kind: str = "sandbox",
+    account: bwrap.Account = bwrap.AGENT,
 ) -> LocalBackend:
     """Make a sandbox whose first program is ``program``. It finds the listening socket at LISTEN_FD."""
     limits = plan_limits(spec.limits, name_of(spec), outside=_OUTSIDE)
@@ -106,6 +107,7 @@ async def launch_isolated(
         mounts=spec.mounts,
         tmp_bytes=tmp_mib * 1024 * 1024,
         seccomp=host.seccomp,
+        account=account,
     )
     built = bwrap.build(profile)
     start = Start(

@@ -42,6 +42,7 @@ class LocalProvider(GuestProvider):
 
     name = "local"
     same_python = True
+    account = profile.AGENT
 
     def __init__(
         self,
@@ -90,13 +91,13 @@ class LocalProvider(GuestProvider):
         host = self._host()
         return GuestLayout(
             workdir=spec.workdir or self._engine.workdir_of(spec) or profile.WORKDIR_INSIDE,
-            home=profile.HOME_INSIDE,
+            home=self.account.home,
             spool_dir=profile.SPOOL_INSIDE,
             boot_dir=profile.BOOT_INSIDE,
             python=host.interpreter.path,
             site_dirs=sites_inside(len(host.sites)),
             isolation="namespaces",
-            user_is_root=False,
+            user_is_root=self.account.uid == 0,
         )
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
@@ -111,7 +112,7 @@ class LocalProvider(GuestProvider):
         program = [python, "-I", "-S", f"{profile.BOOT_INSIDE}/guest.pyz", "serve"]
         program += ["--boot", f"{profile.BOOT_INSIDE}/boot.json", "--listen-fd", str(LISTEN_FD)]
         if is_proven(host):
-            return await launch_isolated(self._engine, host, spec, boot, program)
+            return await self._launch(host, spec, boot, program)
         return await self._make_and_prove(host, spec, boot, program)
 
     async def probe(self) -> ProbeResult:
@@ -129,6 +130,11 @@ class LocalProvider(GuestProvider):
     async def aclose(self) -> None:
         """Stop listening to keepers."""
         self._engine.close()
+
+    async def _launch(
+        self, host: Host, spec: SandboxSpec, boot: Boot, program: Sequence[str]
+    ) -> LocalBackend:
+        return await launch_isolated(self._engine, host, spec, boot, program, account=self.account)
 
     def _host(self) -> Host:
         if self._found is None:
@@ -156,7 +162,7 @@ class LocalProvider(GuestProvider):
                 tasks.start_soon(prove)
                 # Errors are kept, not raised: a task group would wrap them.
                 try:
-                    made = await launch_isolated(self._engine, host, spec, boot, program)
+                    made = await self._launch(host, spec, boot, program)
                 except AgentHostError as error:
                     made = error
             proof = proofs[0]

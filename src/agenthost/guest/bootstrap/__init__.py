@@ -1,0 +1,1 @@
+"""What runs inside, once, where a provider only runs programs: ``start.sh``, then ``prepare.py``."""

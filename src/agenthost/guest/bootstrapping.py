@@ -1,0 +1,126 @@
+"""The host's side of a bootstrap: what is put onto a machine, what is run there, what comes back.
+
+For adapters whose provider only runs programs: put ``bootstrap_files`` into one directory, run
+``bootstrap_command``, feed what it prints to a Bootstrap and ask its ``finish`` when it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files as resources
+from typing import Any, cast
+
+from agenthost.errors import BootstrapError
+from agenthost.sandbox import Boot
+
+# Where ``agenthost bake`` puts the SDK into an image, beside whatever the image has.
+BAKED_SITE = "/opt/agenthost/site"
+SECONDS = 900.0  # that a bootstrap may take with an installation in it: 170 MB over a slow line
+_KEPT = 4000  # characters of what is not ours, for an error
+
+
+def host_sdk_version() -> str:
+    """Return the version of claude-agent-sdk that this host has.
+
+    Raises:
+        BootstrapError: It has none, so that nobody knows which one an agent is to have.
+    """
+    try:
+        return version("claude-agent-sdk")
+    except PackageNotFoundError:
+        raise BootstrapError("claude-agent-sdk is not installed on this host") from None
+
+
+def bootstrap_files(boot: Boot) -> dict[str, bytes]:
+    """Return what is put into the boot directory, by name; each of mode 0600, the directory 0700."""
+    return {**boot.files, **_scripts()}
+
+
+def bootstrap_command(boot: Boot, directory: str) -> list[str]:
+    """Return what is run then, with the files in ``directory``. It takes no input and ends by itself."""
+    sdk = host_sdk_version() if boot.needs_sdk else ""
+    return ["/bin/sh", f"{directory}/start.sh", directory, sdk, BAKED_SITE]
+
+
+def dial_command(directory: str) -> list[str]:
+    """Return the program whose stdin and stdout are a carrier to the guest of a bootstrap."""
+    return [
+        f"{directory}/python",
+        "-I",
+        f"{directory}/guest.pyz",
+        "dial",
+        "--socket",
+        f"{directory}/guest.sock",
+    ]
+
+
+class Bootstrap:
+    """Understands what a bootstrap prints, in whatever pieces it comes.
+
+    Args:
+        sandbox: The sandbox's name, for errors.
+        bake: What makes an image that needs no installation; None where the provider makes no images.
+        on_progress: Called with a line of text for each step.
+    """
+
+    def __init__(
+        self, sandbox: str, *, bake: str | None, on_progress: Callable[[str], object] | None = None
+    ) -> None:
+        self._sandbox = sandbox
+        self._bake = bake
+        self._report = on_progress
+        self._rest = b""
+        self._told: Mapping[str, Any] = {}
+        self._noise = ""
+
+    def feed(self, data: bytes) -> None:
+        """Take what was printed."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(line)
+
+    def finish(self, exit_code: int, stderr: bytes = b"") -> None:
+        """Return when the guest listens.
+
+        Raises:
+            BootstrapError: It does not; the message says what is missing and what helps.
+        """
+        self._take(self._rest)
+        self._rest = b""
+        told = self._told
+        if exit_code == 0 and told.get("ready"):
+            return
+        if told.get("missing"):
+            said = f" The installer said:\n{told['said']}" if told.get("said") else ""
+            raise BootstrapError(
+                f"sandbox {self._sandbox} lacks what an agent needs: {', '.join(told['missing'])}. "
+                + (f"Make an image that has all of it: {self._bake}." if self._bake else "Use another image.")
+                + said
+            )
+        tail = str(told.get("failed") or stderr[-_KEPT:].decode(errors="replace") or self._noise).strip()
+        raise BootstrapError(
+            f"the guest did not start in sandbox {self._sandbox} (exit code {exit_code}): {tail or 'no word'}"
+        )
+
+    def _take(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        try:
+            told: object = json.loads(text) if text.startswith("{") else None
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            self._noise = (self._noise + text + "\n")[-_KEPT:]  # a shell's own words, for instance
+        elif "say" in told:
+            if self._report is not None:
+                self._report(str(cast("dict[str, object]", told)["say"]))
+        else:
+            self._told = cast("dict[str, Any]", told)
+
+
+@cache
+def _scripts() -> dict[str, bytes]:
+    folder = resources("agenthost.guest.bootstrap")
+    return {name: folder.joinpath(name).read_bytes() for name in ("start.sh", "prepare.py")}
