@@ -9,6 +9,7 @@ import pytest
 
 from agenthost.sandbox import Process, Sandbox
 from agenthost.testing.conformance.clauses import clause
+from agenthost.testing.conformance.comparing import check_same
 from agenthost.testing.conformance.kit import Conformance
 from agenthost.testing.conformance.programs import FAMILY, child_is_gone, wait_until_told
 
@@ -53,7 +54,7 @@ class StreamChecks(Conformance):
             await process.send_stdin(data[1:])
             await process.close_stdin()
             await process.close_stdin()
-            assert await read_all(process) == data
+            check_same(await read_all(process), data)
             assert await process.wait() == 0
 
     @clause("2.3", needs="system")
