@@ -123,11 +123,11 @@ async def test_a_sandbox_that_does_not_answer_is_ended_only_by_force(
         sandbox = await provider.get(ref.sandbox)
         guest = int((await sandbox.exec(["python3", "-c", "import os; print(os.getppid())"])).stdout)
         os.kill(guest, signal.SIGSTOP)
-        assert not await stop_named([], None, whole=False)
-        assert not await stop_named([ref.sandbox_name], None, whole=False)
+        assert not await stop_named([], whole=False)
+        assert not await stop_named([ref.sandbox_name], whole=False)
         advice = f"`agenthost stop --sandbox {ref.sandbox_name}` ends it all the same"
         assert capsys.readouterr().err.count(advice) == 2
-        assert await stop_named([ref.sandbox_name], None, whole=True)
+        assert await stop_named([ref.sandbox_name], whole=True)
         assert not await is_there(ref)
 
 

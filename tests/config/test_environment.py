@@ -8,7 +8,7 @@ import pytest
 from support.written import loaded, write
 
 from agenthost.config import load_config
-from agenthost.errors import ConfigError
+from agenthost.errors import ConfigError, UnknownProviderError
 from agenthost.spec import Mount, NetworkPolicy, ResourceLimits
 
 SECRET = "sk-ant-api03-0123456789abcdef"
@@ -152,3 +152,13 @@ def test_a_mistake_names_the_variable(
     assert str(raised.value).startswith(beginning)
     assert said is None or str(raised.value) == beginning + said
     assert SECRET not in str(raised.value)
+
+
+def test_a_provider_that_only_a_variable_knows_is_refused_with_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AGENTHOST_PROVIDERS__LOCALE__BWRAP", "bwrap")
+    with pytest.raises(UnknownProviderError) as raised:
+        load_config()
+    variable = "environment variable AGENTHOST_PROVIDERS__LOCALE__BWRAP"
+    assert str(raised.value).startswith(f"{variable}: there is no provider 'locale'. Did you mean 'local'?")

@@ -12,6 +12,7 @@ import anyio
 import typer
 
 from agenthost.agent import AgentRef, Cursor, HostedAgent
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, where_said
 from agenthost.cli.finding import Finder, Found, open_finder
 from agenthost.cli.finishing import CannotFinishError, Finishing
 from agenthost.cli.looking import View, look_at
@@ -34,6 +35,7 @@ Outcome = Literal["left", "ended", "finished"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
+    where: Where
     agent: str
     after: str | None
     finish: bool
@@ -60,6 +62,8 @@ def attach(
         Answer, typer.Option(help="What to say when it asks whether it may use a tool.")
     ] = Answer.ask,
     as_json: Annotated[bool, typer.Option("--json", help="Print one SDK message a line.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Take an agent over: read it, prompt it, answer it.
 
@@ -74,7 +78,14 @@ def attach(
     """
     if download is not None and not finish:
         raise typer.BadParameter("it needs --finish", param_hint="--download")
-    request = _Request(agent=agent, after=after, finish=finish, download=download, as_json=as_json)
+    request = _Request(
+        where=where_said(config, allow),
+        agent=agent,
+        after=after,
+        finish=finish,
+        download=download,
+        as_json=as_json,
+    )
     transcript = Transcript(Screen(stderr=as_json))
     steering = Steering(transcript, answer=answer, finish=finish)
     done = run_until_stopped(
@@ -86,7 +97,7 @@ def attach(
 
 async def _attach(request: _Request, transcript: Transcript, steering: Steering) -> bool:
     """Return whether all went well: without --finish, always."""
-    async with open_finder() as finder:
+    async with open_finder(request.where) as finder:
         found, view, start = await _find(finder, request)
         ref = AgentRef(
             provider=found.seen.info.provider,
@@ -100,7 +111,10 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
             cursor=start,
         )
         agent = HostedAgent.attach(
-            ref, options={"can_use_tool": steering.can_use_tool}, limits=Limits(start=_TAKING)
+            ref,
+            options={"can_use_tool": steering.can_use_tool},
+            provider=found.seen.provider,  # it has the options that the sandbox was found with
+            limits=Limits(start=_TAKING),
         )
         steering.agent = agent
         steering.works = view.busy
@@ -109,7 +123,7 @@ async def _attach(request: _Request, transcript: Transcript, steering: Steering)
         with warnings_to(transcript), anyio.CancelScope(shield=True):
             await agent.connect()  # a signal in between is obeyed behind it, by leaving
         steering.greet()
-        taken = Taken(found, view, agent, transcript)
+        taken = Taken(found, view, agent, transcript, again=finder.again)
         finishing = Finishing(found, view, start) if request.finish else None
         show = message_printer(transcript, as_json=request.as_json)
         with warnings_to(transcript):
@@ -151,7 +165,7 @@ async def _find(finder: Finder, request: _Request) -> tuple[Found, View, Cursor]
             raise AgentError(f"{found.name} is being started; try again in a moment")
         raise AgentError(
             f"{found.name} has not been given its options, and only the program that started it has them; "
-            f"`agenthost stop {found.name}` ends it"
+            f"`agenthost stop {found.name}{finder.again}` ends it"
         )
     place = request.after or (str(found.ref.cursor) if found.ref is not None else None)
     return found, view, view.turn if place is None else await place_of(place, found)

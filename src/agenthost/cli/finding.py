@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
 
 from agenthost.agent import AgentRef
+from agenthost.cli.configured_providers import Where, flags_again, open_providers
 from agenthost.errors import (
     AccessDeniedError,
     AgentError,
@@ -23,7 +23,6 @@ from agenthost.errors import (
 )
 from agenthost.guest.agents import AgentStatus
 from agenthost.guest.client import GuestSandbox
-from agenthost.registry import open_provider, provider_names
 from agenthost.sandbox import SandboxInfo, SandboxProvider
 
 PATIENCE = 10.0  # seconds that one sandbox may take to answer
@@ -85,12 +84,14 @@ class Finder:
 
     Attributes:
         problems: Why a provider could not be asked for its sandboxes, by its name.
+        again: What another command's line needs to find the same, with a space before it.
     """
 
     def __init__(
-        self, providers: Sequence[SandboxProvider], *, problems: dict[str, str], strict: bool
+        self, providers: Sequence[SandboxProvider], *, problems: dict[str, str], strict: bool, again: str
     ) -> None:
         self.problems = problems
+        self.again = again
         self._providers = providers
         self._strict = strict
 
@@ -137,9 +138,13 @@ class Finder:
         except AgentError as error:
             raise AgentError("; ".join([str(error), *self.tell_problems()])) from None
 
-    def tell_problems(self) -> list[str]:
-        """Return why not all was looked through."""
-        return [f"provider {name} cannot be asked: {problem}" for name, problem in self.problems.items()]
+    def tell_problems(self, provider: str | None = None) -> list[str]:
+        """Return why not all was looked through, or not all of one provider's."""
+        return [
+            f"provider {name} cannot be asked: {problem}"
+            for name, problem in self.problems.items()
+            if provider in (None, name)
+        ]
 
     async def _by_ref(self, ref: AgentRef) -> Found:
         for seen in await self.sandboxes(only=ref.sandbox):
@@ -148,7 +153,8 @@ class Finder:
                     if found.name == ref.agent:
                         return Found(seen=seen, sandbox=found.sandbox, status=found.status, ref=ref)
                 raise AgentError(seen.problem or f"{seen.title} has no agent {ref.agent} any more")
-        raise AgentError(f"there is no sandbox {ref.sandbox_name} ({ref.provider}) any more")
+        gone = f"there is no sandbox {ref.sandbox_name} ({ref.provider}) any more"
+        raise AgentError("; ".join(self.tell_problems(ref.provider)) or gone)
 
     async def _list(self, provider: SandboxProvider) -> list[SandboxInfo]:
         try:
@@ -157,33 +163,26 @@ class Finder:
         except (AgentHostError, OSError) as error:
             if self._strict:
                 raise
-            if is_nowhere(provider):
-                return []
             self.problems[provider.name] = str(error) or f"no answer within {PATIENCE:g} s"
             return []
 
 
-def is_nowhere(provider: SandboxProvider) -> bool:
-    """Tell whether it is a container engine that is not on this machine and that nobody has named."""
-    path: object = getattr(getattr(provider, "address", None), "path", None)
-    return isinstance(path, str) and not os.path.exists(path) and not os.environ.get("DOCKER_HOST")
-
-
 @asynccontextmanager
-async def open_finder(provider: str | None = None) -> AsyncGenerator[Finder]:
-    """Open a provider, or every one that works here."""
-    async with AsyncExitStack() as stack:
-        opened: list[SandboxProvider] = []
-        problems: dict[str, str] = {}
-        for name in (provider,) if provider else provider_names():
-            try:
-                opened.append(await stack.enter_async_context(open_provider(name)))
-            except Exception as error:
-                if provider:
-                    raise
-                if not isinstance(error, MissingExtraError | MissingCredentialError):  # it is not set up here
-                    problems[name] = str(error)
-        yield Finder(opened, problems=problems, strict=provider is not None)
+async def open_finder(where: Where | None = None) -> AsyncGenerator[Finder]:
+    """Open the providers that were named, or every one that works here. Raises as ``open_providers``."""
+    where = where or Where()
+    async with open_providers(where) as opened:
+        problems = dict(opened.left_out)
+        for name, error in opened.failed.items():
+            if not isinstance(error, MissingExtraError | MissingCredentialError):  # it is not set up here
+                problems[name] = str(error)
+        found = tuple(opened.providers.values())
+        yield Finder(
+            found,
+            problems=problems,
+            strict=bool(where.named),
+            again=flags_again(where.config, allowed=where.allowed),
+        )
 
 
 def match_agent(text: str, seen: Sequence[Seen]) -> Found:

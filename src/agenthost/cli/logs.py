@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from agenthost.agent.sdk import import_sdk, sdk_codec
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, where_said
 from agenthost.cli.events import Event, read_events
 from agenthost.cli.finding import open_finder
 from agenthost.cli.places import AFTER_HELP, AGENT_HELP, place_of
@@ -23,17 +24,22 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the agent has ended.")] = False,
     after: Annotated[str | None, typer.Option(help=f"{AFTER_HELP} Not given: oldest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one SDK message a line.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Print what an agent has said and done, all of it that is kept.
 
     It only reads: the agent and whoever drives it do not notice.
     """
     transcript = Transcript(Screen(stderr=as_json))
-    run_until_stopped(partial(_logs, agent, follow, after or "oldest", as_json, transcript), ending="")
+    where = where_said(config, allow)
+    run_until_stopped(partial(_logs, where, agent, follow, after or "oldest", as_json, transcript), ending="")
 
 
-async def _logs(name: str, follow: bool, after: str, as_json: bool, transcript: Transcript) -> None:
-    async with open_finder() as finder:
+async def _logs(
+    where: Where, name: str, follow: bool, after: str, as_json: bool, transcript: Transcript
+) -> None:
+    async with open_finder(where) as finder:
         found = await finder.agent(name)
         place = await place_of(after, found)
         show = _write if as_json else _printer(await _decoder(), transcript)

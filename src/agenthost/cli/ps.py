@@ -13,6 +13,7 @@ from typing import Annotated
 import anyio
 import typer
 
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, where_said
 from agenthost.cli.finding import PATIENCE, Seen, open_finder, tell_none
 from agenthost.cli.looking import look_at
 from agenthost.cli.stopping import run_until_stopped
@@ -48,13 +49,15 @@ def ps(
         typer.Option(help="Only this provider's sandboxes; every one that works here if not given."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """List agents: what they do, who drives them, when they end.
 
     It only looks. A sandbox that cannot be asked is listed with the reason.
     Exits with 1 when a provider cannot be asked for its sandboxes.
     """
-    rows, problems = run_until_stopped(partial(_rows, provider), ending="")
+    rows, problems = run_until_stopped(partial(_rows, where_said(config, allow, provider)), ending="")
     for problem in problems:
         print(f"agenthost: {printable(problem)}", file=sys.stderr)
     if as_json:
@@ -68,9 +71,9 @@ def ps(
         print(tell_none(), file=sys.stderr if as_json else sys.stdout)
 
 
-async def _rows(provider: str | None) -> tuple[list[Row], list[str]]:
+async def _rows(where: Where) -> tuple[list[Row], list[str]]:
     """Return what there is, and why that is not all."""
-    async with open_finder(provider) as finder:
+    async with open_finder(where) as finder:
         seen = await finder.sandboxes()
         found: dict[tuple[int, int], Row] = {}
         async with anyio.create_task_group() as tasks:

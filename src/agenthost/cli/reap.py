@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from agenthost.cli.finding import is_nowhere
+from agenthost.cli.configured_providers import (
+    AllowOption,
+    ConfigOption,
+    Opened,
+    Where,
+    open_providers,
+    where_said,
+)
 from agenthost.cli.ps import tell_time
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.tables import print_table
 from agenthost.cli.transcript import printable
 from agenthost.reaping import Reaped
 from agenthost.reaping import reap as reap_provider
-from agenthost.registry import open_provider, provider_names
 
 
 def reap(
@@ -31,43 +36,43 @@ def reap(
         typer.Option("--unknown", help="Also what was made by owners that this machine does not know."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """End sandboxes that have outlived their end or lost their owner; tell what is kept and why.
 
     A living owner's sandbox is never touched, nor one whose agent has a driver. Exits with 1 when one could
-    not be ended.
+    not be ended, or a provider could not be opened with the options that the config has for it.
     """
-    found, problems = run_until_stopped(
-        partial(_reap, provider, dry_run=dry_run, unknown=unknown), ending="what has begun to end ends"
+    where = where_said(config, allow, *(provider or ()))
+    found, opened = run_until_stopped(
+        partial(_reap, where, dry_run=dry_run, unknown=unknown), ending="what has begun to end ends"
     )
     if as_json:
         for one in found:
             print(json.dumps(_to_json(one, dry_run)))
     elif found:
         print_table(("PROVIDER", "SANDBOX", "AGE", "OUTCOME", "WHY"), [_cells(one, dry_run) for one in found])
-    else:
+    elif not opened.left_out:
         print("there is no sandbox")
-    for problem in problems:
-        print(f"agenthost: {printable(problem)}", file=sys.stderr)
-    if any(one.outcome == "failed" for one in found):
+    for name, problem in {**opened.left_out, **opened.failed}.items():
+        why = str(problem) or type(problem).__name__
+        print(f"agenthost: {printable(f'{name} was left out: {why}')}", file=sys.stderr)
+    if opened.left_out or any(one.outcome == "failed" for one in found):
         raise typer.Exit(1)
 
 
-async def _reap(names: list[str] | None, *, dry_run: bool, unknown: bool) -> tuple[list[Reaped], list[str]]:
+async def _reap(where: Where, *, dry_run: bool, unknown: bool) -> tuple[list[Reaped], Opened]:
     found: list[Reaped] = []
-    problems: list[str] = []
-    for name in names or provider_names():
-        async with AsyncExitStack() as stack:
+    async with open_providers(where) as opened:
+        for name, provider in opened.providers.items():
             try:
-                opened = await stack.enter_async_context(open_provider(name))
-                if not names and is_nowhere(opened):
-                    continue
-                found += await reap_provider(opened, dry_run=dry_run, unknown=unknown)
+                found += await reap_provider(provider, dry_run=dry_run, unknown=unknown)
             except Exception as error:
-                if names:
+                if where.named:
                     raise
-                problems.append(f"{name} was left out: {str(error) or type(error).__name__}")
-    return found, problems
+                opened.failed[name] = error
+    return found, opened
 
 
 def _outcome(one: Reaped, dry_run: bool) -> str:

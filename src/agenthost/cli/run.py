@@ -13,6 +13,7 @@ import typer
 
 from agenthost.agent import HostedAgent
 from agenthost.cli.allow import Allow
+from agenthost.cli.configured_providers import flags_again
 from agenthost.cli.output import download, message_printer
 from agenthost.cli.ps import tell_time
 from agenthost.cli.run_request import KeyIn, Network, Request
@@ -101,7 +102,11 @@ def run(
     if detach and download is not None:
         hint = "there is nothing to download yet; agenthost attach --finish --download does it later"
         raise typer.BadParameter(hint, param_hint="--detach")
-    request = replace(request, config=request.find_config(config))
+    request = replace(
+        request,
+        config=request.find_config(config),
+        again=flags_again(config, allowed=Allow.provider_options in request.allowed),
+    )
     transcript = Transcript(Screen(stderr=as_json or detach))
     with transcript.waiting():
         done = run_until_stopped(partial(_run, request, transcript))
@@ -124,7 +129,7 @@ async def _run(request: Request, transcript: Transcript) -> bool:
                 transcript.prompt(request.prompt)
             await agent.query(request.prompt)
             if request.detach:
-                await _detach(agent, transcript)
+                await _detach(agent, transcript, request.again)
                 return True
             async for message in agent.receive_response():
                 show(message)
@@ -134,7 +139,7 @@ async def _run(request: Request, transcript: Transcript) -> bool:
     return transcript.result is not None and not transcript.result.is_error
 
 
-async def _detach(agent: HostedAgent, transcript: Transcript) -> None:
+async def _detach(agent: HostedAgent, transcript: Transcript, again: str) -> None:
     info = await agent.sandbox.info()
     ref = await agent.detach()
     print(ref.to_json(), flush=True)
@@ -142,9 +147,9 @@ async def _detach(agent: HostedAgent, transcript: Transcript) -> None:
     transcript.note("", f"{ref.agent} runs in sandbox {info.name}{ends}")
     if ref.credentials == "host":
         transcript.note("", "what it asks the model waits until somebody attaches")
-    transcript.note("", f"watch it: agenthost logs -f {ref.agent}")
-    transcript.note("", f"take it over: agenthost attach {ref.agent}")
-    transcript.note("", f"end it: agenthost stop {ref.agent}")
+    transcript.note("", f"watch it: agenthost logs -f {ref.agent}{again}")
+    transcript.note("", f"take it over: agenthost attach {ref.agent}{again}")
+    transcript.note("", f"end it: agenthost stop {ref.agent}{again}")
 
 
 def _read_stdin() -> str:

@@ -18,7 +18,7 @@ from agenthost.config.environment import CONFIG
 from agenthost.config.load import Config, make_config
 from agenthost.config.mistakes import tell_path
 from agenthost.config.shape import Path as Place
-from agenthost.config.sources import is_reference, leads, read_sources
+from agenthost.config.sources import Sources, is_reference, leads, read_sources
 from agenthost.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,15 +30,12 @@ Doubt = tuple[Place, str, str]  # where it stands, what it does, which option al
 
 
 def find_config(path: Path | None) -> Config | None:
-    """Read the config that was named, else AGENTHOST_CONFIG's, else ``./agenthost.toml``, and variables.
-
-    Says on stderr what was read. None when there is nothing of it.
+    """Read what ``read_here`` reads and say so on stderr. None when there is nothing of it.
 
     Raises:
         ConfigError: It makes no sense.
     """
-    named = path if path is not None or os.environ.get(CONFIG) else (HERE if HERE.is_file() else None)
-    sources = read_sources(named, os.environ, required=False)
+    sources = read_here(path)
     variables = [setting.variable for setting in sources.settings]
     if sources.file is None and not variables and not sources.mistakes:
         return None
@@ -46,6 +43,21 @@ def find_config(path: Path | None) -> Config | None:
     if read or variables:
         print(f"agenthost: settings from {', '.join([*read, *variables])}", file=sys.stderr)
     return make_config(sources)
+
+
+def read_here(path: Path | None) -> Sources:
+    """Read the config that was named, else AGENTHOST_CONFIG's, else ``./agenthost.toml``, and variables.
+
+    Raises:
+        ConfigError: It cannot be read. Other mistakes are kept in it.
+    """
+    named = path if path is not None or os.environ.get(CONFIG) else (HERE if HERE.is_file() else None)
+    return read_sources(named, os.environ, required=False)
+
+
+def lies_here(sources: Sources) -> bool:
+    """Tell whether its file is the one that merely lies here, which can be somebody else's."""
+    return sources.file is not None and sources.file.resolve() == HERE.resolve()
 
 
 def check_file(
@@ -105,7 +117,7 @@ def check_provider(
     allowed: Place = ("spec", "network", "allow")
     if capabilities.default_network == "none" and not network and _is_in_file(config, allowed):
         found.append((allowed[:2], "opens the network to the sandbox", "--allow network"))
-    for path, value in _values(config) if _lies_here(config) else ():
+    for path, value in _values(config) if lies_here(config.sources) else ():
         if capabilities.isolation == "none" and may_run_programs(path, value):
             found.append((path[:3], "can run programs on this machine, isolated by nothing", "--allow code"))
         elif credentials == "env" and may_take_key(path, value):
@@ -131,10 +143,6 @@ def require(config: Config, doubts: list[Doubt], allowed: list[Allow]) -> None:
 def _values(config: Config) -> list[tuple[Place, Any]]:
     """Return what the file says and no variable says otherwise."""
     return [(path, value) for path, value, _ in config.sources.values() if _is_in_file(config, path)]
-
-
-def _lies_here(config: Config) -> bool:
-    return config.path is not None and config.path.resolve() == HERE.resolve()
 
 
 def _is_in_file(config: Config, path: Place) -> bool:

@@ -46,7 +46,11 @@ _NETWORKS = {Network.open: NetworkPolicy.open(), Network.none: NetworkPolicy.non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One run. None is what was not said."""
+    """One run. None is what was not said.
+
+    Attributes:
+        again: What another command's line needs to find the agent, with a space before it.
+    """
 
     prompt: str
     config: Config | None
@@ -61,6 +65,7 @@ class Request:
     credentials: KeyIn | None
     network: Network | None
     lifetime: float | None
+    again: str = ""
 
     def find_config(self, path: Path | None) -> Config | None:
         """Return the config that counts, if there is one.

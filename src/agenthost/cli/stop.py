@@ -10,6 +10,7 @@ from typing import Annotated
 import anyio
 import typer
 
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, where_said
 from agenthost.cli.finding import Finder, Found, Seen, match_sandbox, open_finder, tell_none
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import printable
@@ -32,6 +33,8 @@ def stop(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="End the sandbox, too, where other agents live in it.")
     ] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """End agents, and each sandbox in which no other agent lives.
 
@@ -40,13 +43,14 @@ def stop(
     if bool(agents) == everything:
         raise typer.BadParameter("name agents, or say --all, not both", param_hint="AGENT")
     ending = "what has begun to end ends"
-    if not run_until_stopped(partial(stop_named, agents or [], provider, whole=sandbox), ending=ending):
+    where = where_said(config, allow, provider)
+    if not run_until_stopped(partial(stop_named, agents or [], where, whole=sandbox), ending=ending):
         raise typer.Exit(1)
 
 
-async def stop_named(names: Sequence[str], provider: str | None, *, whole: bool) -> bool:
+async def stop_named(names: Sequence[str], where: Where | None = None, *, whole: bool) -> bool:
     """End what has these names, everything if there are none; return whether all of it ended."""
-    async with open_finder(provider) as finder:
+    async with open_finder(where) as finder:
         if not names:
             return await _stop_all(finder)
         good = True
@@ -66,7 +70,9 @@ async def _stop_all(finder: Finder) -> bool:
     seen = await finder.sandboxes()
     for one in seen:
         if one.problem:
-            good = _complain(f"{one.title} cannot be asked for its agents: {one.problem}. {_by_force(one)}")
+            good = _complain(
+                f"{one.title} cannot be asked for its agents: {one.problem}. {_by_force(finder, one)}"
+            )
         elif one.agents:
             print(printable(await _end_sandbox(one)), flush=True)
     for problem in finder.tell_problems():
@@ -85,7 +91,9 @@ async def _stop_one(finder: Finder, name: str, whole: bool) -> str:
     if there is not None and (whole or not (there.agents or there.problem)):
         return await _end_sandbox(there)
     if there is not None and there.problem:
-        raise AgentError(f"{there.title} cannot be asked for its agents: {there.problem}. {_by_force(there)}")
+        raise AgentError(
+            f"{there.title} cannot be asked for its agents: {there.problem}. {_by_force(finder, there)}"
+        )
     return await _end(finder.match(name, seen), whole)
 
 
@@ -111,8 +119,8 @@ async def _end_sandbox(seen: Seen) -> str:
     return f"ended {names} and {seen.title}" if names else f"ended {seen.title}"
 
 
-def _by_force(seen: Seen) -> str:
-    return f"`agenthost stop --sandbox {seen.info.name}` ends it all the same"
+def _by_force(finder: Finder, seen: Seen) -> str:
+    return f"`agenthost stop --sandbox {seen.info.name}{finder.again}` ends it all the same"
 
 
 def _complain(text: str) -> bool:

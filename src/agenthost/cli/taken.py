@@ -20,11 +20,14 @@ _EXIT_SECONDS = 5.0  # that an agent which has told its end may need to be gone
 class Taken:
     """An agent that this process drives, and the ways to be done with it. None is cut short."""
 
-    def __init__(self, found: Found, view: View, agent: HostedAgent, transcript: Transcript) -> None:
+    def __init__(
+        self, found: Found, view: View, agent: HostedAgent, transcript: Transcript, *, again: str
+    ) -> None:
         self._found = found
         self._view = view
         self._agent = agent
         self._transcript = transcript
+        self._again = again  # what the next command needs to find it
 
     async def drop(self) -> None:
         """It is another's, or there is nothing left of it: ends nothing."""
@@ -47,8 +50,8 @@ class Taken:
         else:
             waits = "; when it asks the model, it waits for somebody to come" if found.status.model else ""
             say("", f"{found.name} runs on in {found.seen.title}{waits}")
-            say("", f"come back: agenthost attach {found.name} --after {cursor}")
-        say("", f"end it: agenthost stop {found.name}")
+            say("", f"come back: agenthost attach {found.name} --after {cursor}{self._again}")
+        say("", f"end it: agenthost stop {found.name}{self._again}")
 
     async def has_ended(self) -> bool:
         """Ask the guest whether it has."""

@@ -144,10 +144,15 @@ def _check_names(sources: Sources) -> None:
     if tables.provider is not None:
         wanted.insert(0, (("provider",), tables.provider))
     for path, name in wanted:
-        try:
-            registration(name)
-        except UnknownProviderError as error:
-            raise UnknownProviderError(sources.tell(path, str(error))) from None
+        check_name(sources, path, name)
+
+
+def check_name(sources: Sources, path: Path, name: str) -> None:
+    """Refuse a name that no provider has. Raises UnknownProviderError with its place."""
+    try:
+        registration(name)
+    except UnknownProviderError as error:
+        raise UnknownProviderError(sources.tell(path, str(error))) from None
 
 
 def _placed(sources: Sources, error: ConfigError) -> ConfigError:

@@ -53,7 +53,9 @@ class Sources:
 
     def tell(self, path: Path, text: str) -> str:
         """Return one line about a value: where it is from, which it is, and what is to be said."""
-        variable = self.variable(path)
+        inside = [self.variable(one) for one, _ in _whole(self.tree) if one[: len(path)] == path]
+        # A table that variables alone have filled is from the first of them.
+        variable = self.variable(path) if not inside or None in inside else inside[0]
         if variable is None:
             return f"{self.file}: {tell_path(path)}: {text}"
         return f"environment variable {variable}: {text}"
