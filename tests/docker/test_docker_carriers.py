@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.docker_engine import DockerEngine
+from support.docker_engine import DockerEngine, needs_its_files
 from support.engine_proxy import engine_proxy
 from support.inside import living, until
 
@@ -21,11 +21,6 @@ from agenthost.spec import SandboxSpec
 
 LIMIT = 60
 DIAL = "dial"
-
-
-def needs_its_files(engine: DockerEngine) -> None:
-    if not engine.private:
-        pytest.skip("not in CI: the engine's files may be another machine's")
 
 
 def argv(box: GuestSandbox) -> list[str]:

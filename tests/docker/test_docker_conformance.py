@@ -1,16 +1,16 @@
-"""The docker provider keeps the contract, over the carrier that it takes unless told."""
+"""The docker provider keeps the contract, over both carriers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import pytest
-from support.docker_engine import DockerEngine
+from support.docker_engine import DockerEngine, needs_its_files
 
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 
 
-class TestDocker(SandboxConformance):
+class ByStdio:
     provider_name = "docker"
 
     @pytest.fixture
@@ -19,10 +19,30 @@ class TestDocker(SandboxConformance):
         return {"host": docker_engine.host}
 
 
-class TestDockerAgent(HostedAgentConformance):
+class BySocket:
     provider_name = "docker"
 
     @pytest.fixture
     def provider_options(self, docker_engine: DockerEngine, baked: str) -> Mapping[str, object]:
         del baked
-        return {"host": docker_engine.host}
+        needs_its_files(docker_engine)
+        return {"host": docker_engine.host, "carrier": "socket"}
+
+
+class TestDocker(ByStdio, SandboxConformance): ...
+
+
+class TestDockerAgent(ByStdio, HostedAgentConformance): ...
+
+
+@pytest.mark.full
+class TestDockerBySocket(BySocket, SandboxConformance):
+    @pytest.fixture(scope="module")
+    @classmethod
+    def anyio_backend(cls) -> str:
+        """Run once: only the carrier is another one, whose own tests and whose agents run on both."""
+        return "asyncio"
+
+
+@pytest.mark.full
+class TestDockerAgentBySocket(BySocket, HostedAgentConformance): ...
