@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -15,7 +16,7 @@ from agenthost.errors import AgentHostError, SandboxGoneError, SandboxNotFoundEr
 from agenthost.guest.provider import GuestProvider
 from agenthost.owners import OWNER_LABEL, forget_old_owners, read_owners
 from agenthost.registry import open_provider
-from agenthost.sandbox import SandboxInfo, SandboxProvider
+from agenthost.sandbox import SandboxInfo, SandboxProvider, SupportsBuilders
 
 _log = logging.getLogger("agenthost.reap")
 
@@ -29,7 +30,7 @@ _PATIENCE = 60.0  # seconds that the end of one sandbox may take
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reaped:
-    """What was decided about one sandbox.
+    """What was decided about one sandbox, or one builder of an image.
 
     Attributes:
         info: What its provider says of it.
@@ -51,6 +52,8 @@ async def reap(
 ) -> list[Reaped]:
     """End every sandbox that has outlived its end or lost its owner, and tell about all there are.
 
+    What a provider makes images in is seen to likewise: a host that is killed meanwhile leaves it behind.
+
     An owner is the process that made a sandbox, or took over the agent in it. A sandbox has lost it when that
     process has ended without ending it or handing it on by ``detach``. A living owner's sandbox is never
     touched, nor one whose agent is known to have a driver now, nor one that was handed on, which ends by its
@@ -58,28 +61,35 @@ async def reap(
 
     Args:
         provider: A name, or an open provider.
-        labels: Only sandboxes with these labels.
+        labels: Only sandboxes with these labels, and no builders of images, which have none.
         dry_run: Only tell.
         unknown: Also end those whose owner this machine and user know nothing of, if their guests say that
             nobody drives. Another machine's sandboxes are among these.
 
     Returns:
-        One entry for each sandbox, in the provider's order.
+        One entry for each sandbox, in the provider's order, then one for each builder.
     """
     async with AsyncExitStack() as stack:
         if isinstance(provider, str):
             provider = await stack.enter_async_context(open_provider(provider))
-        infos = [info async for info in provider.list(labels)]
+        judged: list[Callable[[], Awaitable[Reaped]]] = [
+            partial(_judge, provider, info, dry_run=dry_run, unknown=unknown)
+            async for info in provider.list(labels)
+        ]
+        if not labels and isinstance(provider, SupportsBuilders):
+            judged += [
+                partial(_judge_builder, provider, info, dry_run=dry_run) async for info in provider.builders()
+            ]
         found: dict[int, Reaped] = {}
         slots = anyio.CapacityLimiter(_AT_ONCE)
 
-        async def see_to(number: int, info: SandboxInfo) -> None:
+        async def see_to(number: int, judge: Callable[[], Awaitable[Reaped]]) -> None:
             async with slots:
-                found[number] = await _judge(provider, info, dry_run=dry_run, unknown=unknown)
+                found[number] = await judge()
 
         async with anyio.create_task_group() as tasks:
-            for number, info in enumerate(infos):
-                tasks.start_soon(see_to, number, info)
+            for number, judge in enumerate(judged):
+                tasks.start_soon(see_to, number, judge)
     forget_old_owners()
     return [found[number] for number in sorted(found)]
 
@@ -111,6 +121,22 @@ async def _judge(provider: SandboxProvider, info: SandboxInfo, *, dry_run: bool,
         _log.warning("sandbox %s could not be reaped: %s", info.name, error)
         return Reaped(info=info, outcome="failed", reason=str(error) or f"not within {_PATIENCE:g} s")
     return Reaped(info=info, outcome="reaped", reason=verdict.reason)
+
+
+async def _judge_builder(provider: SupportsBuilders, info: SandboxInfo, *, dry_run: bool) -> Reaped:
+    # It cannot be asked whether somebody works with it: an owner that is not known here may.
+    verdict = _verdict(info)
+    reason = f"a builder of images: {verdict.reason}"
+    if verdict.fate != "lost":
+        return Reaped(info=info, outcome="kept", reason=reason)
+    try:
+        if not dry_run:
+            with anyio.fail_after(_PATIENCE):
+                await provider.remove_builder(info.id)
+    except (AgentHostError, TimeoutError, OSError) as error:
+        _log.warning("builder %s could not be reaped: %s", info.name, error)
+        return Reaped(info=info, outcome="failed", reason=str(error) or f"not within {_PATIENCE:g} s")
+    return Reaped(info=info, outcome="reaped", reason=reason)
 
 
 async def _is_driven(provider: GuestProvider, info: SandboxInfo) -> bool | None:

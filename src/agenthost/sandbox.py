@@ -281,3 +281,16 @@ class SandboxProvider(Protocol):
     async def aclose(self) -> None:
         """Close clients. Ends no sandbox."""
         ...
+
+
+@runtime_checkable
+class SupportsBuilders(Protocol):
+    """A provider that makes images in something that a killed host leaves behind: ``reap`` looks for it."""
+
+    def builders(self) -> AsyncIterator[SandboxInfo]:
+        """Yield what images are made in now, each with its owner's label; ``list`` does not tell of them."""
+        ...
+
+    async def remove_builder(self, builder_id: str) -> None:
+        """Remove one. Idempotent."""
+        ...

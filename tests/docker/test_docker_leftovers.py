@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import agenthost
 from agenthost.errors import SandboxGoneError
 from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.docker import labels
@@ -51,13 +52,18 @@ async def test_a_sandbox_that_never_ran_or_could_not_be_taken_away_is_listed_and
         raise
 
 
-async def test_what_was_to_become_an_image_goes_when_it_is_overdue_and_not_before(
+async def test_a_builder_whose_owner_is_not_known_is_reaped_when_it_is_overdue_and_not_before(
     provider: DockerProvider, engine: Engine, baked: str
 ) -> None:
     made = await left_behind(engine, baked, "builder", time.time() + 100, started=False)
-    assert [info async for info in provider.list()] == []
-    await engine.ask("DELETE", f"/containers/{made}", query={"v": True})
-    made = await left_behind(engine, baked, "builder", time.time() - 1, started=True)
-    assert [info async for info in provider.list()] == []
+    try:
+        (told,) = await agenthost.reap(provider, unknown=True)
+        assert (told.info.id, told.outcome) == (made, "kept")
+        assert told.reason == "a builder of images: its owner is not known here"
+    finally:
+        await engine.ask("DELETE", f"/containers/{made}", query={"v": True})
+    made = await left_behind(engine, baked, "builder", time.time() - 100, started=True)
+    (told,) = await agenthost.reap(provider)
+    assert (told.info.id, told.outcome) == (made, "reaped")
     with pytest.raises(EngineError, match=r"(?i)no such container"):
         await engine.ask("GET", f"/containers/{made}/json")

@@ -9,6 +9,7 @@ KIND = "agenthost.kind"  # "sandbox", or "builder": made to make an image, gone 
 NAME = "agenthost.name"
 CREATED = "agenthost.created"  # seconds since the epoch
 END = "agenthost.end"
+OWNER = "agenthost.owner"  # of a builder; a sandbox has its own among its spec's labels
 _OF_SPEC = "agenthost.label."
 
 # What is inside, on images and on sandboxes.
@@ -20,7 +21,7 @@ FITTED = "agenthost.fitted"  # an image has the user and the directories that a 
 BAKED = "agenthost.baked"  # the hash of what went into it
 BASE = "agenthost.base"
 OF_IMAGE = (WORKDIR, PYTHON, SITE, SDK)
-NOT_INHERITED = {KIND: "image", **dict.fromkeys((NAME, CREATED, END, BAKED, BASE), "none")}
+NOT_INHERITED = {KIND: "image", **dict.fromkeys((NAME, CREATED, END, OWNER, BAKED, BASE), "none")}
 
 
 def of_spec(labels: Mapping[str, str]) -> dict[str, str]:

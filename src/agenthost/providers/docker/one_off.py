@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 
+from agenthost.owners import note, note_gone, note_made, owner_id
 from agenthost.providers.docker import labels
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.spec import generate_name
 
-_LONGEST = 1800.0  # seconds; after that who cleans up may take it away
+_LONGEST = 1800.0  # seconds; after that who cleans up may take it away, whoever its owner was
 _REMOVING = 30.0
 
 
@@ -53,6 +53,7 @@ async def one_off(
             labels.NAME: name,
             labels.CREATED: repr(now),
             labels.END: repr(now + _LONGEST),
+            labels.OWNER: owner_id(),
         },
         "HostConfig": {
             "NetworkMode": "none",
@@ -61,14 +62,29 @@ async def one_off(
             "LogConfig": {"Type": "none"},
         },
     }
-    made: dict[str, object] = {}
+    container = ""
+    note_made(name)  # before it is there: who is killed in between leaves nothing unknown
     try:
         with anyio.CancelScope(shield=True):  # cancelled halfway, nobody would know whether it is there
             made = await engine.ask("POST", "/containers/create", query={"name": name}, body=config)
-        yield str(made["Id"])
+            container = str(made["Id"])
+        note("owned", "docker", container)
+        yield container
     finally:
-        with anyio.move_on_after(_REMOVING, shield=True), suppress(EngineError):
-            await engine.ask("DELETE", f"/containers/{name}", query={"force": True, "v": True})
+        with anyio.move_on_after(_REMOVING, shield=True):
+            if await _remove(engine, name):
+                note_gone(name)
+                if container:
+                    note("ended", "docker", container)
+
+
+async def _remove(engine: Engine, name: str) -> bool:
+    """Return whether it has gone. Otherwise ``reap`` finds it when this process has ended."""
+    try:
+        await engine.ask("DELETE", f"/containers/{name}", query={"force": True, "v": True})
+    except EngineError as exc:
+        return exc.status == 404
+    return True
 
 
 async def run(engine: Engine, container: str, *, within: float) -> Ran:
@@ -91,15 +107,3 @@ async def run(engine: Engine, container: str, *, within: float) -> Ran:
             with anyio.CancelScope(shield=True):
                 await stream.aclose()
     return Ran(int(ended["StatusCode"]), out, stream.stderr)
-
-
-async def remove_overdue(engine: Engine) -> None:
-    """Remove such containers whose host died before it could: those that are older than any may be."""
-    wanted = {labels.PROVIDER: "docker", labels.KIND: "builder"}
-    query = {"all": True, "filters": {"label": labels.as_filter(wanted)}}
-    found: list[dict[str, Any]] = await engine.ask("GET", "/containers/json", query=query)
-    for one in found:
-        own: dict[str, str] = one.get("Labels") or {}
-        if labels.has_all(own, wanted) and float(own.get(labels.END, "inf")) < time.time():
-            with suppress(EngineError):  # somebody else removes it
-                await engine.ask("DELETE", f"/containers/{one['Id']}", query={"force": True, "v": True})

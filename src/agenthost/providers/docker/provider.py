@@ -16,14 +16,14 @@ from agenthost.guest.provider import GuestProvider
 from agenthost.providers.docker import labels as marks
 from agenthost.providers.docker import paths
 from agenthost.providers.docker.address import Address, find_address
-from agenthost.providers.docker.backend import CarrierName, DockerBackend, to_info
+from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove, to_info
 from agenthost.providers.docker.baking import bake
+from agenthost.providers.docker.builders import find_builders
 from agenthost.providers.docker.container import LIMITS, check_container, check_engine
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.images import find_image
 from agenthost.providers.docker.making import make_container
-from agenthost.providers.docker.one_off import remove_overdue
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.supports import ImageRecipe
@@ -149,11 +149,10 @@ class DockerProvider(GuestProvider):
         return DockerBackend(self._engine, told, carrier=self._carrier)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> AsyncGenerator[SandboxInfo]:
-        """Yield the engine's sandboxes, newest first. What dead hosts left of images is removed on the way.
+        """Yield the engine's sandboxes, newest first.
 
         One that has ended is among them only when its engine could not take it away, since it died itself.
         """
-        await remove_overdue(self._engine)
         wanted = {marks.PROVIDER: self.name, marks.KIND: "sandbox", **marks.of_spec(labels or {})}
         query = {"all": True, "filters": {"label": marks.as_filter(wanted)}}
         found: list[dict[str, Any]] = await self._engine.ask("GET", "/containers/json", query=query)
@@ -174,6 +173,14 @@ class DockerProvider(GuestProvider):
         """Return the image of a recipe. See SupportsImages.build."""
         await self._engine.facts()
         return await bake(self._engine, recipe, force=force, report=on_progress or (lambda _: None))
+
+    def builders(self) -> AsyncGenerator[SandboxInfo]:
+        """Yield the containers that images are made in now. See SupportsBuilders."""
+        return find_builders(self._engine)
+
+    async def remove_builder(self, builder_id: str) -> None:
+        """Remove one of these. Idempotent."""
+        await remove(self._engine, builder_id)
 
     async def aclose(self) -> None:
         """Let go of the engine."""
