@@ -14,6 +14,7 @@ from agenthost.cli.bake import bake
 from agenthost.cli.config_check import commands as config_commands
 from agenthost.cli.demo import demo
 from agenthost.cli.doctor import doctor
+from agenthost.cli.emulate import emulate
 from agenthost.cli.logs import logs
 from agenthost.cli.providers import providers
 from agenthost.cli.ps import ps
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, ps, logs, attach, stop, reap, bake, providers, doctor):
+for command in (demo, run, ps, logs, attach, stop, reap, bake, emulate, providers, doctor):
     app.command()(command)
 app.add_typer(config_commands)
 
