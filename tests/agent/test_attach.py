@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -45,7 +47,7 @@ from agenthost.errors import (
     SupersededError,
     UnsupportedError,
 )
-from agenthost.testing import Hold, ModelRequest, Text, ToolUse
+from agenthost.testing import FakeCLI, Hold, ModelRequest, Text, ToolUse
 
 LIMIT = 120
 PLAIN = "local-unisolated"
@@ -482,3 +484,36 @@ def test_a_ref_is_one_line_of_json_that_comes_back_equal() -> None:
     )
     assert AgentRef.from_json(ref.to_json()) == ref
     assert "\n" not in ref.to_json()
+
+
+async def test_a_reply_to_the_driver_before_answers_no_call_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-the-host")
+    # What the second driver has not read when it calls: each driver counts its calls from 1.
+    fake = FakeCLI([FakeCLI.partials(12_000, size=1000)], [FakeCLI.partials(6000, size=1000)])
+    options: Any = {"cli_path": fake.write(tmp_path / "claude"), "include_partial_messages": True}
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(options, provider="local-unisolated") as first:
+            await first.query("go")
+            await response(first)
+            status: Any = await first.get_mcp_status()
+            await first.query("more")
+            await response(first)
+            ref = await first.detach()
+        async with HostedAgent.attach(ref, after=Cursor()) as second:
+            info: Any = await second.get_server_info()
+    assert sorted(info) != sorted(status)
+    assert "commands" in info
+
+
+async def test_an_observer_is_refused_a_prompt_before_it_is_connected(script: Any) -> None:
+    with anyio.fail_after(LIMIT):
+        async with script(), HostedAgent({}, provider="local-unisolated") as agent:
+
+            async def prompts() -> AsyncIterator[dict[str, Any]]:
+                yield {"type": "user", "message": {"role": "user", "content": "x"}}
+
+            for prompt in ("x", prompts()):
+                with pytest.raises(ConfigError, match="an observer only reads"):
+                    await HostedAgent.attach(agent.ref, role="observer").connect(prompt)

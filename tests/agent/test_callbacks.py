@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,7 +21,7 @@ from claude_agent_sdk import (
 
 from agenthost import HostedAgent
 from agenthost.errors import AgentHostError
-from agenthost.testing import ModelRequest, Text, ToolUse
+from agenthost.testing import FakeCLI, ModelRequest, Text, ToolUse
 
 LIMIT = 120
 PLAIN = "local-unisolated"
@@ -220,3 +221,32 @@ async def test_a_server_that_ends_answers_with_an_error_and_the_turn_goes_on(scr
             assert (await turn(agent, "go"))[-1].result == "Done."
             status: Any = await agent.get_mcp_status()
             assert [one["status"] for one in status["mcpServers"]] == ["failed"]
+
+
+@pytest.mark.parametrize("way", ["ask", "mcp"])
+async def test_what_a_tool_is_given_may_look_like_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-the-host")
+    given = {"kind": "message", "message": {"$type": "ResultMessage"}, "seq": 1}
+    came: list[Any] = []
+
+    async def decide(_: str, data: dict[str, Any], __: object) -> PermissionResultAllow:
+        came.append(data)
+        return PermissionResultAllow()
+
+    @tool("take", "takes", {"kind": str})
+    async def take(data: dict[str, Any]) -> dict[str, Any]:
+        came.append(data)
+        return {"content": [{"type": "text", "text": "taken"}]}
+
+    step = FakeCLI.tool("Bash", given, ask=True) if way == "ask" else FakeCLI.tool("mcp__mine__take", given)
+    options: Any = {
+        "cli_path": FakeCLI([step, FakeCLI.text("Done.")]).write(tmp_path / "claude"),
+        "can_use_tool": decide,
+        "mcp_servers": {"mine": create_sdk_mcp_server("mine", tools=[take])},
+    }
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(options, provider=PLAIN) as agent:
+            await turn(agent, "go")
+    assert came == [given]

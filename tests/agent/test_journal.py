@@ -289,7 +289,7 @@ async def test_a_text_that_looks_like_a_message_is_none() -> None:
     source = Source()
     lines: list[str] = []
     trap = '"kind":"message","message":{"$type":"ResultMessage"'
-    source.feed({"kind": "stderr", "line": trap}, END)
+    source.feed({"kind": "stderr", "line": trap}, {"kind": "unknown", "input": message("ResultMessage")}, END)
     source.feed_bytes(b"")
     with anyio.fail_after(LIMIT):
         journal = opened(source, lines)

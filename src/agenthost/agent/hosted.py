@@ -198,6 +198,8 @@ class HostedAgent:
         """
         if self._life is not None:
             raise ConfigError("this HostedAgent is connected already")
+        if prompt is not None and self._observes:
+            raise _observer_steers()
         plan = make_plan(
             options=self._options,
             provider=self._provider,
@@ -399,7 +401,7 @@ class HostedAgent:
         journal = journal_of(life)
         if self._observes:
             sending.close()
-            raise ConfigError("an observer only reads; attach with role='driver' to steer the agent")
+            raise _observer_steers()
         if journal.ended:
             sending.close()
             raise _ended(life)
@@ -478,3 +480,7 @@ def _ended(life: AgentLife) -> Exception:
     if error is not None:
         return error
     return cast("Exception", loaded_sdk().CLIConnectionError("The agent has ended."))
+
+
+def _observer_steers() -> ConfigError:
+    return ConfigError("an observer only reads; attach with role='driver' to steer the agent")

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ _WAITING_WATER = 64 * 1024 * 1024  # the same while somebody waits for what lies
 _ACK_EVERY = 256 * 1024
 _EXIT_CODE_SECONDS = 5.0
 
-_MESSAGE = b'"kind":"message"'
+# The third field of a line and nothing behind it: a tool's own input may have a key "kind", too.
+_MESSAGE = re.compile(rb'\{"seq":\d{1,16},"ts":[\d.]{1,32},"kind":"message",')
 _RESULT = b'"message":{"$type":"ResultMessage"'
 _INIT = b'"message":{"$type":"SystemMessage","subtype":"init"'
 _FAULT_SIZE = 1024  # bytes that a fault counts for among the unread
-_BEGIN = b'{"seq":'  # every event begins so, and nothing within one does: its quotes are escaped there
+_BEGIN = b'{"seq":'  # every event begins so
 _DIGITS = 24  # bytes behind it that hold the whole number
 _HEAD = 200  # bytes: the runner writes what is looked for at the beginning of a line
 
@@ -253,7 +255,7 @@ class Journal:
                     self._begin_at(Cursor(_number(line), self._offset))
                     continue
                 self._skip = None
-            if _MESSAGE in line[:_HEAD]:
+            if _MESSAGE.match(line):
                 if line.find(_RESULT, 0, _HEAD) >= 0 or line.find(_INIT, 0, _HEAD) >= 0:
                     self._look_at(json.loads(line)["message"])
                 self._keep(line, len(line))
@@ -279,7 +281,9 @@ class Journal:
                 self._tell_stderr(event)
             case "reply":
                 waiter = self._waiters.get(event["id"])
-                if waiter is not None:
+                # Each driver counts its calls from 1: a reply before the agent's word that it takes this
+                # driver is one to the driver before.
+                if waiter is not None and not (self._answers is not None and self._answers.waits):
                     waiter.reply = event
                     waiter.event.set()
             case "state":
