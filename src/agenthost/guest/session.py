@@ -152,7 +152,8 @@ class Session:
         while True:
             error: Exception | None = None
             try:
-                carrier = await self._backend.dial()
+                with anyio.fail_after(max(deadline - anyio.current_time(), _LAST_DELAY)):
+                    carrier = await self._backend.dial()
             except (OSError, ProviderError) as exc:
                 error = exc
             else:
@@ -163,7 +164,8 @@ class Session:
                     self._patience = self._budget
                     deadline = anyio.current_time() + self._budget
                     delay = _FIRST_DELAY
-            await self._look_for_sandbox()
+            with anyio.move_on_after(max(deadline - anyio.current_time(), _LAST_DELAY)):
+                await self._look_for_sandbox()
             if anyio.current_time() + delay > deadline:
                 return LinkLostError(
                     f"sandbox {self.name} could not be reached for {self._patience:g} s"
