@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from agenthost.agent.credentials import ModelAccess
+from agenthost.agent.credentials import ModelAccess, let_provider_add
 from agenthost.agent.model_proxy import ModelProxy
+from agenthost.errors import ConfigError
 from agenthost.providers._rest import HttpClient, TransportError
 from agenthost.testing.loopback import ClientGoneError, Exchange, HttpRequest, LoopbackServer
 
@@ -351,3 +352,12 @@ def test_the_key_is_not_in_a_repr() -> None:
     access = ModelAccess("https://api.example", (("x-api-key", KEY),))
 
     assert KEY not in repr(access) + str(access) + repr(ModelProxy(access, request_bytes=1))
+
+
+def test_a_password_in_the_address_is_in_no_repr_and_in_no_sandbox() -> None:
+    address = "https://user:hunter2@api.example/x"
+    assert repr(ModelAccess(address, ())) == "<ModelAccess api.example>"
+    env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": address}
+    with pytest.raises(ConfigError, match="Use credentials='host'") as caught:
+        let_provider_add(env)
+    assert "hunter2" not in str(caught.value) + str(env)

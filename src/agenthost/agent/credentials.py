@@ -27,7 +27,7 @@ _FOREIGN = (
 
 
 class ModelAccess:
-    """Where model requests go, and with what headers. Shows neither in its repr."""
+    """Where model requests go, and with what headers. Its repr shows the host's name alone."""
 
     __slots__ = ("_headers", "base_url")
 
@@ -36,7 +36,7 @@ class ModelAccess:
         self._headers = headers
 
     def __repr__(self) -> str:
-        return f"<ModelAccess {self.base_url}>"
+        return f"<ModelAccess {urlsplit(self.base_url).hostname}>"
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Return the credential and whatever headers belong to it."""
@@ -97,9 +97,15 @@ def let_provider_add(env: dict[str, str]) -> tuple[HeaderInjection, ...]:
         ConfigError: As of ``take_model_access``.
     """
     access = take_model_access(env)
-    host = urlsplit(access.base_url).hostname
+    parts = urlsplit(access.base_url)
+    host = parts.hostname
     if host is None:
-        raise ConfigError(f"{_URL}={access.base_url!r} names no host")
+        raise ConfigError(f"{_URL} names no host")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            f"{_URL} holds a user or a password, which the agent would read: with credentials='provider' the "
+            "address is put into the sandbox. Use credentials='host'"
+        )
     env[_URL] = access.base_url
     names = {name for name, _ in access.headers()}
     # The CLI asks nothing without one; the provider replaces it.
