@@ -78,6 +78,7 @@ def install(python: str, target: str, sdk: str) -> int | None:
         command += ["--progress-bar", "off", "--target", target, wanted]
     else:
         return tell(missing=["the SDK, and pip or uv to install it"])
+    shutil.rmtree(target, ignore_errors=True)  # of one that was killed
     last: list[str] = []
     with subprocess.Popen(
         command,
