@@ -47,7 +47,7 @@ async def test_twenty_agents_in_one_sandbox_each_hear_their_own_answers() -> Non
             await sandbox.terminate()
     for number, messages in heard.items():
         numbers = [FakeCLI.number(message) for message in messages]
-        assert numbers == list(range(numbers[0] or 0, (numbers[0] or 0) + len(numbers)))
+        assert numbers == list(range(1, len(numbers) + 1))
         assert f"agent {number}" in str(messages)
     assert len(heard) == 20
 

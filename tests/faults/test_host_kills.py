@@ -29,11 +29,12 @@ LIMIT = 120.0
 LIFETIME = 20.0  # seconds of a sandbox whose host is killed
 AT_ONCE = 3
 LINE = 1024 * 1024  # bytes, at most
-STAGES = ("sandbox", "agent", "ready", "turn", "callback", "closing")
+STAGES = ("sandbox", "agent", "ready", "turn", "callback", "detaching", "detached", "closing")
 CASES = [
-    *((stage, backend, 0) for stage, backend in zip(STAGES, ["asyncio", "trio"] * 3, strict=True)),
+    *((stage, backend, 0) for stage, backend in zip(STAGES, ["asyncio", "trio"] * 4, strict=True)),
 ]
-MORE = [(stage, backend, seed) for stage in STAGES for backend in ("asyncio", "trio") for seed in (1, 2)]
+# In parts, each of which has LIMIT seconds.
+MORE = [[(stage, backend, seed) for stage in STAGES] for backend in ("asyncio", "trio") for seed in (1, 2)]
 
 
 class Host:
@@ -70,10 +71,19 @@ class Host:
 
 @asynccontextmanager
 async def host_of(
-    workspace: Path, prompt: str, *, backend: str, lifetime: float = LIFETIME
+    workspace: Path, prompt: str, *how: str, backend: str, lifetime: float = LIFETIME
 ) -> AsyncGenerator[Host]:
     """Run a host."""
-    argv = [sys.executable, str(PROGRAM), backend, str(lifetime), "/workspace/claude", str(workspace), prompt]
+    argv = [
+        sys.executable,
+        str(PROGRAM),
+        backend,
+        str(lifetime),
+        "/workspace/claude",
+        str(workspace),
+        prompt,
+        *how,
+    ]
     async with await anyio.open_process(argv, stderr=None) as process:
         try:
             yield Host(process)
@@ -105,7 +115,7 @@ async def nothing_is_left(seconds: float) -> None:
     assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
 
 
-@pytest.mark.parametrize("cases", [CASES, pytest.param(MORE, marks=pytest.mark.full)], ids=["some", "more"])
+@pytest.mark.parametrize("cases", [CASES, *(pytest.param(more, marks=pytest.mark.full) for more in MORE)])
 async def test_killed_at_any_stage_nothing_outlives_the_lifetime(
     workspace: Path, cases: list[tuple[str, str, int]]
 ) -> None:
@@ -117,7 +127,8 @@ async def test_killed_at_any_stage_nothing_outlives_the_lifetime(
         first = [FakeCLI.partials(200), FakeCLI.tool("Bash", ask=True)]
         talk = [FakeCLI.partials(200), FakeCLI.spawn("sleep", "54321")]
         prompt = FakeCLI.prompt(*(first if stage == "callback" else talk))
-        async with slots, host_of(workspace, prompt, backend=backend) as host:
+        how = ["detach"] if stage in ("detaching", "detached") else []
+        async with slots, host_of(workspace, prompt, *how, backend=backend) as host:
             await host.reach(stage, chance.randint(1, 100) if stage == "turn" else 1)
             with anyio.move_on_after(chance.uniform(0, 0.3)):  # a moment of its own in the stage
                 async for _ in host.lines():

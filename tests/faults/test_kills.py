@@ -14,7 +14,7 @@ from claude_agent_sdk import PermissionResultAllow, StreamEvent
 from support import victims
 from support.hosting import KEY
 
-from agenthost import HostedAgent, Limits, open_provider
+from agenthost import AgentRef, HostedAgent, Limits, open_provider
 from agenthost.errors import (
     AgentError,
     AgentHostError,
@@ -163,6 +163,32 @@ async def test_killed_while_nobody_drives(cli: dict[str, Any], provider: str, ro
         with pytest.raises(TOLD[role]):
             async with heir:
                 await read_to_the_end(heir)
+        await nothing_is_left(provider)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("role", ROLES, indirect=True)
+async def test_killed_while_it_is_detached(cli: dict[str, Any], provider: str, role: str, seed: int) -> None:
+    cli["options"]["can_use_tool"] = allow
+    may_be_told = contextlib.suppress(AgentHostError, claude_agent_sdk.ClaudeSDKError)
+    with anyio.fail_after(LIMIT):
+        agent = HostedAgent(**cli)
+        await agent.connect()
+        await agent.query("go")
+        async for message in agent.receive_messages():
+            if isinstance(message, StreamEvent):
+                break
+        ref: AgentRef | None = None
+        with victims.killer(role, moment(role, seed, "detach", most=0.05)) as killed, may_be_told:
+            ref = await agent.detach()
+        assert killed.is_set()
+        with may_be_told:
+            await agent.disconnect()
+        if ref is not None:
+            heir = HostedAgent.attach(ref, options={"can_use_tool": allow}, limits=LIMITS)
+            with pytest.raises(TOLD[role]):
+                async with heir:
+                    await read_to_the_end(heir)
         await nothing_is_left(provider)
 
 

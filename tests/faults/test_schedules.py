@@ -18,7 +18,7 @@ from support.seeds import chosen_seeds
 
 from agenthost import HostedAgent
 from agenthost.testing import FakeCLI, LinkFaults, ScriptedModel
-from agenthost.testing.faults import seeded_plan
+from agenthost.testing.faults import KINDS, Fault, seeded_plan
 
 TURNS = 3
 # Schedules that one agent lives through. Each seed that is a multiple of it begins with a fresh agent, which
@@ -44,8 +44,8 @@ async def hosted(
             yield agent
 
 
-async def run_group(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> None:
-    """Run schedules that share an agent. AssertionError: with the seed and what struck."""
+async def run_group(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> list[Fault]:
+    """Run schedules that share an agent, return what struck. AssertionError: with the seed and that."""
     faults = LinkFaults()
     conversation = Conversation(faults)
     seed, plan = seeds[0], seeded_plan(seeds[0])
@@ -65,18 +65,20 @@ async def run_group(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> Non
     except Exception as error:
         struck = "".join(f"\n  {fault}" for fault in faults.struck)
         raise AssertionError(f"schedule {seed} failed: {error!r}; what struck:{struck}") from error
+    return faults.struck
 
 
-async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> None:
-    """Run schedules, several agents at once."""
+async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> list[Fault]:
+    """Run schedules, several agents at once; return what struck."""
     groups = [list(group) for _, group in itertools.groupby(seeds, lambda seed: seed // PER_AGENT)]
     waiting = iter(groups)
     failures: list[Exception] = []
+    struck: list[Fault] = []
 
     async def work() -> None:
         for group in waiting:
             try:
-                await run_group(group, sandbox_id, cli_path)
+                struck.extend(await run_group(group, sandbox_id, cli_path))
             except AssertionError as error:  # the others go on: one run tells all that fail
                 failures.append(error)
 
@@ -85,6 +87,7 @@ async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) ->
             tasks.start_soon(work)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(groups)} agents failed", failures)
+    return struck
 
 
 async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(
@@ -96,5 +99,9 @@ async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(
     seeds = [seed for seed in seeds if seed // PER_AGENT % 2 == mine]
     async with shared_sandbox() as sandbox:
         path = await FakeCLI().put(sandbox)
-        await run_schedules(seeds, sandbox.id, path)
+        struck = await run_schedules(seeds, sandbox.id, path)
         assert await running(sandbox) == []
+    # A schedule in which nothing happens proves nothing.
+    assert len(struck) >= len(seeds)
+    if len(seeds) >= 20:
+        assert {fault.kind for fault in struck} == set(KINDS)

@@ -1,12 +1,13 @@
 """A program that hosts an agent and tells where it is, one line of JSON after the other, to be killed.
 
-python mortal_host.py BACKEND LIFETIME CLI_PATH WORKSPACE PROMPT
+python mortal_host.py BACKEND LIFETIME CLI_PATH WORKSPACE PROMPT [detach]
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import anyio
@@ -29,8 +30,8 @@ async def decide(*_: object) -> PermissionResultAllow:
     raise AssertionError
 
 
-async def main(lifetime: float, cli_path: str, workspace: str, prompt: str) -> None:
-    """Host an agent for one turn, and then another half, and leave it."""
+async def main(lifetime: float, cli_path: str, workspace: str, prompt: str, how: str = "") -> None:
+    """Host an agent for one turn, and then another half, and end it or leave it running."""
     options = {"cli_path": cli_path, "include_partial_messages": True, "can_use_tool": decide}
     async with HostedAgent(
         options,
@@ -46,8 +47,13 @@ async def main(lifetime: float, cli_path: str, workspace: str, prompt: str) -> N
             if isinstance(message, ResultMessage):
                 break
         await agent.query(prompt)
+        if how:
+            tell(at="detaching")
+            await agent.detach()
+            tell(at="detached")
         tell(at="closing")
 
 
 backend, seconds, *rest = sys.argv[1:]
-anyio.run(main, float(seconds), rest[0], rest[1], rest[2], backend=backend)
+cli, folder, said, *leave = rest
+anyio.run(partial(main, float(seconds), cli, folder, said, *leave), backend=backend)

@@ -12,15 +12,16 @@ import pytest
 
 # Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
 _HUNG = 300
-_HUNG_LONG = 1500  # those that run with --full only
+_HUNG_FULL = 900  # with --full, where many try more
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Say for each test where it runs and when it is given up."""
+    hung = _HUNG_FULL if config.getoption("--full") else _HUNG
     for item in items:
         fixtures: list[str] = getattr(item, "fixturenames", [])
         group = "engine" if "docker_engine" in fixtures else Path(item.path).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_HUNG_LONG if item.get_closest_marker("full") else _HUNG))
+            item.add_marker(pytest.mark.timeout(hung))
