@@ -8,7 +8,8 @@ import pytest
 
 pytest_plugins = ["pytester", "support.leftovers", "support.loopback_guard", "support.reporting"]
 pytest_plugins += ["support.scheduling", "support.package_index"]
-pytest_plugins += ["support.docker_engine", "support.docker_images"]  # one engine for the whole run
+# One engine of each kind for the whole run.
+pytest_plugins += ["support.docker_engine", "support.docker_images", "support.podman_engine"]
 
 # A shell's background job ignores SIGINT and one of nohup's SIGHUP, and so would every program that a test
 # starts and signals.

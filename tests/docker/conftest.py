@@ -48,10 +48,11 @@ async def box(provider: DockerProvider) -> AsyncIterator[GuestSandbox]:
 @pytest.fixture(autouse=True)
 def leaves_no_container(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail the test that leaves a container or a volume behind, beside those of its module."""
-    if "docker_engine" not in request.fixturenames:
+    engines = [name for name in ("docker_engine", "podman_engine") if name in request.fixturenames]
+    if not engines:
         yield
         return
-    host = request.getfixturevalue("docker_engine").host
+    host = request.getfixturevalue(engines[0]).host
     before = _what_there_is(host)
     yield
     left = _what_there_is(host) - before

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-import tarfile
 from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from support.base_image import build_base_image
+from support.base_image import build_base_image, sdk_by_name, with_files
 from support.docker_engine import DockerEngine, ask
 
 from agenthost.errors import BootstrapError, ConfigError, ProviderError
@@ -35,17 +32,6 @@ def make_image(engine: DockerEngine, name: str, archive: bytes) -> str:
     status, said = ask(engine.host, "POST", f"/images/create?fromSrc=-&repo={repository}&tag={tag}", archive)
     assert status == 200, said
     return name
-
-
-def with_files(archive: bytes, files: dict[str, bytes]) -> bytes:
-    """Return an archive with more in it."""
-    buffer = io.BytesIO(archive)
-    with tarfile.open(fileobj=buffer, mode="a") as added:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o755
-            added.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -161,14 +147,7 @@ async def test_where_nothing_is_baked_for_this_sdk_the_error_says_how(
 async def test_a_users_image_that_has_the_sdk_is_fitted_once(
     provider: DockerProvider, docker_engine: DockerEngine, engine: Engine, made: list[str]
 ) -> None:
-    meta = b"Metadata-Version: 2.1\nName: claude-agent-sdk\nVersion: 0.2.187\n"
-    version = f"python3.{sys.version_info.minor}"
-    place = f"usr/local/lib/{version}/site-packages"
-    files = {
-        f"{place}/claude_agent_sdk/__init__.py": b"",
-        f"{place}/claude_agent_sdk-0.2.187.dist-info/METADATA": meta,
-        "app/of-the-image": b"x",
-    }
+    files = {**sdk_by_name(), "app/of-the-image": b"x"}
     name = make_image(docker_engine, "agenthost-test/own:latest", with_files(build_base_image(), files))
     made.append(name)
     before = await engine.ask("GET", "/images/json")

@@ -41,6 +41,27 @@ def build_base_image(*, without: tuple[str, ...] = ()) -> bytes:
     return buffer.getvalue()
 
 
+def with_files(archive: bytes, files: dict[str, bytes]) -> bytes:
+    """Return an archive with more in it."""
+    buffer = io.BytesIO(archive)
+    with tarfile.open(fileobj=buffer, mode="a") as added:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755
+            added.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def sdk_by_name() -> dict[str, bytes]:
+    """Return the files by which an image has the SDK, as far as anybody asks who hosts no agent."""
+    place = f"usr/local/lib/python3.{sys.version_info.minor}/site-packages"
+    meta = b"Metadata-Version: 2.1\nName: claude-agent-sdk\nVersion: 0.2.187\n"
+    return {
+        f"{place}/claude_agent_sdk/__init__.py": b"",
+        f"{place}/claude_agent_sdk-0.2.187.dist-info/METADATA": meta,
+    }
+
+
 def _python(archive: tarfile.TarFile, done: set[str]) -> None:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     binary = Path(os.path.realpath(sys.executable))

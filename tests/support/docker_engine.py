@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,7 +84,7 @@ def docker_engine() -> Iterator[DockerEngine]:
     asked_for = os.environ.get("DOCKER_HOST")
     host = asked_for or "unix:///var/run/docker.sock"
     if _answers(host):
-        _provide_base(host)
+        provide_image(host, BASE, build_base_image)
         yield DockerEngine(host, private=False)
     elif asked_for:
         pytest.fail(f"DOCKER_HOST is {asked_for}, and no engine answers there", pytrace=False)
@@ -95,45 +95,81 @@ def docker_engine() -> Iterator[DockerEngine]:
         )
     else:
         with _private_engine() as host:
-            _provide_base(host)
+            provide_image(host, BASE, build_base_image)
             yield DockerEngine(host, private=True)
 
 
 @contextlib.contextmanager
 def _private_engine() -> Generator[str]:
-    """Run dockerd in a network and a mount namespace of its own: bridges and mounts end with it."""
-    directory = Path(tempfile.mkdtemp(prefix="dockerd-"))
-    directory.chmod(0o711)
+    """Run dockerd."""
+    directory = engine_directory("dockerd-")
     group = f"agenthost-dockerd-{os.getpid()}"
     host = f"unix://{directory}/sock"
-    argv = ["unshare", "--net", "--mount", "dockerd", "--host", host, "--pidfile", f"{directory}/pid"]
+    argv = ["dockerd", "--host", host, "--pidfile", f"{directory}/pid"]
     argv += ["--data-root", f"{directory}/data", "--exec-root", f"{directory}/exec"]
     argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--userland-proxy=false"]
     argv += [f"--cgroup-parent=/{group}"]
+    try:
+        with running(argv, host, directory):
+            yield host
+    finally:
+        remove_groups(group)
+
+
+def engine_directory(prefix: str) -> Path:
+    """Make a directory for all that an engine writes; ``running`` removes it."""
+    directory = Path(tempfile.mkdtemp(prefix=prefix))
+    directory.chmod(0o711)  # a sandbox's user passes through it
+    return directory
+
+
+@contextlib.contextmanager
+def running(
+    argv: list[str],
+    host: str,
+    directory: Path,
+    *,
+    apart: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> Generator[None]:
+    """Run an engine in a network and a mount namespace of its own: bridges and mounts end with it.
+
+    Args:
+        argv: Its command.
+        host: Where it will answer.
+        directory: Where it writes all that it writes.
+        apart: More for ``unshare``.
+        env: Variables beside those of this process.
+    """
     log = directory / "log"
     # It serves many tests: those that look for what one of them has left must not find it. That it goes in
     # the end is seen by the directory that its command line names.
-    env = {name: value for name, value in os.environ.items() if name != "AGENTHOST_TEST_RUN"}
+    own = {name: value for name, value in os.environ.items() if name != "AGENTHOST_TEST_RUN"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=env
+            ["unshare", "--net", "--mount", *apart, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd=directory,
+            env={**own, **(env or {})},
         )
     try:
         _wait_until_it_answers(process, host, log)
-        yield host
+        yield
     finally:
-        process.send_signal(signal.SIGTERM)  # it ends its containers and its containerd
+        os.killpg(process.pid, signal.SIGTERM)  # it ends its containers and its containerd
         try:
             process.wait(_STOP)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        _remove_groups(group)
         shutil.rmtree(directory)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, log: Path) -> None:
-    # dockerd makes its pid file and its socket before it answers, and tells nobody when it does.
+    # An engine makes its socket before it answers, and tells nobody when it does.
     pidfd = os.pidfd_open(process.pid)
     try:
         for _ in range(int(_START / 0.1)):
@@ -143,22 +179,27 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], host: str, log: Pat
                 break
     finally:
         os.close(pidfd)
-    pytest.fail(f"dockerd did not start; its log ends: {log.read_text()[-2000:]}", pytrace=False)
+    pytest.fail(f"the engine did not start; its log ends: {log.read_text()[-2000:]}", pytrace=False)
 
 
-def _remove_groups(name: str) -> None:
-    """Remove the control groups that the engine made for its containers."""
+def remove_groups(name: str, *, shared: bool = False) -> None:
+    """Remove the control groups that the engine made for its containers; ``shared``: but not another's."""
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
         if name in names:
             for inner, _, _ in os.walk(os.path.join(directory, name), topdown=False):
-                os.rmdir(inner)
+                try:
+                    os.rmdir(inner)
+                except OSError:
+                    if not shared:
+                        raise
             names.remove(name)
 
 
-def _provide_base(host: str) -> None:
-    if ask(host, "GET", f"/images/{BASE}/json")[0] == 200:
+def provide_image(host: str, image: str, build: Callable[[], bytes]) -> None:
+    """Have an engine have an image of this name and archive."""
+    if ask(host, "GET", f"/images/{image}/json")[0] == 200:
         return
-    name, _, tag = BASE.partition(":")
-    status, said = ask(host, "POST", f"/images/create?fromSrc=-&repo={name}&tag={tag}", build_base_image())
+    name, _, tag = image.partition(":")
+    status, said = ask(host, "POST", f"/images/create?fromSrc=-&repo={name}&tag={tag}", build())
     if status != 200 or b'"error"' in said:
-        pytest.fail(f"the base image could not be made: {said.decode()}", pytrace=False)
+        pytest.fail(f"the image {image} could not be made: {said.decode()}", pytrace=False)
