@@ -1,5 +1,9 @@
-"""A Sandbox without a Backend: plain programs in a temporary directory, which isolate nothing."""
+"""A Sandbox without a Backend: plain programs in a temporary directory, which isolate nothing.
 
+It keeps what an agent needs of the contract; docs/write-an-adapter.md names what it does not keep.
+"""
+
+import errno
 import os
 import signal
 import sys
@@ -45,32 +49,31 @@ class DirectSandbox:
 
     def __init__(self, workdir: str) -> None:
         self.id = self.name = self.provider = "direct"
-        self.workdir, self._ended = workdir, anyio.Event()
+        self.workdir, self._ended, self._running = workdir, False, set[DirectProcess]()
+
+    def _check(self) -> None:
+        if self._ended:
+            raise SandboxGoneError("the sandbox has ended")
 
     @asynccontextmanager
     async def spawn(
         self, argv: Sequence[str], *, cwd: Any = None, env: Any = None, user: str | None = None
     ) -> AsyncGenerator[DirectProcess]:
-        if self._ended.is_set():
-            raise SandboxGoneError("the sandbox has ended")
         if user is not None:
             raise UnsupportedError("user: programs run as the user of this program")
-        where, path = os.path.join(self.workdir, cwd or ""), os.path.dirname(sys.executable)
+        where, path = self._at(cwd or ""), os.path.dirname(sys.executable)
         own: dict[str, str] = {"PATH": f"{path}:/usr/bin:/bin", "HOME": self.workdir, **(env or {})}
         async with await anyio.open_process(argv, cwd=where, env=own, start_new_session=True) as started:
+            self._running.add(process := DirectProcess(started))
             try:
-                yield DirectProcess(started)
+                yield process
             finally:
-                await DirectProcess(started).signal(signal.SIGKILL)
+                self._running.discard(process)
+                await process.signal(signal.SIGKILL)
+                self._check()  # what ended with the sandbox has no result
 
     async def exec(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        timeout: Any = None,
-        max_output: int = 2**24,
-        **o: Any,
+        self, argv: Any, *, stdin: bytes = b"", timeout: Any = None, max_output: int = 2**24, **o: Any
     ) -> ExecResult:
         out, err = bytearray(), bytearray()
 
@@ -91,21 +94,29 @@ class DirectSandbox:
                 return ExecResult(exit_code=code, stdout=kept[0], stderr=kept[1], truncated=cut)
         raise ExecTimeoutError("it ran too long", stdout=bytes(out), stderr=bytes(err), timeout=timeout)
 
+    def _at(self, path: str) -> anyio.Path:
+        self._check()
+        if os.path.normpath(path).startswith(".."):
+            raise PermissionError(errno.EPERM, "it leads out of the working directory", path)
+        return anyio.Path(self.workdir, path)
+
     async def read_file(self, path: str) -> bytes:
-        return await anyio.Path(self.workdir, path).read_bytes()
+        return await self._at(path).read_bytes()
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
-        target = anyio.Path(self.workdir, path)
+        target = self._at(path)
         await target.parent.mkdir(parents=True, exist_ok=True)
         await target.write_bytes(data)
         await target.chmod(mode)
 
     async def info(self) -> SandboxInfo:
-        state = "ended" if self._ended.is_set() else "running"
+        state = "ended" if self._ended else "running"
         return SandboxInfo(id=self.id, name=self.name, provider=self.provider, state=state)
 
     async def terminate(self) -> None:
-        self._ended.set()
+        self._ended = True
+        for process in tuple(self._running):
+            await process.signal(signal.SIGKILL)
 
 
 async def main() -> None:
