@@ -14,6 +14,7 @@ import pytest
 import uv_build
 from support.command_line import environment
 from support.examples import EXAMPLES
+from support.ssh_server import ssh_server
 
 PACKAGE = EXAMPLES / "custom_provider"
 LIMIT = 900.0  # seconds until the package's own tests are taken to hang
@@ -22,6 +23,8 @@ SOME = (
     "test_arguments_arrive_as_they_are or test_name_labels_and_end or test_a_name_that_is_taken "
     "or test_list_tells or test_a_cancelled_create or test_another_process_goes_on"
 )
+# What another way there may do to bytes, to standard input, and to a link that is cut.
+MORE = "test_50_mb_come_back_byte_for_byte or test_any_name_is_a_name or test_a_cut_link"
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,15 @@ anyio.run(main)
 async def test_some_of_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     told = await run_its_tests(installed, tmp_path, "-k", f"asyncio and ({SOME})", command=["sh", "-c"])
     assert "6 passed" in told
+
+
+@pytest.mark.full
+async def test_some_of_its_own_tests_pass_through_a_real_sshd(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    with ssh_server(tmp_path / "keys") as command:
+        chosen = f"asyncio and ({SOME} or {MORE})"
+        told = await run_its_tests(installed, tmp_path, "-k", chosen, command=command)
+    assert "9 passed" in told
 
 
 @pytest.mark.full
