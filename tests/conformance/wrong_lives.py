@@ -160,6 +160,16 @@ class LeavesTheNetworkOpen(WrappedProvider):
         return await super().create(replace(spec, network=NetworkPolicy.open()) if none else spec)
 
 
+class ClosesTheLoopback(WrappedSandbox):
+    async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
+        return await self.inner.exec([word for word in argv if not word.startswith("127.")], **options)
+
+
+@wrong("5.3")
+class ClosesNothingButTheLoopback(LeavesTheNetworkOpen):
+    sandbox = ClosesTheLoopback
+
+
 @wrong("5.4")
 class CapsNoMemory(WrappedProvider):
     async def create(self, spec: SandboxSpec) -> Sandbox:

@@ -31,6 +31,8 @@ class Conformance:
         known_deviations: The reason by the name of a check that fails. One that passes is a failure: the
             entry has to go.
         patience: Seconds until a check is given up.
+        outside: Host and port of something that a sandbox with a network reaches, for clause 5.3. Where that
+            is neither this host nor another sandbox, the check proves nothing without it, and says so.
     """
 
     pytestmark = pytest.mark.anyio
@@ -40,6 +42,7 @@ class Conformance:
     lacks: ClassVar[Mapping[str, str]] = {}
     known_deviations: ClassVar[Mapping[str, str]] = {}
     patience: ClassVar[float] = 120.0
+    outside: ClassVar[tuple[str, int] | None] = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
