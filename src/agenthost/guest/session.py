@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 
@@ -25,6 +25,7 @@ from agenthost.errors import (
     WireVersionError,
 )
 from agenthost.guest.flows import Failure, Inflow, Outflow
+from agenthost.guest.listener import AgentListener
 from agenthost.guest.refusals import call_error
 from agenthost.sandbox import Backend, Carrier
 from agenthost.wire import events
@@ -39,26 +40,6 @@ _LAST_DELAY = 2.0  # and the longest
 _CLOSING = 5.0  # seconds that closing a carrier may take
 _RENEW_AFTER = 64  # calls; the guest keeps the answers of all that come behind a call without an answer
 _CARRIER_ERRORS = (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
-
-
-class Channel(Protocol):
-    """What is told what happens to one agent."""
-
-    def opened(self, sid: str, answer_sid: str) -> None:
-        """The agent asks the model, on this stream; the answer goes on that one."""
-        ...
-
-    def shut(self, sid: str) -> None:
-        """The guest is done with a stream, of this agent or of another."""
-        ...
-
-    def close(self) -> None:
-        """Be done with all its streams."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """This host drives the agent no more."""
-        ...
 
 
 class _Waiter:
@@ -95,7 +76,7 @@ class Session:
         self.link = HostLink(secrets.token_hex(16), settings)
         self.failure = Failure()
         self.name = name
-        self.channels: dict[str, Channel] = {}
+        self.channels: dict[str, AgentListener] = {}
         self._backend = backend
         self._budget = budget
         self._patience = budget if start is None else max(start, budget)
