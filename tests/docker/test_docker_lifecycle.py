@@ -32,7 +32,7 @@ async def test_its_lifetime_ends_it_with_all_that_it_holds_though_nobody_is_ther
     provider: DockerProvider, engine: Engine, docker_engine: DockerEngine
 ) -> None:
     async with DockerProvider(host=docker_engine.host) as short:
-        box = await short.create(SandboxSpec(max_lifetime=4))
+        box = await short.create(SandboxSpec(max_lifetime=8))
     # That host is gone. Its container goes with its volumes, as every test here checks.
     await gone(engine, box)
     with pytest.raises(SandboxNotFoundError):

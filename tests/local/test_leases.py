@@ -26,7 +26,7 @@ async def is_there(provider: SandboxProvider, sandbox_id: str) -> bool:
 async def test_a_lease_that_nobody_renews_ends_the_sandbox_and_says_so(name: str) -> None:
     with anyio.fail_after(LIMIT):
         async with open_provider(name) as provider:
-            sandbox = await provider.create(SandboxSpec(lease=4))
+            sandbox = await provider.create(SandboxSpec(lease=8))
             await until(lambda: is_there(provider, sandbox.id), lambda there: not there)
             with pytest.raises(SandboxGoneError, match="its lease was not renewed"):
                 await sandbox.exec(["true"])
