@@ -1,13 +1,13 @@
 """A small HTTP/1.1 server on loopback, for servers that play someone else's API in tests.
 
-It knows what real clients do: keep-alive, bodies with a length or in chunks, ``Expect: 100-continue``, and
-clients that go away in the middle of an answer.
+It knows what real clients do: keep-alive, bodies with a length or in chunks, ``Expect: 100-continue``, bodies
+that go on while they are answered, and clients that go away in the middle of an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Self
@@ -36,7 +36,7 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """One request with its whole body.
+    """One request with its whole body, or with none of it yet where it is taken in pieces.
 
     Header names are in lower case, the values of repeated ones are joined by a comma.
     """
@@ -82,10 +82,17 @@ class _Incoming:
 class Exchange:
     """One request and the answer to it."""
 
-    def __init__(self, request: HttpRequest, incoming: _Incoming) -> None:
+    def __init__(self, request: HttpRequest, incoming: _Incoming, *, is_streamed: bool = False) -> None:
         self.request = request
-        self._incoming = incoming
+        self.incoming = incoming
         self._state = "waiting"
+        self._unread = is_streamed
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """Yield the body as it comes, of a request that is taken in pieces."""
+        async for piece in _body_pieces(self.incoming, self.request.headers):
+            yield piece
+        self._unread = False
 
     async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a complete body. The answer to HEAD has none."""
@@ -100,21 +107,21 @@ class Exchange:
     async def write(self, data: bytes) -> None:
         """Send one chunk. Waits while the client does not read."""
         if data:
-            await self._incoming.stream.send(b"%x\r\n%b\r\n" % (len(data), data))
+            await self.incoming.stream.send(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def finish(self) -> None:
         """End an answer in chunks."""
-        await self._incoming.stream.send(b"0\r\n\r\n")
+        await self.incoming.stream.send(b"0\r\n\r\n")
         self._state = "done"
 
     async def client_gone(self) -> None:
         """Return when the client has closed the connection."""
-        await self._incoming.ended()
+        await self.incoming.ended()
 
     @property
     def answered(self) -> bool:
-        """True when a complete answer was sent."""
-        return self._state == "done"
+        """True when a complete answer was sent, and nothing of the request is left on the way."""
+        return self._state == "done" and not self._unread
 
     @property
     def started(self) -> bool:
@@ -127,7 +134,7 @@ class Exchange:
         except ValueError:
             phrase = "Unknown"  # 529 is the API's own
         lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-        await self._incoming.stream.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        await self.incoming.stream.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
 class LoopbackServer:
@@ -135,10 +142,20 @@ class LoopbackServer:
 
     A handler that raises ClientGoneError, or returns without a complete answer, closes its connection.
     Leaving the block closes all of them.
+
+    Args:
+        handler: Answers each request.
+        in_pieces: Says of a request without its body whether the handler takes that by ``pieces``.
     """
 
-    def __init__(self, handler: Callable[[Exchange], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Exchange], Awaitable[None]],
+        *,
+        in_pieces: Callable[[HttpRequest], bool] | None = None,
+    ) -> None:
         self._handler = handler
+        self._in_pieces = in_pieces
         self._tasks: TaskGroup | None = None
         self.port = 0
 
@@ -173,7 +190,7 @@ class LoopbackServer:
             incoming = _Incoming(stream)
             try:
                 while True:
-                    exchange = Exchange(await _read_request(incoming), incoming)
+                    exchange = await self._next(incoming)
                     await self._handler(exchange)
                     if not exchange.answered:
                         return
@@ -187,8 +204,19 @@ class LoopbackServer:
             except (ClientGoneError, *_GONE):
                 return
 
+    async def _next(self, incoming: _Incoming) -> Exchange:
+        head = await _read_head(incoming)
+        if self._in_pieces is not None and self._in_pieces(head):
+            return Exchange(head, incoming, is_streamed=True)
+        body = bytearray()
+        async for piece in _body_pieces(incoming, head.headers):
+            if len(body) + len(piece) > _BODY_LIMIT:
+                raise BadRequestError(413, f"the body is larger than {_BODY_LIMIT} bytes")
+            body += piece
+        return Exchange(replace(head, body=bytes(body)), incoming)
 
-async def _read_request(incoming: _Incoming) -> HttpRequest:
+
+async def _read_head(incoming: _Incoming) -> HttpRequest:
     head = (await incoming.until(b"\r\n\r\n", _HEAD_LIMIT)).decode("latin-1")
     first, *lines = head.split("\r\n")
     try:
@@ -202,26 +230,27 @@ async def _read_request(incoming: _Incoming) -> HttpRequest:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if headers.get("expect", "").lower() == "100-continue":
         await incoming.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return HttpRequest(
-        method=method, target=target, headers=headers, body=await _read_body(incoming, headers)
-    )
+    return HttpRequest(method=method, target=target, headers=headers, body=b"")
 
 
-async def _read_body(incoming: _Incoming, headers: Mapping[str, str]) -> bytes:
+async def _body_pieces(incoming: _Incoming, headers: Mapping[str, str]) -> AsyncGenerator[bytes]:
     if "chunked" in headers.get("transfer-encoding", "").lower():
-        body = bytearray()
         while size := _number(await incoming.until(b"\r\n", 1024), 16):
-            if len(body) + size > _BODY_LIMIT:
-                raise BadRequestError(413, f"the body is larger than {_BODY_LIMIT} bytes")
-            body += await incoming.exactly(size)
+            _check_size(size)
+            yield await incoming.exactly(size)
             await incoming.until(b"\r\n", 2)
         while await incoming.until(b"\r\n", _HEAD_LIMIT):
             pass  # trailers say nothing that matters here
-        return bytes(body)
+        return
     size = _number(headers.get("content-length", "0").encode(), 10)
+    _check_size(size)
+    if size:
+        yield await incoming.exactly(size)
+
+
+def _check_size(size: int) -> None:
     if size > _BODY_LIMIT:
         raise BadRequestError(413, f"the body is larger than {_BODY_LIMIT} bytes")
-    return await incoming.exactly(size)
 
 
 def _number(text: bytes, base: int) -> int:

@@ -1,0 +1,147 @@
+"""A ``dial`` program in a sandbox as a carrier, by E2B's commands.
+
+Their output comes as text with what is no UTF-8 replaced: only lines of ASCII pass. Input is one ordered
+stream, since single sends overtake each other.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - the vendor's handles are tasks of asyncio, and so is what watches one
+import contextlib
+import logging
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from agenthost.providers.e2b.places import HOME, USER
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from e2b import AsyncSandbox
+
+_log = logging.getLogger("agenthost.providers.e2b")
+
+_OPENING = 30.0  # seconds until a program has to be started
+_CLOSING = 4.0  # seconds that ending it may take
+_RENEW_AFTER = 12 * 3600.0  # seconds: E2B's load balancer ends every stream after 24 hours
+_WAITING = 16  # pieces of output that wait for the reader; then the program waits
+_KEPT = 2000  # characters of stderr, for the log
+
+
+class CommandCarrier:
+    """Joins a program's output and input. Use ``open_carrier``.
+
+    Attributes:
+        refused: The program found no guest in the sandbox.
+    """
+
+    binary = False
+
+    def __init__(self, received: MemoryObjectReceiveStream[bytes], renew_after: float) -> None:
+        self.refused = False
+        self._received = received
+        self._renew_at = anyio.current_time() + renew_after
+        self._handle: Any = None
+        self._input: Any = None
+        self._watching: asyncio.Task[None] | None = None
+        self._has_ended = False
+        self._closed = False
+        self._said = ""
+
+    async def send(self, data: bytes) -> None:
+        """Send all bytes, which wait in the client's queue: no more than the guest has given credit for."""
+        if self._closed or self._has_ended:
+            raise anyio.ClosedResourceError
+        try:
+            await self._input.send(data)
+        except Exception as exc:
+            raise anyio.BrokenResourceError from exc
+
+    async def receive(self) -> bytes:
+        """Return the next bytes; ``b""`` at the end, and when another carrier has to take over."""
+        try:
+            with anyio.move_on_at(self._renew_at):
+                return await self._received.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            pass
+        return b""
+
+    async def aclose(self) -> None:
+        """End the program, and every task of the vendor's client for it. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            await self._stop_tasks()
+            if not self._has_ended:
+                # Going away ends nothing there: it would wait for us until the guest gave up.
+                with anyio.move_on_after(_CLOSING), contextlib.suppress(Exception):
+                    await self._handle.kill()
+            self._received.close()
+
+    def start(self, handle: Any, sending: Any, out: MemoryObjectSendStream[bytes]) -> None:
+        """For ``open_carrier``: the program runs."""
+        self._handle, self._input = handle, sending
+        self._watching = asyncio.create_task(self._watch(out))
+
+    def said(self, text: str) -> None:
+        """Keep the end of what the program says on stderr."""
+        self._said = (self._said + text)[-_KEPT:]
+
+    async def _watch(self, out: MemoryObjectSendStream[bytes]) -> None:
+        """See the end of the program, or of its stream."""
+        try:
+            await self._handle.wait()
+            self._has_ended = True
+        except Exception as exc:  # noqa: BLE001 - whatever it is, this carrier has ended, and another is dialled
+            self._has_ended = getattr(exc, "exit_code", None) is not None
+            self.refused = self._has_ended and "the guest does not answer" in self._said
+            _log.debug("a carrier ended: %s: %s %s", type(exc).__name__, exc, self._said)
+        finally:
+            out.close()
+
+    async def _stop_tasks(self) -> None:
+        # The client waits for the server's word before it lets go of an input stream. A server that is out
+        # of reach has none, and the task would be left.
+        sending: asyncio.Task[None] = self._input._task  # noqa: SLF001 - there is no other way to end it
+        tasks = [sending, *([self._watching] if self._watching is not None else [])]
+        for task in tasks:
+            task.cancel()
+        with anyio.move_on_after(_CLOSING):
+            await asyncio.wait(tasks)
+            await self._handle.disconnect()
+
+
+async def open_carrier(
+    sandbox: AsyncSandbox, argv: Sequence[str], *, renew_after: float = _RENEW_AFTER
+) -> CommandCarrier:
+    """Start a ``dial`` program and join its streams. Raises the vendor's errors."""
+    out, received = anyio.create_memory_object_stream[bytes](_WAITING)
+    carrier = CommandCarrier(received, renew_after)
+
+    async def on_stdout(text: str) -> None:
+        await out.send(text.encode("ascii", "replace"))
+
+    # ``exec``: the process that is known by its number must be the program, or a kill would hit only a shell.
+    # 0 is no limit: what the client takes unless told ends every program after a minute.
+    try:
+        handle = await sandbox.commands.run(
+            "exec " + shlex.join(argv),
+            background=True,
+            user=USER,
+            cwd=HOME,
+            on_stdout=on_stdout,
+            on_stderr=carrier.said,
+            stdin=True,
+            timeout=0,
+            request_timeout=_OPENING,
+            retain_output=False,
+        )
+    except BaseException:
+        out.close()
+        received.close()
+        raise
+    carrier.start(handle, sandbox.commands.stream_input(handle.pid, timeout=0), out)
+    return carrier

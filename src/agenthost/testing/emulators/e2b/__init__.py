@@ -1,0 +1,8 @@
+"""E2B on loopback: its control plane and its daemon in sandboxes, for the vendor's own client."""
+
+from __future__ import annotations
+
+from agenthost.testing.emulators.e2b.emulator import Emulator, emulator
+from agenthost.testing.emulators.e2b.faults import Fault
+
+__all__ = ["Emulator", "Fault", "emulator"]

@@ -1,0 +1,258 @@
+"""E2B's control plane: sandboxes and templates by REST."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+
+from agenthost.testing.emulators.e2b.boxes import Box, Boxes
+from agenthost.testing.emulators.e2b.templates import Template, Templates, stamp
+from agenthost.testing.loopback import Exchange
+
+ENVD = "0.6.13"
+_DEFAULT_TIMEOUT = 300  # seconds of a sandbox whose client says nothing
+_PAGE = 100
+_NAME = re.compile(r"[a-z0-9_-]+(:[a-z0-9_.-]+)?\Z")
+
+Make = Callable[[Mapping[str, Any], Template, Any], Awaitable[Box]]
+
+
+class Refusal(Exception):
+    """What a call is refused with: an HTTP status and a message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call is answered with; None is no body."""
+
+    status: int
+    told: object = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Control:
+    """Answers what the client asks of the control plane.
+
+    Args:
+        boxes: The sandboxes.
+        templates: The templates.
+        make: Makes a sandbox of a body, its template and its site.
+        key: The one API key.
+        longest: Seconds that the plan lets a sandbox live.
+    """
+
+    def __init__(self, boxes: Boxes, templates: Templates, make: Make, *, key: str, longest: float) -> None:
+        self._boxes = boxes
+        self._templates = templates
+        self._make = make
+        self._key = key
+        self._longest = longest
+        self._made: dict[str, Box] = {}
+        self._routes: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...] = (
+            ("POST", re.compile(r"/v2/sandboxes\Z"), self._create),
+            ("GET", re.compile(r"/v2/sandboxes\Z"), self._list),
+            ("POST", re.compile(r"/v2/sandboxes/([^/]+)/connect\Z"), self._connect),
+            ("GET", re.compile(r"/sandboxes/([^/]+)\Z"), self._get),
+            ("DELETE", re.compile(r"/sandboxes/([^/]+)\Z"), self._kill),
+            ("POST", re.compile(r"/sandboxes/([^/]+)/timeout\Z"), self._timeout),
+            ("POST", re.compile(r"/sandboxes/([^/]+)/pause\Z"), self._pause),
+            ("POST", re.compile(r"/v3/templates\Z"), self._request_build),
+            ("POST", re.compile(r"/v2/templates/([^/]+)/builds/([^/]+)\Z"), self._start_build),
+            ("GET", re.compile(r"/templates/([^/]+)/builds/([^/]+)/status\Z"), self._build_status),
+            ("GET", re.compile(r"/templates/aliases/([^/]+)\Z"), self._alias),
+            ("GET", re.compile(r"/templates/([^/]+)/tags\Z"), self._tags),
+            ("POST", re.compile(r"/templates/tags\Z"), self._assign_tags),
+            ("DELETE", re.compile(r"/templates/([^/]+)\Z"), self._forget_template),
+        )
+
+    async def answer(self, exchange: Exchange) -> bool:
+        """Answer a request; False: it is none of the control plane's."""
+        request = exchange.request
+        url = urlsplit(request.target)
+        for method, pattern, call in self._routes:
+            found = pattern.match(url.path)
+            if method != request.method or found is None:
+                continue
+            try:
+                if request.headers.get("x-api-key") != self._key:
+                    raise Refusal(401, "Invalid API key")
+                body: Any = json.loads(request.body) if request.body else {}
+                query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+                parts = [unquote(part) for part in found.groups()]
+                answer = await call(*parts, body={**query, **body, "$headers": request.headers})
+            except Refusal as refusal:
+                answer = Answer(refusal.status, {"code": refusal.status, "message": str(refusal)})
+            data = b"" if answer.told is None else json.dumps(answer.told).encode()
+            await exchange.reply(answer.status, data, {"content-type": "application/json", **answer.headers})
+            return True
+        return False
+
+    # ---- sandboxes
+
+    async def _create(self, *, body: dict[str, Any]) -> Answer:
+        key = body["$headers"].get("idempotency-key")
+        if key in self._made:
+            return Answer(201, _reached(self._made[key]))
+        seconds = body.get("timeout", _DEFAULT_TIMEOUT)
+        self._check_timeout(seconds)
+        network: dict[str, Any] = body.get("network") or {}
+        allowed: list[str] = network.get("allowOut", [])
+        named = [host for host in allowed if re.search(r"[a-z]", host)]
+        if named and "0.0.0.0/0" not in network.get("denyOut", []):
+            raise Refusal(400, "When specifying allowed domains, you must include '0.0.0.0/0' in deny out")
+        found = self._templates.usable(str(body["templateID"]))
+        if found is None:
+            raise Refusal(404, f"template '{body['templateID']}' not found")
+        box = await self._make({**body, "timeout": seconds}, *found)
+        if key is not None:
+            self._made[key] = box
+        return Answer(201, _reached(box))
+
+    async def _list(self, *, body: dict[str, Any]) -> Answer:
+        wanted = {unquote(name): unquote(value) for name, value in parse_qsl(body.get("metadata", ""))}
+        states = body.get("state", "running,paused").split(",")
+        found = [
+            box
+            for box in self._boxes.all.values()
+            if wanted.items() <= box.metadata.items() and box.state in states
+        ]
+        found.sort(key=lambda box: box.started_at, reverse=body.get("order", "desc") == "desc")
+        begin, limit = int(body.get("nextToken", 0)), int(body.get("limit", _PAGE))
+        page = found[begin : begin + limit]
+        more = {"x-next-token": str(begin + limit)} if len(found) > begin + limit else {}
+        return Answer(200, [_listed(box) for box in page], more)
+
+    async def _connect(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
+        box = self._box(sandbox_id)
+        seconds = body.get("timeout", _DEFAULT_TIMEOUT)
+        self._check_timeout(seconds)
+        if box.state == "paused":
+            await (box.reboot() if body.get("memory") is False else box.resume())
+            box.set_end(seconds)
+            return Answer(201, _reached(box))
+        if time.time() + seconds > box.end_at:
+            box.set_end(seconds)
+        return Answer(200, _reached(box))
+
+    async def _get(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
+        del body
+        box = self._box(sandbox_id)
+        lifecycle = {"onTimeout": box.on_timeout, "autoResume": box.auto_resume}
+        more = {
+            "network": box.network,
+            "lifecycle": lifecycle,
+            "allowInternetAccess": box.allow_internet_access,
+        }
+        return Answer(200, {**_listed(box), "envdAccessToken": box.token, "domain": None, **more})
+
+    async def _kill(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
+        del body
+        await self._boxes.end(self._box(sandbox_id))
+        return Answer(204)
+
+    async def _timeout(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
+        box = self._box(sandbox_id)
+        self._check_timeout(body["timeout"])
+        if box.state == "paused":
+            raise Refusal(404, f"sandbox {sandbox_id} is not running")
+        box.set_end(body["timeout"])
+        return Answer(204)
+
+    async def _pause(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
+        box = self._box(sandbox_id)
+        if box.state == "paused":
+            raise Refusal(409, f"sandbox {sandbox_id} is paused already")
+        del body  # with or without its memory: it is a resume that chooses
+        await box.pause()
+        box.moved.set()
+        return Answer(204)
+
+    def _check_timeout(self, seconds: float) -> None:
+        if seconds > self._longest:
+            hours = self._longest / 3600
+            raise Refusal(400, f"Timeout cannot be greater than {hours:.0f} hours")
+        if seconds < 0:
+            raise Refusal(400, "Timeout cannot be negative")
+
+    def _box(self, sandbox_id: str) -> Box:
+        box = self._boxes.all.get(sandbox_id)
+        if box is None:
+            raise Refusal(404, f"sandbox '{sandbox_id}' doesn't exist or you don't have access to it")
+        return box
+
+    # ---- templates
+
+    async def _request_build(self, *, body: dict[str, Any]) -> Answer:
+        if not _NAME.match(str(body.get("name", ""))):
+            raise Refusal(400, f"Invalid template name: {body.get('name')!r}")
+        return Answer(202, self._templates.request(body))
+
+    async def _start_build(self, template_id: str, build_id: str, *, body: dict[str, Any]) -> Answer:
+        template = self._template(template_id)
+        self._templates.start(template, template.builds[build_id], body)
+        return Answer(202)
+
+    async def _build_status(self, template_id: str, build_id: str, *, body: dict[str, Any]) -> Answer:
+        template = self._template(template_id)
+        build = template.builds[build_id]
+        return Answer(200, self._templates.status(template, build, int(body.get("logsOffset", 0))))
+
+    async def _alias(self, alias: str, *, body: dict[str, Any]) -> Answer:
+        del body
+        return Answer(200, {"templateID": self._template(alias).id, "public": False})
+
+    async def _tags(self, name: str, *, body: dict[str, Any]) -> Answer:
+        del body
+        template = self._template(name)
+        at = stamp(template.made_at)
+        return Answer(
+            200, [{"tag": tag, "buildID": build, "createdAt": at} for tag, build in template.tags.items()]
+        )
+
+    async def _assign_tags(self, *, body: dict[str, Any]) -> Answer:
+        template = self._template(body["target"])
+        tag = body["target"].partition(":")[2] or "default"
+        if tag not in template.tags:
+            raise Refusal(404, f"template {body['target']!r} has no such tag")
+        template.tags.update(dict.fromkeys(body["tags"], template.tags[tag]))
+        return Answer(201, {"buildID": template.tags[tag], "tags": body["tags"]})
+
+    async def _forget_template(self, name: str, *, body: dict[str, Any]) -> Answer:
+        del body
+        template = self._template(name)
+        template.builds.clear()
+        self._templates.all.pop(template.name, None)
+        return Answer(204)
+
+    def _template(self, name: str) -> Template:
+        found = self._templates.find(name)
+        if found is None:
+            raise Refusal(404, f"template '{name}' not found")
+        return found
+
+
+def _reached(box: Box) -> dict[str, Any]:
+    told = {"templateID": box.template, "sandboxID": box.id, "clientID": "emulated", "envdVersion": ENVD}
+    return {**told, "envdAccessToken": box.token, "trafficAccessToken": box.traffic_token, "domain": None}
+
+
+def _listed(box: Box) -> dict[str, Any]:
+    told = {"templateID": box.template, "alias": box.alias, "sandboxID": box.id, "clientID": "emulated"}
+    times = {"startedAt": stamp(box.started_at), "endAt": stamp(box.end_at)}
+    sizes = {"cpuCount": box.cpu, "memoryMB": box.memory_mib, "diskSizeMB": 10240, "envdVersion": ENVD}
+    return {**told, **times, **sizes, "state": box.state, "metadata": box.metadata, "volumeMounts": []}
+
+
+def new_id() -> str:
+    """Return an id as E2B's are."""
+    return "i" + secrets.token_hex(10)

@@ -1,0 +1,234 @@
+"""E2B's daemon inside a sandbox, and the proxy before it: programs and files."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from base64 import b64decode
+from collections.abc import AsyncGenerator
+from email.parser import BytesParser
+from email.policy import HTTP
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.e2b import connect
+from agenthost.testing.emulators.e2b.boxes import HOME, Box, Boxes
+from agenthost.testing.emulators.e2b.connect import RpcError
+from agenthost.testing.emulators.e2b.programs import Event, Program
+from agenthost.testing.loopback import Exchange
+
+PORT = "49983"
+_PROCESS = "/process.Process/"
+_USERS = ("user", "root")
+_SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
+
+
+class Daemon:
+    """Answers what a client asks of a sandbox."""
+
+    def __init__(self, boxes: Boxes) -> None:
+        self._boxes = boxes
+        # While it is not set, nothing goes out on any stream.
+        self.flowing = anyio.Event()
+        self.flowing.set()
+
+    async def answer(self, exchange: Exchange) -> bool:
+        """Answer a request; False: it is none of a sandbox's."""
+        headers = exchange.request.headers
+        sandbox_id = headers.get("e2b-sandbox-id")
+        if sandbox_id is None:
+            return False
+        path = urlsplit(exchange.request.target).path
+        box = self._boxes.all.get(sandbox_id)
+        if box is None or box.state != "running":
+            await _say(exchange, 502, "The sandbox was not found", sandboxId=sandbox_id)
+        elif path == "/health":
+            await exchange.reply(204)
+        elif headers.get("x-access-token") != box.token:
+            await _say(exchange, 401, "no valid access token")
+        elif path == "/files":
+            await self._files(box, exchange)
+        elif path.startswith(_PROCESS):
+            await self._process(box, path.removeprefix(_PROCESS), exchange)
+        else:
+            return False
+        return True
+
+    async def _process(self, box: Box, name: str, exchange: Exchange) -> None:
+        calls = {
+            "Start": self._start,
+            "Connect": self._connect,
+            "StreamInput": self._stream_input,
+            "List": self._list,
+            "SendInput": self._send_input,
+            "CloseStdin": self._close_stdin,
+            "SendSignal": self._signal,
+        }
+        try:
+            if name not in calls:
+                raise RpcError("unimplemented", f"this emulator has no call {name}")
+            if name == "StreamInput":
+                body: dict[str, Any] = {}
+            elif name in ("Start", "Connect"):
+                (body,) = [one async for one in connect.messages(_once(exchange.request.body))]
+            else:
+                body = json.loads(exchange.request.body)
+            await calls[name](box, exchange, body)
+        except RpcError as error:
+            if not exchange.started:
+                await connect.refuse(exchange, error)
+        except AgentHostError:
+            return  # the sandbox has ended: its connections with it
+
+    async def _start(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        headers = exchange.request.headers
+        _user(headers.get("authorization", ""))
+        config = body["process"]
+        limit = headers.get("connect-timeout-ms")
+        try:
+            program, events = await box.programs.start(
+                [config["cmd"], *config.get("args", [])],
+                cwd=posixpath.join(HOME, config.get("cwd") or ""),
+                env={**box.env, **config.get("envs", {})},
+                stdin=bool(body.get("stdin", True)),
+                tag=body.get("tag"),
+                # It hangs on the process, not on the connection.
+                limit=None if limit is None else int(limit) / 1000,
+                config=config,
+            )
+        except OSError as error:
+            raise RpcError("invalid_argument", str(error)) from error
+        await self._send_events(exchange, program, events)
+
+    async def _connect(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        program = _select(box, body["process"])
+        await self._send_events(exchange, program, box.programs.listen(program))
+
+    async def _send_events(
+        self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
+    ) -> None:
+        every = float(exchange.request.headers.get("keepalive-ping-interval", "90"))
+        with events:
+            await exchange.start(200, {"content-type": connect.STREAM})
+            await self._send(exchange, {"start": {"pid": program.process.pid}})
+            while True:
+                event: Event = {"keepalive": {}}
+                try:
+                    with anyio.move_on_after(every):
+                        event = await events.receive()
+                except anyio.EndOfStream:
+                    return  # cut, without a word
+                await self._send(exchange, event)
+                if "end" in event:
+                    break
+            await exchange.write(connect.envelope({}, last=True))
+            await exchange.finish()
+
+    async def _send(self, exchange: Exchange, event: Event) -> None:
+        await self.flowing.wait()
+        await exchange.write(connect.envelope({"event": event}))
+
+    async def _stream_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        del body
+        program: Program | None = None
+        async for message in connect.messages(exchange.pieces()):
+            if "start" in message:
+                program = _select(box, message["start"]["process"])
+            elif "data" in message:
+                if program is None:
+                    raise RpcError("invalid_argument", "data before start")
+                await self.flowing.wait()
+                await _write(program, message["data"]["input"])
+        await exchange.start(200, {"content-type": connect.STREAM})
+        await exchange.write(connect.envelope({}) + connect.envelope({}, last=True))
+        await exchange.finish()
+
+    async def _list(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        del body
+        listed = [
+            {"config": one.config, "pid": pid, **({"tag": one.tag} if one.tag else {})}
+            for pid, one in box.programs.running.items()
+            if one.end is None
+        ]
+        await connect.answer(exchange, {"processes": listed})
+
+    async def _send_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        await _write(_select(box, body["process"]), body["input"])
+        await connect.answer(exchange, {})
+
+    async def _close_stdin(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        await _select(box, body["process"]).process.close_stdin()
+        await connect.answer(exchange, {})
+
+    async def _signal(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+        program = _select(box, body["process"])
+        if program.end is not None:
+            raise RpcError("not_found", "the process has ended")
+        await box.programs.kill(program, _SIGNALS[body["signal"]])
+        await connect.answer(exchange, {})
+
+    async def _files(self, box: Box, exchange: Exchange) -> None:
+        request = exchange.request
+        query = {name: values[-1] for name, values in parse_qs(urlsplit(request.target).query).items()}
+        if query.get("username", "user") not in _USERS:
+            await _say(exchange, 401, f"no user {query['username']}")
+            return
+        try:
+            if request.method == "GET":
+                data = await box.machine.sandbox.read_file(posixpath.join(HOME, query["path"]))
+                await exchange.reply(200, data, {"content-type": "application/octet-stream"})
+                return
+            written: list[dict[str, str]] = []
+            for path, data in _uploaded(request.headers["content-type"], request.body, query.get("path")):
+                place = posixpath.join(HOME, path)
+                await box.machine.sandbox.write_file(place, data)
+                written.append({"path": place, "name": posixpath.basename(place), "type": "file"})
+            told = json.dumps(written).encode()
+            await exchange.reply(200, told, {"content-type": "application/json"})
+        except OSError as error:
+            await _say(exchange, 404 if isinstance(error, FileNotFoundError) else 400, str(error))
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes]:
+    yield body
+
+
+async def _write(program: Program, given: dict[str, str]) -> None:
+    try:
+        await program.process.send_stdin(b64decode(given["stdin"]))
+    except OSError as error:
+        raise RpcError("unknown", f"error writing to stdin: {error}") from error
+
+
+def _select(box: Box, selector: dict[str, Any]) -> Program:
+    for pid, program in box.programs.running.items():
+        if pid == selector.get("pid") or (program.tag is not None and program.tag == selector.get("tag")):
+            return program
+    raise RpcError("not_found", f"process with {selector} not found")
+
+
+def _user(authorization: str) -> None:
+    name = b64decode(authorization.removeprefix("Basic ")).decode().rstrip(":") if authorization else "user"
+    if name not in _USERS:
+        raise RpcError("unauthenticated", f"invalid username: {name!r}")
+
+
+def _uploaded(content_type: str, body: bytes, path: str | None) -> list[tuple[str, bytes]]:
+    if not content_type.startswith("multipart/"):
+        return [(str(path), body)]
+    whole = b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body
+    found: list[tuple[str, bytes]] = []
+    for part in BytesParser(policy=HTTP).parsebytes(whole).iter_parts():
+        data = part.get_payload(decode=True)
+        assert isinstance(data, bytes)
+        found.append((path or str(part.get_filename()), data))
+    return found
+
+
+async def _say(exchange: Exchange, status: int, message: str, **more: object) -> None:
+    body = json.dumps({"code": status, "message": message, **more}).encode()
+    await exchange.reply(status, body, {"content-type": "application/json"})

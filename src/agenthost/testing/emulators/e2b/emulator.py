@@ -1,0 +1,228 @@
+"""The emulator: one loopback server that is E2B's control plane and the way to every sandbox."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.abc
+
+from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box, Boxes
+from agenthost.testing.emulators.e2b.control import Control, new_id
+from agenthost.testing.emulators.e2b.daemon import Daemon
+from agenthost.testing.emulators.e2b.faults import Faults
+from agenthost.testing.emulators.e2b.programs import Programs
+from agenthost.testing.emulators.e2b.templates import Template, Templates
+from agenthost.testing.emulators.machines import Account, Machines
+from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
+
+_log = logging.getLogger("agenthost.testing.emulators.e2b")
+
+_KEY = "e2b_0000000000000000000000000000000000000000"
+_END_KEPT = 30.0  # seconds that the end of a program is known
+
+
+class Emulator:
+    """What a test holds of the emulator. Use ``emulator``.
+
+    Attributes:
+        faults: What is to go wrong.
+        calls: Every call that came, as method and path.
+        unknown: Those that it does not know.
+    """
+
+    def __init__(
+        self,
+        server: LoopbackServer,
+        machines: Machines,
+        tasks: anyio.abc.TaskGroup,
+        *,
+        friendly: bool,
+        env: Mapping[str, str],
+        build_env: Mapping[str, str],
+        longest: float,
+        end_kept: float,
+    ) -> None:
+        self.faults = Faults()
+        self.calls: list[str] = []
+        self.unknown: list[str] = []
+        self.boxes = Boxes(tasks)
+        self.templates = Templates(machines.directory / "templates", tasks, build_env)
+        self._server = server
+        self._machines = machines
+        self._tasks = tasks
+        self._friendly = friendly
+        self._env = dict(env)
+        self._end_kept = end_kept
+        self._control = Control(self.boxes, self.templates, self._make, key=_KEY, longest=longest)
+        self._daemon = Daemon(self.boxes)
+        self._open: set[anyio.CancelScope] = set()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the provider is opened with."""
+        return {"api_key": _KEY, "api_url": self._server.url, "sandbox_url": self._server.url}
+
+    def box(self, sandbox_id: str) -> Box:
+        """Return a sandbox by its id. KeyError when it has ended."""
+        return self.boxes.all[sandbox_id]
+
+    def site(self, image: str) -> Path:
+        """Return what a template that was built has at /opt/agenthost/site; it goes with the emulator."""
+        found = self.templates.usable(image)
+        if found is None or found[1] is None:
+            raise KeyError(image)
+        return found[1]
+
+    def cut(self) -> None:
+        """Cut every connection to a program. The programs run on."""
+        for scope in tuple(self._open):
+            scope.cancel()
+
+    def stall(self) -> None:
+        """Let no more bytes pass to or from any program, with every connection open, until ``flow``."""
+        self._daemon.flowing = anyio.Event()
+
+    def flow(self) -> None:
+        """Let what was stalled go on."""
+        self._daemon.flowing.set()
+
+    async def lose(self, sandbox_id: str) -> None:
+        """Let a sandbox be lost, as by a failure of its machine."""
+        await self.boxes.end(self.box(sandbox_id))
+
+    def expire(self, sandbox_id: str) -> None:
+        """Let its time be over now."""
+        self.box(sandbox_id).set_end(0)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        request = exchange.request
+        call = f"{request.method} {urlsplit(request.target).path}"
+        self.calls.append(call)
+        fault = self.faults.next(call)
+        if fault is not None:
+            if fault.hold:
+                await fault.wait_released()
+            if fault.drop:
+                return
+            if fault.status is not None:
+                body = b'{"code": %d, "message": "%b"}' % (fault.status, fault.message.encode())
+                headers = {"content-type": "application/json", **fault.headers}
+                await exchange.reply(fault.status, body, headers)
+                return
+            if fault.lose:
+                exchange = _Lost(exchange)
+        with anyio.CancelScope() as scope:
+            if "/process.Process/S" in call or call.endswith("/Connect"):
+                self._open.add(scope)
+            try:
+                known = await self._control.answer(exchange) or await self._daemon.answer(exchange)
+            finally:
+                self._open.discard(scope)
+            if not known:
+                self.unknown.append(call)
+                _log.error("the emulator of E2B does not know: %s", call)
+                await exchange.reply(501, b'{"code": 501, "message": "the emulator does not know this call"}')
+
+    async def _make(self, body: Mapping[str, Any], template: Template, site: Path | None) -> Box:
+        network: dict[str, Any] = body.get("network") or {}
+        internet = body.get("allow_internet_access")
+        # Whatever is allowed by name is not on this machine.
+        is_open = internet is not False and "0.0.0.0/0" not in network.get("denyOut", [])
+        machine = await self._machines.make(workdir=WORKDIR, network=is_open, site=site, env=self._env)
+        programs = Programs(machine, self._tasks, end_kept=self._end_kept, friendly=self._friendly)
+        on_timeout: Literal["kill", "pause"] = "pause" if body.get("autoPause") else "kill"
+        auto_resume: dict[str, Any] = body.get("autoResume") or {}
+        now = time.time()
+        box = Box(
+            id=new_id(),
+            template=template.id,
+            alias=template.name,
+            cpu=template.cpu,
+            memory_mib=template.memory_mib,
+            machine=machine,
+            programs=programs,
+            metadata=dict(body.get("metadata") or {}),
+            env=dict(body.get("envVars") or {}),
+            network=dict(network),
+            allow_internet_access=internet,
+            started_at=now,
+            end_at=now + float(body["timeout"]),
+            on_timeout=on_timeout,
+            auto_resume=bool(auto_resume.get("enabled")),
+        )
+        self.boxes.add(box)
+        return box
+
+
+class _Lost(Exchange):
+    """Does what was asked for, and cuts the connection instead of answering."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(exchange.request, exchange.incoming)
+
+    async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Say nothing."""
+
+
+@asynccontextmanager
+async def emulator(
+    *,
+    friendly: bool = False,
+    env: Mapping[str, str] | None = None,
+    build_env: Mapping[str, str] | None = None,
+    templates: Mapping[str, Path] | None = None,
+    longest: float = 24 * 3600.0,
+    end_kept: float = _END_KEPT,
+) -> AsyncGenerator[Emulator]:
+    """Run an emulator of E2B on loopback; leaving the block ends it and all its sandboxes.
+
+        async with emulator() as e2b, open_provider("e2b", **e2b.options) as provider:
+            ...
+
+    Args:
+        friendly: It keeps what nobody reads and passes output whole, for tests that are not about this.
+        env: Added to the environment of every program of every sandbox.
+        build_env: Added to that of the steps by which templates are built: where packages are, for instance.
+        templates: Templates that were built before, by their names: what each has at /opt/agenthost/site. See
+            ``Emulator.site``.
+        longest: Seconds that a sandbox may live.
+        end_kept: Seconds that the end of a program is known.
+    """
+    found: list[Emulator] = []
+
+    async def handle(exchange: Exchange) -> None:
+        await found[0].handle(exchange)
+
+    def in_pieces(request: HttpRequest) -> bool:
+        return request.target.endswith("/StreamInput")
+
+    async with Machines(Account("user", 1000, HOME)) as machines:
+        tasks = await anyio.create_task_group().__aenter__()
+        try:
+            async with LoopbackServer(handle, in_pieces=in_pieces) as server:
+                running = Emulator(
+                    server,
+                    machines,
+                    tasks,
+                    friendly=friendly,
+                    env=env or {},
+                    build_env=build_env or {},
+                    longest=longest,
+                    end_kept=end_kept,
+                )
+                for name, site in (templates or {}).items():
+                    running.templates.add(name, site)
+                found.append(running)
+                yield running
+        finally:
+            tasks.cancel_scope.cancel()
+            # Without the block's own exception: its caller must see that one, not a group around it.
+            await tasks.__aexit__(None, None, None)

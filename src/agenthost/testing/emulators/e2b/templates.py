@@ -1,0 +1,143 @@
+"""Templates: E2B's own, and those that are built by the steps that a client sends, really."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio.abc
+
+from agenthost.testing.emulators.building import ImageBuild
+
+_LOGS = 100  # lines of a build that come in one answer at most
+
+
+def stamp(seconds: float) -> str:
+    """Return a time as E2B writes it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class Build:
+    """One build of a template."""
+
+    id: str
+    image: ImageBuild
+    status: str = "waiting"
+    reason: str = ""
+    logs: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+
+    def say(self, line: str) -> None:
+        """Keep a line for who asks."""
+        self.logs.append({"timestamp": stamp(time.time()), "level": "info", "message": line})
+
+
+@dataclass(slots=True)
+class Template:
+    """One template. Its name is taken from the moment it is asked for, built or not.
+
+    Attributes:
+        tags: Ids of builds.
+        site: What it brings to /opt/agenthost/site, where it was not built here.
+    """
+
+    id: str
+    name: str
+    cpu: int
+    memory_mib: int
+    builds: dict[str, Build] = field(default_factory=dict[str, Build])
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    made_at: float = field(default_factory=time.time)
+    site: Path | None = None
+
+
+class Templates:
+    """All that there are.
+
+    Args:
+        directory: Where they are built.
+        tasks: Builds outlive the requests that start them.
+        env: Of the steps: where an index of packages is, for instance.
+    """
+
+    def __init__(self, directory: Path, tasks: anyio.abc.TaskGroup, env: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._tasks = tasks
+        self._env = env
+        self.all: dict[str, Template] = {"base": Template("rki5dems9wqfm4r03t7g", "base", 2, 512)}
+
+    def add(self, image: str, site: Path) -> None:
+        """Have one that was built before."""
+        name, _, tag = image.partition(":")
+        template = Template(secrets.token_hex(10), name, 2, 2048, site=site)
+        template.tags = {tag or "default": str(uuid.uuid4())}
+        self.all[name] = template
+
+    def find(self, name: str) -> Template | None:
+        """Return one by its name, with or without a tag, or by its id."""
+        plain = name.partition(":")[0]
+        return self.all.get(plain) or next((one for one in self.all.values() if one.id == plain), None)
+
+    def usable(self, name: str) -> tuple[Template, Path | None] | None:
+        """Return a template that sandboxes can be made of, and its site; None: there is none, or none yet."""
+        found = self.find(name)
+        if found is None:
+            return None
+        if not found.builds:
+            return found, found.site
+        tag = name.partition(":")[2] or "default"
+        build = found.builds.get(found.tags.get(tag, ""))
+        return None if build is None or build.status != "ready" else (found, build.image.site)
+
+    def request(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a name for a build, and return both."""
+        name, _, tag = str(asked["name"]).partition(":")
+        template = self.all.get(name)
+        if template is None:
+            template = Template(secrets.token_hex(10), name, 2, 512)
+            self.all[name] = template
+        template.cpu = asked.get("cpuCount", template.cpu)
+        template.memory_mib = asked.get("memoryMB", template.memory_mib)
+        build = Build(str(uuid.uuid4()), ImageBuild(self._directory / secrets.token_hex(6), self._env))
+        template.builds[build.id] = build
+        template.tags[tag or "default"] = build.id
+        told = {"templateID": template.id, "buildID": build.id, "public": False}
+        return {**told, "names": [name], "aliases": [name], "tags": [tag or "default"]}
+
+    def start(self, template: Template, build: Build, asked: Mapping[str, Any]) -> None:
+        """Begin to build."""
+        build.status = "building"
+        self._tasks.start_soon(self._run, template, build, dict(asked))
+
+    def status(self, template: Template, build: Build, offset: int) -> dict[str, Any]:
+        """Return how far a build is, with the lines from an offset."""
+        entries = build.logs[offset : offset + _LOGS]
+        told: dict[str, Any] = {"templateID": template.id, "buildID": build.id, "status": build.status}
+        told.update(logs=[entry["message"] for entry in entries], logEntries=entries)
+        if build.reason:
+            told["reason"] = {"message": build.reason}
+        return told
+
+    async def _run(self, template: Template, build: Build, asked: dict[str, Any]) -> None:
+        base = asked.get("fromTemplate")
+        if base is not None and self.usable(str(base)) is None:
+            build.status, build.reason = "error", f"template {base!r} was not found"
+            return
+        for number, step in enumerate(asked.get("steps") or [], 1):
+            if step["type"] != "RUN":
+                build.status, build.reason = "error", f"this emulator does not know the step {step['type']}"
+                return
+            build.say(f"[builder {number}] RUN {step['args'][0][:60]}")
+            code = await build.image.run(["bash", "-c", step["args"][0]], build.say)
+            if template.builds.get(build.id) is not build:
+                return  # it was removed meanwhile
+            if code != 0:
+                build.status, build.reason = "error", f"step {number} failed with exit code {code}"
+                return
+        build.status = "ready"

@@ -1,0 +1,93 @@
+"""What every test of the e2b provider gets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from support.package_index import PackageIndex
+
+from agenthost.guest.client import GuestSandbox
+from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.spec import SandboxSpec
+from agenthost.supports import ImageRecipe
+from agenthost.testing.emulators.e2b import Emulator, emulator
+
+
+@pytest.fixture(scope="module", params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on asyncio alone: E2B's client knows nothing else, and trio is refused."""
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture(scope="session")
+def e2b_template(package_index: PackageIndex) -> Iterator[dict[str, Path]]:
+    """Give the template that the provider bakes, built once in a run by itself."""
+    with tempfile.TemporaryDirectory(prefix="e2b-") as directory:
+        os.chmod(directory, 0o711)  # a host that is root runs machines as other users
+        kept = Path(directory, "site")
+
+        async def bake() -> str:
+            async with (
+                package_index.serving() as environment,
+                emulator(build_env=environment) as e2b,
+                E2BProvider(**e2b.options) as provider,
+            ):
+                image = await provider.build(ImageRecipe())
+                shutil.move(e2b.site(image), kept)
+                return image
+
+        yield {anyio.run(bake): kept}
+
+
+@pytest.fixture(scope="module")
+async def e2b(anyio_backend: str, e2b_template: dict[str, Path]) -> AsyncIterator[Emulator]:
+    """Give an emulator, as hostile as E2B, that has the template."""
+    del anyio_backend
+    async with emulator(templates=e2b_template) as running:
+        yield running
+        assert running.unknown == []
+
+
+@pytest.fixture(scope="module")
+async def provider(e2b: Emulator) -> AsyncIterator[E2BProvider]:
+    """Give the provider, open."""
+    async with E2BProvider(**e2b.options) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def box(provider: E2BProvider) -> AsyncIterator[GuestSandbox]:
+    """Give a sandbox of one test's own."""
+    sandbox = await provider.create(SandboxSpec())
+    try:
+        yield sandbox
+    finally:
+        await sandbox.terminate()
+
+
+# Checks of the kits that take long here: what is sent is encoded three times, and a host that is killed is
+# heard of when its silence has lasted.
+_LONG = (
+    "50_mb",
+    "is_reaped",
+    "2_mb",
+    "holds_up_nobody",
+    "whose_host_is_away",
+    "not_renewed",
+    "lifetime_is_over",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep them for the long run."""
+    for item in items:
+        if item.path.name == "test_e2b_conformance.py" and any(word in item.name for word in _LONG):
+            item.add_marker(pytest.mark.full)
