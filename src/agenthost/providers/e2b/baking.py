@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from agenthost.errors import ConfigError, ProviderError
 from agenthost.guest.bootstrapping import BAKED_SITE, host_sdk_version
@@ -119,15 +120,20 @@ async def _build(
         f"umask 022 && {shlex.join(['python3', '-I', '-c', _COMPILE, BAKED_SITE])}", user="root"
     )
     report(f"getting claude-agent-sdk {sdk} into template {name} on {base}")
-    async with client.asking(f"building template {name}"):
-        build = await templates.build_in_background(
-            steps,
-            name,
-            cpu_count=size.cpu,
-            memory_mb=size.memory_mib,
-            min_free_disk_mb=size.free_disk_mib,
-            skip_cache=force,
-        )
+    build: BuildInfo | None = None
+    # Cancelled in the middle, the template could come after it was removed. Its calls are bounded in time.
+    with anyio.CancelScope(shield=True):
+        async with client.asking(f"building template {name}"):
+            build = await templates.build_in_background(
+                steps,
+                name,
+                cpu_count=size.cpu,
+                memory_mb=size.memory_mib,
+                min_free_disk_mb=size.free_disk_mib,
+                skip_cache=force,
+            )
+    await anyio.lowlevel.checkpoint()
+    assert build is not None
     await _follow(client, build, name, base, report)
 
 

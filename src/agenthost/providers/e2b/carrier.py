@@ -39,8 +39,14 @@ class CommandCarrier:
 
     binary = False
 
-    def __init__(self, received: MemoryObjectReceiveStream[bytes], renew_after: float) -> None:
+    def __init__(
+        self,
+        out: MemoryObjectSendStream[bytes],
+        received: MemoryObjectReceiveStream[bytes],
+        renew_after: float,
+    ) -> None:
         self.refused = False
+        self._out = out
         self._received = received
         self._renew_at = anyio.current_time() + renew_after
         self._handle: Any = None
@@ -79,18 +85,19 @@ class CommandCarrier:
                 # Going away ends nothing there: it would wait for us until the guest gave up.
                 with anyio.move_on_after(_CLOSING), contextlib.suppress(Exception):
                     await self._handle.kill()
+            self._out.close()  # who watches may have been cancelled before it began
             self._received.close()
 
-    def start(self, handle: Any, sending: Any, out: MemoryObjectSendStream[bytes]) -> None:
+    def start(self, handle: Any, sending: Any) -> None:
         """For ``open_carrier``: the program runs."""
         self._handle, self._input = handle, sending
-        self._watching = asyncio.create_task(self._watch(out))
+        self._watching = asyncio.create_task(self._watch())
 
     def said(self, text: str) -> None:
         """Keep the end of what the program says on stderr."""
         self._said = (self._said + text)[-_KEPT:]
 
-    async def _watch(self, out: MemoryObjectSendStream[bytes]) -> None:
+    async def _watch(self) -> None:
         """See the end of the program, or of its stream."""
         try:
             await self._handle.wait()
@@ -100,7 +107,7 @@ class CommandCarrier:
             self.refused = self._has_ended and "the guest does not answer" in self._said
             _log.debug("a carrier ended: %s: %s %s", type(exc).__name__, exc, self._said)
         finally:
-            out.close()
+            self._out.close()
 
     async def _stop_tasks(self) -> None:
         # The client waits for the server's word before it lets go of an input stream. A server that is out
@@ -119,7 +126,7 @@ async def open_carrier(
 ) -> CommandCarrier:
     """Start a ``dial`` program and join its streams. Raises the vendor's errors."""
     out, received = anyio.create_memory_object_stream[bytes](_WAITING)
-    carrier = CommandCarrier(received, renew_after)
+    carrier = CommandCarrier(out, received, renew_after)
 
     async def on_stdout(text: str) -> None:
         await out.send(text.encode("ascii", "replace"))
@@ -143,5 +150,5 @@ async def open_carrier(
         out.close()
         received.close()
         raise
-    carrier.start(handle, sandbox.commands.stream_input(handle.pid, timeout=0), out)
+    carrier.start(handle, sandbox.commands.stream_input(handle.pid, timeout=0))
     return carrier

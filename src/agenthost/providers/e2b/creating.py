@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _CLEANUP = 60.0  # seconds
 _LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for a sandbox whose making was not answered
-_LONGEST = re.compile(r"greater than (\d+) hour")
+_LONGEST = re.compile(r"greater than (\d+(?:\.\d+)?) hour")
 
 
 class PlanLimitError(UnsupportedError):

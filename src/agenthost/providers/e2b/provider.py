@@ -143,6 +143,8 @@ class E2BProvider(GuestProvider):
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         """Make a sandbox of its template."""
         template = spec.image or await self._default_template()
+        if template == baking.DEFAULT_BASE and (spec.cpu or spec.memory_mib or spec.disk_mib):
+            raise UnsupportedError("cpu, memory_mib, disk_mib: no template was baked yet: agenthost bake e2b")
         public = bool(spec.provider_options.get(_PUBLIC, False))
         made = await create_sandbox(self._client, spec, template, public=public)
         known = SandboxInfo(

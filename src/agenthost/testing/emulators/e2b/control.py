@@ -55,6 +55,7 @@ class Control:
         self._boxes = boxes
         self._templates = templates
         self._make = make
+        self.page = _PAGE
         self._key = key
         self._longest = longest
         self._made: dict[str, Box] = {}
@@ -127,7 +128,7 @@ class Control:
             if wanted.items() <= box.metadata.items() and box.state in states
         ]
         found.sort(key=lambda box: box.started_at, reverse=body.get("order", "desc") == "desc")
-        begin, limit = int(body.get("nextToken", 0)), int(body.get("limit", _PAGE))
+        begin, limit = int(body.get("nextToken", 0)), int(body.get("limit", self.page))
         page = found[begin : begin + limit]
         more = {"x-next-token": str(begin + limit)} if len(found) > begin + limit else {}
         return Answer(200, [_listed(box) for box in page], more)
@@ -180,7 +181,7 @@ class Control:
     def _check_timeout(self, seconds: float) -> None:
         if seconds > self._longest:
             hours = self._longest / 3600
-            raise Refusal(400, f"Timeout cannot be greater than {hours:.0f} hours")
+            raise Refusal(400, f"Timeout cannot be greater than {hours:g} hours")
         if seconds < 0:
             raise Refusal(400, "Timeout cannot be negative")
 

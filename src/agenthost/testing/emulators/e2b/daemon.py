@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 from base64 import b64decode
@@ -18,6 +19,7 @@ from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.e2b import connect
 from agenthost.testing.emulators.e2b.boxes import HOME, Box, Boxes
 from agenthost.testing.emulators.e2b.connect import RpcError
+from agenthost.testing.emulators.e2b.forwarding import forward
 from agenthost.testing.emulators.e2b.programs import Event, Program
 from agenthost.testing.loopback import Exchange
 
@@ -46,6 +48,8 @@ class Daemon:
         box = self._boxes.all.get(sandbox_id)
         if box is None or box.state != "running":
             await _say(exchange, 502, "The sandbox was not found", sandboxId=sandbox_id)
+        elif headers.get("e2b-sandbox-port", PORT) != PORT:
+            await forward(box, headers["e2b-sandbox-port"], exchange)
         elif path == "/health":
             await exchange.reply(204)
         elif headers.get("x-access-token") != box.token:
@@ -111,22 +115,31 @@ class Daemon:
     async def _send_events(
         self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
     ) -> None:
-        every = float(exchange.request.headers.get("keepalive-ping-interval", "90"))
         with events:
-            await exchange.start(200, {"content-type": connect.STREAM})
-            await self._send(exchange, {"start": {"pid": program.process.pid}})
-            while True:
-                event: Event = {"keepalive": {}}
-                try:
-                    with anyio.move_on_after(every):
-                        event = await events.receive()
-                except anyio.EndOfStream:
-                    return  # cut, without a word
-                await self._send(exchange, event)
-                if "end" in event:
-                    break
-            await exchange.write(connect.envelope({}, last=True))
-            await exchange.finish()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_cancel_when_gone, exchange, tasks.cancel_scope)
+                with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await self._pass_on(exchange, program, events)
+                tasks.cancel_scope.cancel()
+
+    async def _pass_on(
+        self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
+    ) -> None:
+        every = float(exchange.request.headers.get("keepalive-ping-interval", "90"))
+        await exchange.start(200, {"content-type": connect.STREAM})
+        await self._send(exchange, {"start": {"pid": program.process.pid}})
+        while True:
+            event: Event = {"keepalive": {}}
+            try:
+                with anyio.move_on_after(every):
+                    event = await events.receive()
+            except anyio.EndOfStream:
+                return  # cut, without a word
+            await self._send(exchange, event)
+            if "end" in event:
+                break
+        await exchange.write(connect.envelope({}, last=True))
+        await exchange.finish()
 
     async def _send(self, exchange: Exchange, event: Event) -> None:
         await self.flowing.wait()
@@ -191,6 +204,11 @@ class Daemon:
             await exchange.reply(200, told, {"content-type": "application/json"})
         except OSError as error:
             await _say(exchange, 404 if isinstance(error, FileNotFoundError) else 400, str(error))
+
+
+async def _cancel_when_gone(exchange: Exchange, scope: anyio.CancelScope) -> None:
+    await exchange.client_gone()
+    scope.cancel()
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes]:

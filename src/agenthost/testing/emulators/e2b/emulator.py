@@ -34,6 +34,7 @@ class Emulator:
     Attributes:
         faults: What is to go wrong.
         calls: Every call that came, as method and path.
+        limited: Those that came with a limit of time.
         unknown: Those that it does not know.
     """
 
@@ -51,6 +52,7 @@ class Emulator:
     ) -> None:
         self.faults = Faults()
         self.calls: list[str] = []
+        self.limited: list[str] = []
         self.unknown: list[str] = []
         self.boxes = Boxes(tasks)
         self.templates = Templates(machines.directory / "templates", tasks, build_env)
@@ -68,6 +70,15 @@ class Emulator:
     def options(self) -> dict[str, Any]:
         """What the provider is opened with."""
         return {"api_key": _KEY, "api_url": self._server.url, "sandbox_url": self._server.url}
+
+    @property
+    def page(self) -> int:
+        """How many sandboxes are told at once; it can be set."""
+        return self._control.page
+
+    @page.setter
+    def page(self, size: int) -> None:
+        self._control.page = size
 
     def box(self, sandbox_id: str) -> Box:
         """Return a sandbox by its id. KeyError when it has ended."""
@@ -106,12 +117,16 @@ class Emulator:
         request = exchange.request
         call = f"{request.method} {urlsplit(request.target).path}"
         self.calls.append(call)
+        if "connect-timeout-ms" in request.headers:
+            self.limited.append(call)
         fault = self.faults.next(call)
         if fault is not None:
             if fault.hold:
                 await fault.wait_released()
             if fault.drop:
                 return
+            if fault.after:
+                await self._control.answer(_Lost(exchange))
             if fault.status is not None:
                 body = b'{"code": %d, "message": "%b"}' % (fault.status, fault.message.encode())
                 headers = {"content-type": "application/json", **fault.headers}

@@ -17,6 +17,7 @@ class Fault:
         status: They are refused with this HTTP status; None is a fault of another kind.
         message: What the refusal says.
         headers: More headers of the refusal: ``retry-after``, ``should-retry``.
+        after: With a ``status``: they are done, and refused nevertheless.
         lose: They are done, and their answer is lost.
         drop: The connection is cut before they are done.
         hold: They wait before they are done, until ``release``.
@@ -28,6 +29,7 @@ class Fault:
     status: int | None = None
     message: str = "it is told to fail"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    after: bool = False
     lose: bool = False
     drop: bool = False
     hold: bool = False
@@ -54,6 +56,10 @@ class Faults:
         """Let it happen to the next calls that it is about."""
         self._waiting.append(fault)
         return fault
+
+    def clear(self) -> None:
+        """Let everything go well again."""
+        self._waiting.clear()
 
     def next(self, call: str) -> Fault | None:
         """Return what goes wrong with a call."""

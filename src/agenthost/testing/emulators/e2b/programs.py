@@ -182,11 +182,12 @@ class Programs:
         return [data[begin:end] for begin, end in itertools.pairwise(cuts) if begin < end]
 
     async def _tell(self, program: Program, event: Event) -> None:
-        if not program.listeners and self._friendly and event is not program.end:
-            program.early = [*program.early[1 - _EARLY :], event]
         for listener in tuple(program.listeners):
             try:
                 await listener.send(event)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                listener.close()
                 if listener in program.listeners:
                     program.listeners.remove(listener)
+        if not program.listeners and self._friendly and event is not program.end:
+            program.early = [*program.early[1 - _EARLY :], event]

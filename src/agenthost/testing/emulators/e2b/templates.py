@@ -15,6 +15,7 @@ import anyio.abc
 
 from agenthost.testing.emulators.building import ImageBuild
 
+_SIZES = ("cpuCount", "memoryMB", "minFreeDiskMb")
 _LOGS = 100  # lines of a build that come in one answer at most
 
 
@@ -70,6 +71,7 @@ class Templates:
         self._directory = directory
         self._tasks = tasks
         self._env = env
+        self.asked: dict[str, Any] = {}  # the last sizes that somebody asked for
         self.all: dict[str, Template] = {"base": Template("rki5dems9wqfm4r03t7g", "base", 2, 512)}
 
     def add(self, image: str, site: Path) -> None:
@@ -98,6 +100,7 @@ class Templates:
     def request(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Take a name for a build, and return both."""
         name, _, tag = str(asked["name"]).partition(":")
+        self.asked = {key: value for key, value in asked.items() if key in _SIZES}
         template = self.all.get(name)
         if template is None:
             template = Template(secrets.token_hex(10), name, 2, 512)

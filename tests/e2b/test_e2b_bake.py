@@ -1,0 +1,133 @@
+"""Templates that agents start fast in: made once, named by what is in them, and never taken half made."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import anyio
+import pytest
+from support.package_index import PackageIndex
+
+from agenthost.errors import BootstrapError, ConfigError, ProviderError, UnsupportedError
+from agenthost.guest.bootstrapping import host_sdk_version
+from agenthost.providers.e2b.baking import Size, template_name
+from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.spec import SandboxSpec
+from agenthost.supports import ImageRecipe
+from agenthost.testing.emulators.e2b import Emulator, Fault, emulator
+
+LIMIT = 240
+BUILD = "POST /v3/templates"
+
+
+async def test_what_is_baked_already_is_found_again(
+    provider: E2BProvider, e2b: Emulator, e2b_template: dict[str, Path]
+) -> None:
+    said: list[str] = []
+    (image,) = e2b_template
+    assert await provider.build(ImageRecipe(), on_progress=said.append) == image
+    assert said == [f"{image} is there already"]
+    assert BUILD not in e2b.calls
+
+
+async def test_sandboxes_begin_as_the_baked_template_and_have_its_size(
+    provider: E2BProvider, e2b_template: dict[str, Path]
+) -> None:
+    (image,) = e2b_template
+    box = await provider.create(SandboxSpec(cpu=2, memory_mib=1024), needs_sdk=True)
+    try:
+        told = (await box.info()).resources
+        assert told["template"] == image.partition(":")[0]
+        assert (told["cpu"], told["memory"]) == ("2", "2048 MiB")
+    finally:
+        await box.terminate()
+
+
+def test_a_name_says_the_sdks_version_and_changes_with_all_that_goes_in() -> None:
+    name = template_name(ImageRecipe(), Size())
+    assert name.startswith(f"agenthost-sdk-{host_sdk_version().replace('.', '-')}-")
+    others = {
+        template_name(ImageRecipe(base="mine"), Size()),
+        template_name(ImageRecipe(packages=("a", "b")), Size()),
+        template_name(ImageRecipe(sdk_version="0.1"), Size()),
+        template_name(ImageRecipe(), Size(cpu=4)),
+        template_name(ImageRecipe(), Size(memory_mib=4096)),
+        template_name(ImageRecipe(), Size(free_disk_mib=1)),
+    }
+    assert len(others | {name}) == 7
+    first, second = (template_name(ImageRecipe(packages=both), Size()) for both in (("a", "b"), ("b", "a")))
+    assert first == second
+
+
+async def test_a_template_that_was_never_built_to_its_end_is_not_taken() -> None:
+    async with emulator() as empty, E2BProvider(**empty.options) as other:
+        name = template_name(ImageRecipe(), Size())
+        empty.templates.request({"name": name})  # somebody's build that died
+        box = await other.create(SandboxSpec())
+        try:
+            assert (await box.info()).resources["template"] == "base"
+        finally:
+            await box.terminate()
+        with pytest.raises(UnsupportedError, match="no template was baked"):
+            await other.create(SandboxSpec(cpu=1))
+
+
+async def test_a_build_that_fails_says_why_and_leaves_nothing() -> None:
+    async with emulator(build_env={"PIP_NO_INDEX": "1"}) as empty, E2BProvider(**empty.options) as provider:
+        with anyio.fail_after(LIMIT), pytest.raises(ProviderError, match="could not be built") as caught:
+            await provider.build(ImageRecipe())
+        assert "No matching distribution found for claude-agent-sdk" in str(caught.value)
+        assert list(empty.templates.all) == ["base"]
+        asked = empty.templates.asked
+    assert asked == {"cpuCount": 2, "memoryMB": 2048, "minFreeDiskMb": 5120}
+
+
+async def test_a_base_that_is_not_there_is_named() -> None:
+    async with emulator() as empty, E2BProvider(**empty.options) as provider:
+        with pytest.raises(ConfigError, match="no-such-base"):
+            await provider.build(ImageRecipe(base="no-such-base"))
+        assert list(empty.templates.all) == ["base"]
+
+
+@pytest.mark.parametrize("call", [BUILD, "POST /v2/templates/"])
+async def test_cancelled_wherever_it_is_it_leaves_nothing(call: str) -> None:
+    async with emulator(build_env={"PIP_NO_INDEX": "1"}) as empty, E2BProvider(**empty.options) as provider:
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks:
+                fault = empty.faults.add(Fault(call, hold=True))
+                tasks.start_soon(provider.build, ImageRecipe())
+                await fault.struck.wait()
+                tasks.cancel_scope.cancel()
+                fault.release()
+        assert list(empty.templates.all) == ["base"]
+
+
+@pytest.mark.full
+async def test_without_a_template_the_sdk_is_installed_with_one_warning(
+    package_index: PackageIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
+    said: list[str] = []
+    async with (
+        package_index.serving() as environment,
+        emulator(env=environment) as empty,
+        E2BProvider(**empty.options) as provider,
+    ):
+        with anyio.fail_after(LIMIT):
+            box = await provider.create(SandboxSpec(), needs_sdk=True, on_progress=said.append)
+        try:
+            done = await box.exec(["test", "-d", "/home/user/.agenthost/site/claude_agent_sdk"])
+            assert done.exit_code == 0
+        finally:
+            await box.terminate()
+    assert said[0].startswith("installing claude-agent-sdk")
+    assert len([one for one in caplog.records if "agenthost bake e2b" in one.message]) == 1
+
+
+async def test_where_nothing_can_be_installed_the_error_names_what_helps() -> None:
+    nowhere = {"PIP_NO_INDEX": "1"}
+    async with emulator(env=nowhere) as empty, E2BProvider(**empty.options) as provider:
+        with anyio.fail_after(LIMIT), pytest.raises(BootstrapError, match="agenthost bake e2b"):
+            await provider.create(SandboxSpec(), needs_sdk=True)
+        assert empty.boxes.all == {}

@@ -1,0 +1,146 @@
+"""The way to a guest at E2B: what is cut, stalled, renewed or closed loses nothing and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - to see what the vendor's client leaves behind
+
+import anyio
+import pytest
+
+from agenthost.guest.bootstrapping import dial_command
+from agenthost.guest.client import GuestSandbox
+from agenthost.providers.e2b.backend import E2BBackend
+from agenthost.providers.e2b.carrier import open_carrier
+from agenthost.providers.e2b.client import Client
+from agenthost.providers.e2b.places import BOOT
+from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.spec import SandboxSpec
+from agenthost.testing.emulators.e2b import Emulator
+from agenthost.wire.settings import WireSettings
+
+LIMIT = 120
+START, INPUT = "POST /process.Process/Start", "POST /process.Process/StreamInput"
+COUNT = "for i in $(seq 2000); do echo $i; done; read -r go; seq 2001 4000"
+
+
+def dials(e2b: Emulator, sandbox_id: str) -> list[int]:
+    """Return the numbers of the dial programs that run."""
+    running = e2b.box(sandbox_id).programs.running.items()
+    return [pid for pid, one in running if one.end is None and "dial" in str(one.config["args"])]
+
+
+async def test_no_program_of_the_link_has_a_limit_of_time(e2b: Emulator, box: GuestSandbox) -> None:
+    e2b.limited.clear()
+    before = e2b.calls.count(START)
+    e2b.cut()
+    await box.exec(["true"])
+    assert e2b.calls.count(START) > before
+    assert [call for call in e2b.limited if call in (START, INPUT)] == []
+
+
+async def test_a_stream_that_is_cut_loses_nothing_and_repeats_nothing(
+    e2b: Emulator, box: GuestSandbox
+) -> None:
+    with anyio.fail_after(LIMIT):
+        async with box.spawn(["sh", "-c", COUNT]) as process:
+            seen = b""
+            while len(seen.split()) < 1000:
+                seen += await process.receive_stdout()
+            e2b.cut()
+            await process.send_stdin(b"go\n")
+            e2b.cut()
+            while data := await process.receive_stdout():
+                seen += data
+            assert await process.wait() == 0
+    assert seen.split() == [b"%d" % number for number in range(1, 4001)]
+
+
+async def test_a_stream_that_stalls_is_given_up_and_another_one_goes_on(e2b: Emulator) -> None:
+    class Impatient(E2BProvider):
+        wire = WireSettings(ping_every=0.5, silence=2.0)
+
+    async with Impatient(**e2b.options) as provider:
+        box = await provider.create(SandboxSpec())
+        try:
+            with anyio.fail_after(LIMIT):
+                async with box.spawn(["cat"]) as process:
+                    before = e2b.calls.count(START)
+                    e2b.stall()
+                    await process.send_stdin(b"through")
+                    while e2b.calls.count(START) == before:  # noqa: ASYNC110 - the emulator tells only who asks
+                        await anyio.sleep(0.05)
+                    e2b.flow()
+                    assert await process.receive_stdout() == b"through"
+        finally:
+            e2b.flow()
+            await box.terminate()
+
+
+async def test_a_program_that_says_nothing_for_long_is_not_lost(e2b: Emulator) -> None:
+    # Many times the silence after which a link is given up; and the pings of both ends keep it.
+    class Impatient(E2BProvider):
+        wire = WireSettings(ping_every=0.2, silence=1.0)
+
+    async with Impatient(**e2b.options) as provider:
+        box = await provider.create(SandboxSpec())
+        try:
+            with anyio.fail_after(LIMIT):
+                done = await box.exec(["sh", "-c", "sleep 5; echo said"])
+            assert (done.stdout, done.exit_code) == (b"said\n", 0)
+        finally:
+            await box.terminate()
+
+
+async def test_a_carrier_makes_room_for_another_one_when_it_is_old(e2b: Emulator, box: GuestSandbox) -> None:
+    client = Client(**e2b.options, domain=None)
+    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    carrier = await open_carrier(sandbox, dial_command(BOOT), renew_after=0)
+    try:
+        with anyio.fail_after(LIMIT):
+            assert await carrier.receive() == b""
+        assert not carrier.refused
+    finally:
+        await carrier.aclose()
+
+
+async def test_a_carrier_that_is_closed_leaves_no_program_and_no_task(
+    e2b: Emulator, box: GuestSandbox
+) -> None:
+    client = Client(**e2b.options, domain=None)
+    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    tasks, programs = asyncio.all_tasks(), set(dials(e2b, box.id))
+    carrier = await open_carrier(sandbox, dial_command(BOOT))
+    (mine,) = set(dials(e2b, box.id)) - programs
+    with anyio.fail_after(LIMIT):
+        assert (await carrier.receive()).startswith(b"{")
+        await carrier.aclose()
+        await carrier.aclose()
+        with pytest.raises(anyio.ClosedResourceError):
+            await carrier.send(b"{}\n")
+        while mine in dials(e2b, box.id):  # noqa: ASYNC110 - the emulator tells only who asks
+            await anyio.sleep(0.02)
+    mine_left = {task for task in asyncio.all_tasks() - tasks if "e2b/sandbox_async" in repr(task)}
+    assert mine_left == set()
+    assert (await box.exec(["echo", "here"])).stdout == b"here\n"
+
+
+async def test_closing_the_way_to_a_server_that_does_not_answer_is_bounded(
+    e2b: Emulator, box: GuestSandbox
+) -> None:
+    client = Client(**e2b.options, domain=None)
+    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    carrier = await open_carrier(sandbox, dial_command(BOOT))
+    e2b.stall()
+    try:
+        with anyio.fail_after(LIMIT):
+            await carrier.aclose()
+    finally:
+        e2b.flow()
+
+
+async def test_a_token_that_is_no_longer_taken_is_got_anew(e2b: Emulator, box: GuestSandbox) -> None:
+    assert isinstance(box.backend, E2BBackend)
+    e2b.box(box.id).token = "another"
+    e2b.cut()
+    with anyio.fail_after(LIMIT):
+        assert (await box.exec(["echo", "here"])).stdout == b"here\n"

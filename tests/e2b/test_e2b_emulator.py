@@ -1,0 +1,213 @@
+"""The emulator does as E2B does, its traps above all: asked by the vendor's own client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import anyio
+import e2b as vendor
+import httpx
+import pytest
+
+from agenthost.testing.emulators.e2b import Emulator, Fault, emulator
+
+LIMIT = 60
+WAIT = "until [ -e {0} ]; do sleep 0.02; done"
+
+
+@pytest.fixture
+async def sandbox(e2b: Emulator) -> AsyncIterator[vendor.AsyncSandbox]:
+    made = await vendor.AsyncSandbox.create(timeout=600, **e2b.options)
+    try:
+        yield made
+    finally:
+        await made.kill()
+
+
+async def test_what_a_program_prints_comes_back_in_pieces_and_its_exit_code(
+    sandbox: vendor.AsyncSandbox,
+) -> None:
+    pieces: list[str] = []
+    done = await sandbox.commands.run("echo one; echo two >&2; pwd; id -un", on_stdout=pieces.append)
+    assert (done.stdout, done.stderr, done.exit_code) == ("one\n/home/user\nuser\n", "two\n", 0)
+    assert not all(piece.endswith("\n") for piece in pieces)
+    with pytest.raises(vendor.CommandExitException) as caught:
+        await sandbox.commands.run("exit 3")
+    assert caught.value.exit_code == 3
+
+
+async def test_a_limit_of_time_kills_a_program_in_the_background_too(sandbox: vendor.AsyncSandbox) -> None:
+    handle = await sandbox.commands.run("exec sleep 600", background=True, timeout=0.3)
+    with anyio.fail_after(LIMIT):
+        with pytest.raises((vendor.TimeoutException, vendor.CommandExitException)):
+            await handle.wait()
+        while await sandbox.commands.list():  # noqa: ASYNC110 - it tells only who asks
+            await anyio.sleep(0.02)
+
+
+async def test_a_program_whose_client_goes_away_runs_on_and_what_it_prints_is_lost(
+    sandbox: vendor.AsyncSandbox,
+) -> None:
+    command = f"echo early; {WAIT.format('cut')}; echo while-away; touch said; {WAIT.format('go')}; echo late"
+    handle = await sandbox.commands.run(command, background=True, timeout=0)
+    with anyio.fail_after(LIMIT):
+        await handle.disconnect()
+        await sandbox.commands.run("touch cut; " + WAIT.format("said"))
+        again = await sandbox.commands.connect(handle.pid, timeout=0)
+        await sandbox.commands.run("touch go")
+        assert (await again.wait()).stdout == "late\n"
+
+
+async def test_a_kill_hits_one_process_and_not_what_it_started(sandbox: vendor.AsyncSandbox) -> None:
+    handle = await sandbox.commands.run("sleep 600 & echo $! > child; wait", background=True, timeout=0)
+    with anyio.fail_after(LIMIT):
+        await sandbox.commands.run("until [ -s child ]; do sleep 0.02; done")
+        assert await handle.kill()
+        with pytest.raises(vendor.CommandExitException) as caught:
+            await handle.wait()
+        assert caught.value.exit_code == -1
+        assert (await sandbox.commands.run("kill -0 $(cat child)")).exit_code == 0
+
+
+async def test_input_arrives_in_order_and_its_streams_end_is_not_its_end(
+    sandbox: vendor.AsyncSandbox,
+) -> None:
+    handle = await sandbox.commands.run("cat", background=True, stdin=True, timeout=0)
+    with anyio.fail_after(LIMIT):
+        async with sandbox.commands.stream_input(handle.pid, timeout=0) as sending:
+            for number in range(100):
+                await sending.send(f"{number}\n")
+        await handle.send_stdin("behind\n")
+        await handle.close_stdin()
+        assert (await handle.wait()).stdout.split() == [*map(str, range(100)), "behind"]
+
+
+async def test_the_end_of_a_program_is_known_for_a_while_only() -> None:
+    async with emulator(end_kept=0) as forgetful:
+        sandbox = await vendor.AsyncSandbox.create(timeout=600, **forgetful.options)
+        handle = await sandbox.commands.run("true", background=True)
+        with anyio.fail_after(LIMIT):
+            await handle.wait()
+            while forgetful.box(sandbox.sandbox_id).programs.running:  # noqa: ASYNC110 - see above
+                await anyio.sleep(0.01)
+        with pytest.raises(vendor.NotFoundException):
+            await sandbox.commands.connect(handle.pid)
+
+
+async def test_a_friendly_one_keeps_what_was_printed_for_who_comes_late() -> None:
+    async with emulator(friendly=True) as friendly:
+        sandbox = await vendor.AsyncSandbox.create(timeout=600, **friendly.options)
+        command = f"{WAIT.format('cut')}; echo while-away; touch said; {WAIT.format('go')}; echo late"
+        handle = await sandbox.commands.run(command, background=True, timeout=0)
+        with anyio.fail_after(LIMIT):
+            await handle.disconnect()
+            await sandbox.commands.run("touch cut; " + WAIT.format("said"))
+            again = await sandbox.commands.connect(handle.pid, timeout=0)
+            await sandbox.commands.run("touch go")
+            assert (await again.wait()).stdout == "while-away\nlate\n"
+
+
+async def test_files_go_both_ways(sandbox: vendor.AsyncSandbox) -> None:
+    await sandbox.files.write_files([{"path": "folder/one", "data": b"\x00one"}])
+    await sandbox.files.write_files([{"path": "/tmp/two", "data": "two"}, {"path": "three", "data": b"3"}])
+    assert await sandbox.files.read("/home/user/folder/one", format="bytes") == b"\x00one"
+    assert (await sandbox.commands.run("cat /tmp/two three")).stdout == "two3"
+    with pytest.raises(vendor.FileNotFoundException):
+        await sandbox.files.read("nothing")
+
+
+async def test_the_vendors_connect_wakes_a_paused_sandbox_and_asking_after_it_does_not(
+    e2b: Emulator, sandbox: vendor.AsyncSandbox
+) -> None:
+    await sandbox.pause()
+    assert (await sandbox.get_info()).state.value == "paused"
+    with pytest.raises(vendor.SandboxNotRunningException):
+        await sandbox.commands.run("true")
+    await vendor.AsyncSandbox.connect(sandbox.sandbox_id, timeout=60, **e2b.options)
+    assert (await sandbox.commands.run("echo awake")).stdout == "awake\n"
+
+
+async def test_programs_stand_still_while_a_sandbox_is_paused_and_a_reboot_ends_them(
+    e2b: Emulator, sandbox: vendor.AsyncSandbox
+) -> None:
+    await sandbox.commands.run(
+        "touch on-disk; (while echo x >> beats; do sleep 0.02; done) > /dev/null 2>&1 &"
+    )
+    box = e2b.box(sandbox.sandbox_id)
+
+    async def beats() -> int:
+        return len(await box.machine.sandbox.read_file("/home/user/beats"))
+
+    with anyio.fail_after(LIMIT):
+        await sandbox.pause()
+        stands = await beats()
+        await anyio.sleep(0.3)
+        assert await beats() == stands
+        await sandbox.connect(timeout=60)
+        while await beats() == stands:  # noqa: ASYNC110 - a file tells only who reads it
+            await anyio.sleep(0.02)
+        await sandbox.pause(mode="filesystem")
+        await sandbox.connect(timeout=60, on_resume="reboot")
+        assert "beats" not in (await sandbox.commands.run("ps ax || cat /proc/[0-9]*/cmdline")).stdout
+        assert (await sandbox.commands.run("ls")).stdout.split() == ["beats", "on-disk"]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v2/sandboxes", {"x-api-key": "another"}, 401),
+        ("/v2/sandboxes", {}, 401),
+        ("/files?path=x", {"e2b-sandbox-id": "THIS"}, 401),
+        ("/files?path=x", {"e2b-sandbox-id": "THIS", "x-access-token": "another"}, 401),
+        ("/files?path=x", {"e2b-sandbox-id": "no-such"}, 502),
+        ("/health", {"e2b-sandbox-id": "THIS"}, 204),
+    ],
+)
+async def test_keys_and_tokens_are_asked_for(
+    e2b: Emulator, sandbox: vendor.AsyncSandbox, path: str, headers: dict[str, str], status: int
+) -> None:
+    headers = {name: value.replace("THIS", sandbox.sandbox_id) for name, value in headers.items()}
+    async with httpx.AsyncClient(base_url=e2b.options["api_url"]) as client:
+        assert (await client.get(path, headers=headers)).status_code == status
+
+
+async def test_a_call_that_it_does_not_know_is_refused_and_kept() -> None:
+    async with emulator() as running, httpx.AsyncClient(base_url=running.options["api_url"]) as client:
+        answer = await client.get("/nodes")
+        assert answer.status_code == 501
+        assert running.unknown == ["GET /nodes"]
+
+
+async def test_names_of_hosts_need_the_entry_that_denies_the_rest(e2b: Emulator) -> None:
+    with pytest.raises(vendor.SandboxException, match=r"400.*deny out"):
+        await vendor.AsyncSandbox.create(network={"allow_out": ["pypi.org"]}, **e2b.options)
+
+
+async def test_a_key_of_idempotency_makes_one_sandbox_of_two_calls(e2b: Emulator) -> None:
+    made = [
+        await vendor.AsyncSandbox.create(idempotency_key="the-same", timeout=60, **e2b.options) for _ in "ab"
+    ]
+    assert made[0].sandbox_id == made[1].sandbox_id
+    assert await made[0].kill()
+    assert not await made[1].kill()
+
+
+async def test_faults_strike_as_often_as_they_are_told(e2b: Emulator) -> None:
+    e2b.faults.add(Fault("GET /v2/sandboxes", status=429, times=2, headers={"should-retry": "false"}))
+    for _ in range(2):
+        with pytest.raises(vendor.RateLimitException):
+            await vendor.AsyncSandbox.list(**e2b.options).next_items()
+    assert await vendor.AsyncSandbox.list(**e2b.options).next_items() == []
+
+
+async def test_its_answers_are_json_that_the_public_description_has(e2b: Emulator) -> None:
+    sandbox = await vendor.AsyncSandbox.create(timeout=60, metadata={"a": "b"}, **e2b.options)
+    async with httpx.AsyncClient(base_url=e2b.options["api_url"]) as client:
+        headers = {"x-api-key": e2b.options["api_key"]}
+        told = json.loads((await client.get(f"/sandboxes/{sandbox.sandbox_id}", headers=headers)).content)
+    required = ["templateID", "sandboxID", "clientID", "startedAt", "endAt", "envdVersion"]
+    required += ["cpuCount", "memoryMB", "diskSizeMB", "state"]
+    assert set(required) <= set(told)
+    assert told["metadata"] == {"a": "b"}
+    await sandbox.kill()

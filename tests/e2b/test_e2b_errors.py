@@ -1,0 +1,92 @@
+"""What E2B's client raises is told as ours, row by row, and holds no secret."""
+
+from __future__ import annotations
+
+import e2b
+import httpx
+import pytest
+
+from agenthost.errors import (
+    AgentHostError,
+    ConfigError,
+    MissingCredentialError,
+    ProviderError,
+    SandboxGoneError,
+    SandboxNotFoundError,
+    UnsupportedError,
+)
+from agenthost.providers.e2b.client import Client, UnclearError
+from agenthost.providers.e2b.errors import translate
+from agenthost.providers.e2b.provider import E2BProvider
+
+CASES: list[tuple[Exception, type[AgentHostError], str]] = [
+    (e2b.AuthenticationException("401"), ProviderError, "refused the API key"),
+    (e2b.RateLimitException("429"), ProviderError, "asked too often"),
+    (e2b.ServiceBusyException("503"), ProviderError, "no capacity"),
+    (e2b.SandboxNotFoundException("gone"), SandboxNotFoundError, "no such sandbox"),
+    (e2b.SandboxNotRunningException("502"), SandboxGoneError, "not running"),
+    (e2b.SandboxUnreachableException("cut"), UnclearError, "could not be reached"),
+    (e2b.TimeoutException("late"), UnclearError, "did not answer in time"),
+    (e2b.InvalidArgumentException("no"), ConfigError, "client does not take this"),
+    (e2b.NotEnoughSpaceException("507"), ProviderError, "disk of the sandbox is full"),
+    (e2b.GuestUnresponsiveException("409"), ProviderError, "does not wake up"),
+    (e2b.TemplateException("old"), ProviderError, "template is not usable"),
+    (e2b.BuildException("step 1"), ProviderError, "not built"),
+    (e2b.NotFoundException("nothing"), ProviderError, "no such thing"),
+    (httpx.ReadTimeout("slow"), UnclearError, "did not answer in time"),
+    (httpx.ConnectError("refused"), ProviderError, "could not be reached"),
+    (httpx.ReadError("cut"), UnclearError, "answer of E2B was lost"),
+    (TimeoutError(), UnclearError, "did not answer in time"),
+    (e2b.SandboxException("400: no", status_code=400), ConfigError, "does not take this"),
+    (e2b.SandboxException("403: no", status_code=403), ProviderError, "does not allow this"),
+    (e2b.SandboxException("404: no", status_code=404), ConfigError, "does not have what was named"),
+    (e2b.SandboxException("409: no", status_code=409), ProviderError, "cannot do this now"),
+    (e2b.SandboxException("500: oh", status_code=500), UnclearError, "client failed"),
+    (Exception("Command ended without an end event"), UnclearError, "client failed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "says"),
+    CASES,
+    ids=[f"{type(one[0]).__name__}-{number}" for number, one in enumerate(CASES)],
+)
+def test_each_error_of_the_vendor_is_one_of_ours(
+    theirs: Exception, ours: type[AgentHostError], says: str
+) -> None:
+    error = translate(theirs, "doing something")
+    assert type(error) is ours
+    assert says in str(error)
+    assert str(error).startswith("doing something: ")
+
+
+def test_a_secret_that_e2b_quotes_is_not_in_our_words() -> None:
+    error = translate(e2b.SandboxException("400: header 'sk-1' is wrong", status_code=400), "making", "sk-1")
+    assert "sk-1" not in str(error)
+
+
+def test_without_a_key_the_error_names_argument_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("E2B_API_KEY", raising=False)
+    with pytest.raises(MissingCredentialError, match=r"api_key=.*E2B_API_KEY"):
+        E2BProvider()
+
+
+def test_the_key_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("E2B_API_KEY", "e2b_canary")
+    provider = E2BProvider()
+    client = Client(api_key="e2b_canary", domain=None, api_url=None, sandbox_url=None)
+    assert "canary" not in repr(provider) + repr(client)
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"], scope="module")
+async def test_trio_is_refused_by_name_before_anything_is_asked(anyio_backend: str) -> None:
+    del anyio_backend
+    provider = E2BProvider(api_key="e2b_x", api_url="http://127.0.0.1:9", sandbox_url="http://127.0.0.1:9")
+    with pytest.raises(UnsupportedError, match=r"cannot run on trio.*asyncio"):
+        async with provider:
+            pass
+    with pytest.raises(UnsupportedError, match="trio"):
+        async for _ in provider.list():
+            pass
+    with pytest.raises(UnsupportedError, match="trio"):
+        await provider.reach("i1")

@@ -1,0 +1,267 @@
+"""A sandbox of E2B is made whole, once or not at all; it ends once and for all, and nothing wakes it up."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import anyio
+import pytest
+
+from agenthost.errors import (
+    ConfigError,
+    ProviderError,
+    SandboxGoneError,
+    SandboxNotFoundError,
+    SandboxPausedError,
+    UnsupportedError,
+)
+from agenthost.guest.client import GuestSandbox
+from agenthost.providers.e2b import creating
+from agenthost.providers.e2b.backend import E2BBackend
+from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.spec import NetworkPolicy, SandboxSpec
+from agenthost.testing.emulators.e2b import Emulator, Fault, emulator
+
+LIMIT = 120  # seconds for what has to happen; nothing waits that long
+CREATE = "POST /v2/sandboxes"
+
+
+def backend_of(box: GuestSandbox) -> E2BBackend:
+    assert isinstance(box.backend, E2BBackend)
+    return box.backend
+
+
+async def until_gone(box: GuestSandbox) -> None:
+    with anyio.fail_after(LIMIT), pytest.raises(SandboxGoneError):
+        while True:
+            await box.exec(["true"])
+
+
+async def test_the_call_that_makes_it_says_name_labels_and_end_and_no_environment(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    spec = SandboxSpec(name="the-name", labels={"team": "a b"}, env={"OF": "the-spec"}, max_lifetime=600)
+    box = await provider.create(spec)
+    try:
+        told = e2b.box(box.id)
+        assert told.metadata["agenthost-name"] == "the-name"
+        assert told.metadata["team"] == "a b"
+        assert told.metadata["agenthost-nonce"]
+        assert told.on_timeout == "kill"
+        assert not told.auto_resume
+        assert round(told.end_at - told.started_at) == 600
+        assert told.env == {}
+        # E2B lists the environments of programs: the guest has it from a file.
+        assert all(program.config.get("envs", {}) == {} for program in told.programs.running.values())
+        assert (await box.exec(["sh", "-c", "echo $OF"])).stdout == b"the-spec\n"
+        assert [info.id async for info in provider.list({"team": "a b"})] == [box.id]
+    finally:
+        await box.terminate()
+
+
+async def test_a_lost_answer_to_create_is_found_by_name_and_made_once(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    before = e2b.calls.count(CREATE)
+    e2b.faults.add(Fault(CREATE, lose=True))
+    box = await provider.create(SandboxSpec())
+    try:
+        assert e2b.calls.count(CREATE) == before + 1
+        assert list(e2b.boxes.all) == [box.id]
+        assert (await box.exec(["echo", "once"])).stdout == b"once\n"
+    finally:
+        await box.terminate()
+
+
+async def test_a_create_that_was_cut_off_and_made_nothing_is_an_error_and_not_tried_again(
+    provider: E2BProvider, e2b: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creating, "_LOOKS", (0.0, 0.0))
+    before = e2b.calls.count(CREATE)
+    e2b.faults.add(Fault(CREATE, drop=True))
+    with pytest.raises(ProviderError, match="answer of E2B was lost"):
+        await provider.create(SandboxSpec())
+    assert e2b.calls.count(CREATE) == before + 1
+    assert e2b.boxes.all == {}
+
+
+async def test_cancelled_while_e2b_makes_it_nothing_is_left(provider: E2BProvider, e2b: Emulator) -> None:
+    fault = e2b.faults.add(Fault(CREATE, hold=True))
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(provider.create, SandboxSpec())
+            await fault.struck.wait()
+            tasks.cancel_scope.cancel()
+            fault.release()
+    assert e2b.boxes.all == {}
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+async def test_a_busy_e2b_is_asked_again_for_the_same_sandbox(
+    provider: E2BProvider, e2b: Emulator, status: int
+) -> None:
+    e2b.faults.add(Fault(CREATE, status=status, headers={"retry-after": "0"}, times=2))
+    box = await provider.create(SandboxSpec())
+    try:
+        assert list(e2b.boxes.all) == [box.id]
+    finally:
+        await box.terminate()
+
+
+async def test_an_answer_that_is_lost_behind_a_retry_is_the_same_sandbox(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    # The proxy says 502 although the sandbox was made: the key of the call makes the second one the same.
+    e2b.faults.add(Fault(CREATE, status=502, after=True, headers={"retry-after": "0"}))
+    box = await provider.create(SandboxSpec())
+    try:
+        assert list(e2b.boxes.all) == [box.id]
+    finally:
+        await box.terminate()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(429, "asked too often"), (503, "no capacity"), (401, "refused the API key")]
+)
+async def test_an_e2b_that_goes_on_to_refuse_is_told_and_nothing_is_looked_for(
+    provider: E2BProvider, e2b: Emulator, status: int, words: str
+) -> None:
+    e2b.faults.add(Fault(CREATE, status=status, headers={"retry-after": "0"}, times=4))
+    with pytest.raises(ProviderError, match=words) as caught:
+        await provider.create(SandboxSpec())
+    assert "e2b_0000" not in str(caught.value)
+    assert e2b.calls[-1] == CREATE
+    e2b.faults.clear()
+
+
+async def test_a_template_that_is_not_there_is_named(provider: E2BProvider, e2b: Emulator) -> None:
+    with pytest.raises(ConfigError, match="no-such-template"):
+        await provider.create(SandboxSpec(image="no-such-template"))
+    assert e2b.boxes.all == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "words"),
+    [
+        (SandboxSpec(max_lifetime=25 * 3600), UnsupportedError, "24 hours"),
+        (SandboxSpec(region="eu"), UnsupportedError, "region"),
+        (SandboxSpec(cpu=4), UnsupportedError, "size of its template"),
+        (SandboxSpec(memory_mib=1024, image="base"), UnsupportedError, "size of its template"),
+        (SandboxSpec(labels={"agenthost-name": "x"}), ConfigError, "agenthost's own"),
+        (SandboxSpec(provider_options={"public_ports": 1}), ConfigError, "public_ports"),
+        (SandboxSpec(network=NetworkPolicy.allow(["a b"])), ConfigError, "a b"),
+    ],
+)
+async def test_what_e2b_cannot_do_is_refused_before_it_is_asked(
+    provider: E2BProvider, e2b: Emulator, spec: SandboxSpec, error: type[Exception], words: str
+) -> None:
+    before = len(e2b.calls)
+    with pytest.raises(error, match=words):
+        await provider.create(spec)
+    assert len(e2b.calls) == before
+
+
+async def test_the_plans_limit_refuses_a_lifetime_and_shortens_a_default_with_one_warning(
+    e2b_template: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    del e2b_template
+    caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
+    async with emulator(longest=1800) as small, E2BProvider(**small.options) as provider:
+        with pytest.raises(UnsupportedError, match=r"allows 0\.5 hours at most"):
+            await provider.create(SandboxSpec(max_lifetime=2000))
+        for _ in range(2):
+            box = await provider.create(SandboxSpec())
+            info = await box.info()
+            assert info.expires_at is not None
+            assert info.expires_at - time.time() <= 1800
+            await box.terminate()
+        assert small.boxes.all == {}
+    assert len([one for one in caplog.records if "allows" in one.message]) == 1
+
+
+async def test_a_lease_is_moved_and_never_behind_the_lifetime(provider: E2BProvider, e2b: Emulator) -> None:
+    box = await provider.create(SandboxSpec(lease=300, max_lifetime=600))
+    try:
+        made = e2b.box(box.id)
+        assert round(made.end_at - made.started_at) == 300
+        await backend_of(box).extend(450)
+        assert 440 < made.end_at - time.time() <= 450
+        await backend_of(box).extend(6000)
+        assert made.end_at <= made.started_at + 601
+        await backend_of(box).extend(30)
+        assert made.end_at - time.time() <= 30
+    finally:
+        await box.terminate()
+
+
+async def test_a_paused_sandbox_stays_so_until_it_is_resumed_and_is_then_the_same(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    box = await provider.create(SandboxSpec())
+    try:
+        await box.write_file("mark", b"the same")
+        async with E2BProvider(**e2b.options) as other:
+            await backend_of(box).pause()
+            await backend_of(box).pause()
+            with anyio.fail_after(LIMIT):
+                with pytest.raises(SandboxPausedError):
+                    await box.exec(["true"])
+                with pytest.raises(SandboxPausedError):
+                    await other.get(box.id)
+            assert (await box.info()).state == "paused"
+            assert [info.state async for info in other.list()] == ["paused"]
+            assert e2b.box(box.id).state == "paused"  # nothing of this has woken it up
+            await backend_of(box).resume()
+            await backend_of(box).resume()
+            again = await other.get(box.id)
+            assert await again.read_file("mark") == b"the same"
+    finally:
+        await box.terminate()
+
+
+async def test_a_sandbox_that_was_started_anew_is_gone_and_not_taken_for_the_old_one(
+    provider: E2BProvider, e2b: Emulator, box: GuestSandbox
+) -> None:
+    del provider
+    await e2b.box(box.id).reboot()
+    await until_gone(box)
+
+
+async def test_a_sandbox_whose_time_is_over_is_gone(e2b: Emulator, box: GuestSandbox) -> None:
+    e2b.expire(box.id)
+    await until_gone(box)
+    assert (await box.info()).state == "ended"
+
+
+async def test_a_sandbox_that_e2b_lost_is_gone(
+    provider: E2BProvider, e2b: Emulator, box: GuestSandbox
+) -> None:
+    await e2b.lose(box.id)
+    await until_gone(box)
+    with pytest.raises(SandboxNotFoundError):
+        await provider.get(box.id)
+    for call in (backend_of(box).extend(30), backend_of(box).pause(), backend_of(box).resume()):
+        with pytest.raises(SandboxGoneError):
+            await call
+
+
+async def test_more_sandboxes_than_fit_one_answer_are_all_listed(e2b: Emulator, box: GuestSandbox) -> None:
+    made = e2b.box(box.id)
+    e2b.page = 1
+    async with E2BProvider(**e2b.options) as provider:
+        second = await provider.create(SandboxSpec())
+        try:
+            assert [info.id async for info in provider.list()] == [second.id, made.id]
+        finally:
+            await second.terminate()
+            e2b.page = 100
+
+
+async def test_a_sandbox_that_is_not_ours_is_neither_listed_nor_taken(
+    provider: E2BProvider, e2b: Emulator, box: GuestSandbox
+) -> None:
+    e2b.box(box.id).metadata.pop("agenthost-name")
+    assert [info async for info in provider.list()] == []
+    with pytest.raises(SandboxNotFoundError):
+        await provider.get(box.id)

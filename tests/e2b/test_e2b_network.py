@@ -1,0 +1,102 @@
+"""What a sandbox may reach, and headers that E2B adds: told exactly, or refused before anything is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agenthost.errors import ConfigError, UnsupportedError
+from agenthost.providers.e2b.network import check_headers, check_network, network_options
+from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
+from agenthost.testing.emulators.e2b import Emulator, Fault
+
+KEY = HeaderInjection(host="api.anthropic.com", header="x-api-key", secret="sk-ant-canary")
+CLOSED = {"allow_public_traffic": False}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (SandboxSpec(), {"network": CLOSED}),
+        (SandboxSpec(network=NetworkPolicy.open()), {"network": CLOSED, "allow_internet_access": True}),
+        (SandboxSpec(network=NetworkPolicy.none()), {"network": CLOSED, "allow_internet_access": False}),
+        (
+            SandboxSpec(network=NetworkPolicy.allow(["pypi.org", "192.0.2.0/24"])),
+            {"network": {**CLOSED, "allow_out": ["pypi.org", "192.0.2.0/24"], "deny_out": ["0.0.0.0/0"]}},
+        ),
+        (
+            SandboxSpec(inject=(KEY,)),
+            {
+                "network": {
+                    **CLOSED,
+                    "rules": {KEY.host: [{"transform": {"headers": {KEY.header: KEY.secret}}}]},
+                }
+            },
+        ),
+    ],
+    ids=["default", "open", "none", "allow", "inject"],
+)
+def test_a_policy_is_told_as_e2b_wants_it(spec: SandboxSpec, told: dict[str, Any]) -> None:
+    check_network(spec)
+    assert network_options(spec, public=False) == told
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SandboxSpec(network=NetworkPolicy.allow(["https://pypi.org"])),
+        SandboxSpec(network=NetworkPolicy.allow([""])),
+        SandboxSpec(network=NetworkPolicy.none(), inject=(KEY,)),
+        SandboxSpec(network=NetworkPolicy.allow(["pypi.org"]), inject=(KEY,)),
+    ],
+    ids=["url", "empty", "headers-without-network", "headers-for-a-denied-host"],
+)
+def test_a_policy_that_makes_no_sense_is_refused(spec: SandboxSpec) -> None:
+    with pytest.raises(ConfigError):
+        check_network(spec)
+
+
+@pytest.mark.parametrize(
+    ("host", "header", "secret", "error"),
+    [
+        ("10.0.0.1/8", "x-api-key", "canary", UnsupportedError),
+        ("example.org", "x api key", "canary", ConfigError),
+        ("example.org", "x-api-key", "canary\r\nx: y", ConfigError),
+        ("example.org", "x-api-key", "", ConfigError),
+    ],
+)
+def test_a_header_that_cannot_be_added_is_refused_without_its_value(
+    host: str, header: str, secret: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error) as caught:
+        check_headers((HeaderInjection(host=host, header=header, secret=secret),))
+    assert "canary" not in str(caught.value)
+
+
+async def test_the_rules_arrive_and_the_secret_is_in_nothing_that_is_shown(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    spec = SandboxSpec(network=NetworkPolicy.allow([KEY.host]), inject=(KEY,))
+    box = await provider.create(spec)
+    try:
+        told = e2b.box(box.id).network
+        assert told["rules"] == {KEY.host: [{"transform": {"headers": {KEY.header: KEY.secret}}}]}
+        assert told["denyOut"] == ["0.0.0.0/0"]
+        assert told["allowPublicTraffic"] is False
+        assert KEY.secret not in repr(await box.info()) + repr(e2b.box(box.id).metadata)
+    finally:
+        await box.terminate()
+
+
+async def test_a_refusal_that_quotes_the_secret_is_told_without_it(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    e2b.faults.add(Fault("POST /v2/sandboxes", status=400, message=f"header value {KEY.secret} is wrong"))
+    with pytest.raises(ConfigError) as caught:
+        await provider.create(SandboxSpec(inject=(KEY,)))
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert KEY.secret not in str(error)
+        error = error.__cause__ or error.__context__
