@@ -125,9 +125,14 @@ async def test_without_a_template_the_sdk_is_installed_with_one_warning(
     assert len([one for one in caplog.records if "agenthost bake e2b" in one.message]) == 1
 
 
-async def test_where_nothing_can_be_installed_the_error_names_what_helps() -> None:
+async def test_where_nothing_can_be_installed_the_error_names_what_helps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     nowhere = {"PIP_NO_INDEX": "1"}
     async with emulator(env=nowhere) as empty, E2BProvider(**empty.options) as provider:
-        with anyio.fail_after(LIMIT), pytest.raises(BootstrapError, match="agenthost bake e2b"):
-            await provider.create(SandboxSpec(), needs_sdk=True)
+        caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
+        for _ in range(2):
+            with anyio.fail_after(LIMIT), pytest.raises(BootstrapError, match="agenthost bake e2b"):
+                await provider.create(SandboxSpec(), needs_sdk=True)
         assert empty.boxes.all == {}
+        assert len([one for one in caplog.records if "agenthost bake e2b" in one.message]) == 1

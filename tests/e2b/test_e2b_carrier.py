@@ -19,6 +19,7 @@ from agenthost.testing.emulators.e2b import Emulator
 from agenthost.wire.settings import WireSettings
 
 LIMIT = 120
+KILL = "POST /process.Process/SendSignal"
 START, INPUT = "POST /process.Process/Start", "POST /process.Process/StreamInput"
 COUNT = "for i in $(seq 2000); do echo $i; done; read -r go; seq 2001 4000"
 
@@ -113,7 +114,9 @@ async def test_a_carrier_that_is_closed_leaves_no_program_and_no_task(
     (mine,) = set(dials(e2b, box.id)) - programs
     with anyio.fail_after(LIMIT):
         assert (await carrier.receive()).startswith(b"{")
+        before = e2b.calls.count(KILL)
         await carrier.aclose()
+        assert e2b.calls.count(KILL) == before + 1  # it would end by itself, but much later
         await carrier.aclose()
         with pytest.raises(anyio.ClosedResourceError):
             await carrier.send(b"{}\n")

@@ -74,6 +74,16 @@ async def test_a_lost_answer_to_create_is_found_by_name_and_made_once(
         await box.terminate()
 
 
+async def test_a_sandbox_whose_making_was_lost_and_that_is_not_reached_is_ended(
+    provider: E2BProvider, e2b: Emulator
+) -> None:
+    e2b.faults.add(Fault(CREATE, lose=True))
+    e2b.faults.add(Fault(f"{CREATE}/", status=500))  # the call that connects to what was found
+    with pytest.raises(ProviderError, match="answer of E2B was lost"):
+        await provider.create(SandboxSpec())
+    assert e2b.boxes.all == {}
+
+
 async def test_a_create_that_was_cut_off_and_made_nothing_is_an_error_and_not_tried_again(
     provider: E2BProvider, e2b: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

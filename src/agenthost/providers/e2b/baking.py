@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from agenthost.errors import ConfigError, ProviderError
+from agenthost.errors import AgentHostError, ConfigError, ProviderError
 from agenthost.guest.bootstrapping import BAKED_SITE, host_sdk_version
 from agenthost.providers.e2b.client import Client
 from agenthost.supports import ImageRecipe
 
 if TYPE_CHECKING:
     from e2b import BuildInfo
+
+_log = logging.getLogger("agenthost.providers.e2b")
 
 DEFAULT_BASE = "base"  # E2B's own: Debian with Python, Node and git
 IMAGE = "image:"  # before a base that is an image of a registry, not a template
@@ -167,6 +170,9 @@ async def _forget(client: Client, name: str, *, known: bool) -> None:
     if known:
         return
     with anyio.move_on_after(_CLEANUP, shield=True):
-        async with client.asking(f"removing template {name}"):
-            # The vendor's client has no call of this name for templates, but this one for both.
-            await (await client.sandboxes()).delete_snapshot(name)
+        try:
+            async with client.asking(f"removing template {name}"):
+                # The vendor's client has no call of this name for templates, but this one for both.
+                await (await client.sandboxes()).delete_snapshot(name)
+        except AgentHostError as error:
+            _log.warning("template %s is left, not built to its end: %s", name, error)

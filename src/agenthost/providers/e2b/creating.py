@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import time
@@ -20,6 +21,8 @@ from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
 if TYPE_CHECKING:
     from e2b import AsyncSandbox, SandboxInfo
+
+_log = logging.getLogger("agenthost.providers.e2b")
 
 _CLEANUP = 60.0  # seconds
 _LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for a sandbox whose making was not answered
@@ -117,23 +120,35 @@ async def _create(client: Client, spec: SandboxSpec, template: str, *, public: b
             f"max_lifetime={lifetime:g}: the plan of this E2B account allows {longest[1]} hours at most",
             float(longest[1]),
         ) from exc
-    except UnclearError:
-        found = await _look(client, spec)
-        if found is None:
-            raise
-        return await connect(client, found)
+    except UnclearError as unclear:
+        try:
+            found = await _look(client, spec)
+            if found is not None:
+                return await connect(client, found)
+        except AgentHostError as again:
+            raise unclear from again  # it may still be there
+        raise
 
 
 async def _look(client: Client, spec: SandboxSpec) -> SandboxInfo | None:
     """Return the very sandbox whose making was not answered; it may be there a moment later."""
     for pause in _LOOKS:
         await anyio.sleep(pause)
-        async for info in find(client, _ours(spec)):
-            return info
+        found = [info async for info in find(client, _ours(spec))]
+        if found:
+            return found[0]
     return None
 
 
 async def _end(client: Client, spec: SandboxSpec, made: AsyncSandbox | None) -> None:
+    """End what may be there. It ends by itself, later, where E2B does not answer."""
+    try:
+        await _kill(client, spec, made)
+    except AgentHostError as error:
+        _log.warning("sandbox %s may be left until its lifetime is over: %s", spec.name, error)
+
+
+async def _kill(client: Client, spec: SandboxSpec, made: AsyncSandbox | None) -> None:
     ids = (
         [made.sandbox_id]
         if made is not None

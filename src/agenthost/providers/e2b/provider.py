@@ -78,6 +78,7 @@ class E2BProvider(GuestProvider):
         self._size = baking.Size(cpu, memory_mib, free_disk_mib)
         self._longest: float | None = None  # seconds, when E2B has said so
         self._baked: str | None = None
+        self._has_warned = False
 
     async def __aenter__(self) -> Self:
         """Open. Raises UnsupportedError on trio."""
@@ -201,14 +202,15 @@ class E2BProvider(GuestProvider):
         """Return our own template, E2B's where none was baked yet."""
         if self._baked is None:
             name = baking.template_name(ImageRecipe(), self._size)
-            if not await baking.is_ready(self._client, name):
+            if await baking.is_ready(self._client, name):
+                self._baked = f"{name}:{baking.READY}"
+            elif not self._has_warned:
+                self._has_warned = True
                 _log.warning(
-                    "no template was baked for this SDK: sandboxes begin as E2B's 'base', which is "
-                    "below what the SDK wants, and install it. Make one: agenthost bake e2b"
+                    "no template was baked for this SDK: sandboxes begin as E2B's 'base', which has less "
+                    "memory than the SDK wants, and install it. Make one: agenthost bake e2b"
                 )
-                return baking.DEFAULT_BASE
-            self._baked = f"{name}:{baking.READY}"
-        return self._baked
+        return self._baked or baking.DEFAULT_BASE
 
     async def _within_plan(self, spec: SandboxSpec, make: Callable[[SandboxSpec], Awaitable[T]]) -> T:
         """Make one whose lifetime, where nobody has said it, is not above the plan's limit."""
