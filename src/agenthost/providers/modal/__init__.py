@@ -1,0 +1,1 @@
+"""Sandboxes at Modal, by Modal's own client. ``import modal`` in here is Modal's package."""

@@ -1,0 +1,74 @@
+"""Modal's errors as ours: one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import modal.exception as theirs
+from grpclib.exceptions import StreamTerminatedError
+
+from agenthost.errors import (
+    AgentHostError,
+    ConfigError,
+    ProviderError,
+    SandboxNotFoundError,
+    UnsupportedError,
+)
+
+
+class ModalError(ProviderError):
+    """Modal refused, failed or did not answer.
+
+    Attributes:
+        may_have_happened: Whether it is open if what was asked for was done.
+    """
+
+    may_have_happened = False
+
+
+class ModalUnclearError(ModalError):
+    """Nobody knows if it was done: the answer was lost, or did not come in time."""
+
+    may_have_happened = True
+
+
+_LOGIN = "; check token_id and token_secret, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
+
+# Modal's class, ours, what is added to its words. The first row that fits counts: a ConflictError is an
+# InvalidError.
+TABLE: tuple[tuple[type[Exception], Callable[[str], AgentHostError], str], ...] = (
+    (theirs.AlreadyExistsError, ConfigError, ""),
+    (theirs.ConflictError, ModalError, ""),
+    (theirs.InvalidError, ConfigError, ""),
+    (theirs.NotFoundError, SandboxNotFoundError, ""),
+    (theirs.AuthError, ModalError, _LOGIN),
+    (theirs.PermissionDeniedError, ModalError, ""),
+    (theirs.ResourceExhaustedError, ModalError, "; Modal limits how much is asked for at once"),
+    (theirs.UnimplementedError, UnsupportedError, ""),
+    (theirs.InternalError, ModalUnclearError, ""),
+    (theirs.ServiceError, ModalUnclearError, ""),
+    (theirs.ConnectionError, ModalUnclearError, ""),
+    (theirs.TimeoutError, ModalUnclearError, ""),
+    (theirs.ClientClosed, ModalError, ""),
+    (theirs.Error, ModalError, ""),
+    (StreamTerminatedError, ModalUnclearError, ""),
+    (OSError, ModalUnclearError, ""),
+)
+VENDOR_ERRORS: tuple[type[Exception], ...] = tuple(row[0] for row in TABLE)
+
+
+def translate(error: Exception, doing: str, *, hide: str = "") -> AgentHostError:
+    """Return our error for one of Modal's.
+
+    Args:
+        error: One of VENDOR_ERRORS.
+        doing: What was to be done, as it follows ``could not``.
+        hide: A secret that must not be in the text.
+    """
+    said = str(error).strip() or type(error).__name__
+    if hide:
+        said = said.replace(hide, "***")
+    for theirs_, ours, added in TABLE:
+        if isinstance(error, theirs_):
+            return ours(f"Modal could not {doing}: {said}{added}")
+    raise AssertionError(f"{type(error).__name__} is not in the table")

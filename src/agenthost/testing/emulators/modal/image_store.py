@@ -1,0 +1,182 @@
+"""Images: what they are built of is their name, and their steps are really run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from agenthost.testing.emulators.building import ImageBuild
+from agenthost.testing.emulators.machines import Machine
+
+_KEPT = ("/workspace", "/root")  # what a snapshot has: machines keep nothing else
+_PACK = ["tar", "-C", "/", "-cf", "-", "--exclude=*.sock", *(path[1:] for path in _KEPT)]
+_UNPACK = ["tar", "-C", "/", "-xf", "-", "--no-same-owner", "--no-overwrite-dir"]
+
+
+@dataclass(slots=True)
+class Image:
+    """An image.
+
+    Attributes:
+        steps: What is still to be run, on ``base``.
+        directory: What machines see at /opt/agenthost; None is nothing.
+        code: The exit code of the step that failed; 0 when it is built; None before.
+        log: What the steps printed.
+        snapshot: A sandbox's files, as an archive.
+    """
+
+    id: str
+    steps: list[list[str]] = field(default_factory=list[list[str]])
+    base: Image | None = None
+    directory: Path | None = None
+    code: int | None = None
+    log: list[str] = field(default_factory=list[str])
+    snapshot: bytes | None = None
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def site(self) -> Path | None:
+        """What the image brings to /opt/agenthost/site."""
+        return None if self.directory is None else self.directory / "site"
+
+    async def restore(self, machine: Machine) -> None:
+        """Put a snapshot's files into a machine."""
+        if self.snapshot is not None:
+            done = await machine.sandbox.exec(_UNPACK, stdin=self.snapshot)
+            if done.exit_code != 0:
+                raise OSError(f"the snapshot cannot be unpacked: {done.stderr.decode(errors='replace')}")
+
+
+class ImageStore:
+    """All images of an emulator.
+
+    Args:
+        directory: Where they are kept. What another emulator has kept there is found.
+        env: Added to the environment of every step: where packages are found, for instance.
+    """
+
+    def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
+        self.by_name: dict[str, str] = {}
+        self._directory = directory
+        self._env = dict(env)
+        self._by_id: dict[str, Image] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o711)
+        for path in directory.glob("im-*.json"):
+            told = json.loads(path.read_text())
+            image = self._by_id[path.stem] = Image(path.stem, code=0)
+            if told["layer"] is not None:
+                image.directory = directory / told["layer"]
+            self.by_name.update(dict.fromkeys(told["names"], image.id))
+
+    def find(self, image_id: str) -> Image | None:
+        """Return an image, built or not."""
+        return self._by_id.get(image_id)
+
+    def get(self, image_id: str) -> Image:
+        """Return an image that is built."""
+        image = self._by_id.get(image_id)
+        if image is None or image.code != 0:
+            raise OSError(f"there is no image {image_id}")
+        return image
+
+    def define(self, content: Any, *, force: bool) -> Image:
+        """Return the image of a definition, built or not. One that failed is tried again."""
+        key: bytes = content.SerializeToString(deterministic=True)
+        known = self._by_id.get(_name(key))
+        if known is not None and not force and not known.code:
+            return known
+        image = self._by_id[_name(key)] = Image(_name(key))
+        bases = [self._by_id[one.image_id] for one in content.base_images]
+        image.base = bases[0] if bases else None
+        image.steps = _steps(list(content.dockerfile_commands), is_base=not bases)
+        return image
+
+    def keep(self, origin: Image, snapshot: bytes) -> Image:
+        """Return a new image: another one, with a sandbox's files."""
+        image = Image(_name(secrets.token_bytes(16)), code=0, snapshot=snapshot)
+        image.directory = origin.directory
+        self._by_id[image.id] = image
+        return image
+
+    def publish(self, image: Image, name: str) -> None:
+        """Give an image a name; another one that has it loses it."""
+        self.by_name[name] = image.id
+        self._note(image)
+
+    async def build(self, image: Image) -> None:
+        """Build it, once."""
+        async with image.lock:
+            if image.code is not None:
+                return
+            if image.base is not None:
+                await self.build(image.base)
+                image.snapshot = image.base.snapshot
+                image.directory = image.base.directory
+            if image.steps:
+                image.directory = await self._layer(image)
+            image.code = await self._run(image, image.log.append)
+            self._note(image)
+
+    async def _layer(self, image: Image) -> Path:
+        target = self._directory / image.id
+        below = image.directory
+
+        def copy() -> None:
+            shutil.rmtree(target, ignore_errors=True)  # made anew, or left by a build that failed
+            if below is None:
+                target.mkdir(parents=True)
+            else:  # a step that writes makes new files: what lies below is not changed by links to it
+                shutil.copytree(below, target, symlinks=True, copy_function=os.link)
+            target.chmod(0o755)
+
+        await anyio.to_thread.run_sync(copy)
+        return target
+
+    async def _run(self, image: Image, on_line: Callable[[str], object]) -> int:
+        if image.directory is None or not image.steps:
+            return 0
+        build = ImageBuild(image.directory, self._env)
+        for step in image.steps:
+            on_line(f"=> RUN {step[-1]}")
+            code = await build.run(step, on_line)
+            if code != 0:
+                return code
+        return 0
+
+    def _note(self, image: Image) -> None:
+        if image.code != 0 or image.snapshot is not None:
+            return
+        layer = None if image.directory is None else image.directory.name
+        names = [name for name, image_id in self.by_name.items() if image_id == image.id]
+        text = json.dumps({"layer": layer, "names": names})
+        (self._directory / f"{image.id}.json").write_text(text)
+
+
+async def pack(machine: Machine) -> bytes:
+    """Return a machine's files as an archive."""
+    done = await machine.sandbox.exec(_PACK, max_output=1 << 30)
+    if done.exit_code > 1:  # 1: a file changed while it was read
+        raise OSError(f"the files cannot be packed: {done.stderr.decode(errors='replace')}")
+    return done.stdout
+
+
+def _name(content: bytes) -> str:
+    return f"im-{hashlib.sha256(content).hexdigest()[:22]}"
+
+
+def _steps(commands: list[str], *, is_base: bool) -> list[list[str]]:
+    """Return what a definition has to be run. What makes a base of Modal's is taken for done."""
+    if is_base:
+        return []
+    return [["/bin/sh", "-c", one[4:]] for one in commands if one.startswith("RUN ")]

@@ -1,0 +1,113 @@
+"""What both of Modal's services have in common: credentials, faults, refusals, calls that are not known."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, cast
+
+from grpclib import GRPCError, Status
+from grpclib.events import RecvRequest, listen
+from grpclib.server import Server
+from modal._utils.grpc_utils import custom_detail_codec
+from modal_proto import api_pb2
+
+from agenthost.testing.emulators.modal.faults import Faults, Refusal
+
+Check = Callable[[str, Any], None]
+Stream = Any  # grpclib's, of whatever messages: both services have dozens
+
+
+def refuse(status: str, message: str, *, retry_after: float | None = None) -> NoReturn:
+    """Refuse a call with a gRPC status."""
+    details = None if retry_after is None else [api_pb2.RPCRetryPolicy(retry_after_secs=retry_after)]
+    raise GRPCError(Status[status], message, details)
+
+
+def make_token(subject: str, seconds: float) -> str:
+    """Return a token that ends by itself, in the form that the client reads its end from."""
+
+    def encode(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+    return f"{encode({'alg': 'none'})}.{encode({'sub': subject, 'exp': time.time() + seconds})}.x"
+
+
+def check_token(token: str, subject: str) -> None:
+    """Refuse a token that was made for somebody else, or is over."""
+    try:
+        body = token.split(".")[1]
+        told = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        good = told["sub"] == subject and told["exp"] > time.time()
+    except (IndexError, KeyError, ValueError):
+        good = False
+    if not good:
+        refuse("UNAUTHENTICATED", "the token is not valid")
+
+
+def complete(service: type) -> Any:
+    """Return an instance-ready class: what it does not know it refuses."""
+    for name in getattr(service, "__abstractmethods__", ()):
+        setattr(service, name, _unknown(name))
+    service.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # typed away from classes
+    return service
+
+
+def _unknown(name: str) -> Callable[[Any, Stream], Awaitable[None]]:
+    async def handle(self: Any, stream: Stream) -> None:
+        await stream.recv_message()
+        self.faults.unknown.append(name)
+        refuse("UNIMPLEMENTED", f"the emulator does not know {name}")
+
+    return handle
+
+
+async def serve(service: Any, check: Check, faults: Faults) -> tuple[Server, int]:
+    """Serve on loopback; the port is free."""
+    server = Server([service], status_details_codec=custom_detail_codec)
+
+    async def receive(event: RecvRequest) -> None:
+        name, func, metadata = event.method_name.rpartition("/")[2], event.method_func, event.metadata
+
+        async def handle(stream: Stream) -> None:
+            faults.calls[name] += 1
+            check(name, metadata)
+            _strike(faults.take(name, after=False))
+            await faults.wait(name)
+            lost = faults.take(name, after=True)
+            if lost is None:
+                await func(stream)
+                return
+            await func(cast("Any", _Mute(stream)))
+            _strike(lost)
+
+        event.method_func = handle
+
+    listen(server, RecvRequest, receive)
+    await server.start("127.0.0.1", 0)
+    return server, _port(server)
+
+
+def _port(server: Server) -> int:
+    listening: Any = vars(server)["_server"]  # it does not tell its port otherwise
+    return int(listening.sockets[0].getsockname()[1])
+
+
+def _strike(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        refuse(refusal.status, "on purpose", retry_after=refusal.retry_after)
+
+
+class _Mute:
+    """A stream whose answer goes nowhere."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def send_message(self, message: object) -> None:
+        """Lose it."""
