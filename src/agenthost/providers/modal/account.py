@@ -113,7 +113,9 @@ class Account:
         with anyio.CancelScope(shield=True):
             for sandbox in tuple(self._reached):
                 with suppress(AgentHostError):
-                    await self.calls.once("let go of a sandbox", self.times.close, sandbox.detach.aio)
+                    await self.calls.once(
+                        "let go of a sandbox", self.times.close, cast("Any", sandbox).detach.aio
+                    )
             self._reached.clear()
             if client is not None:
                 with suppress(AgentHostError):

@@ -62,9 +62,12 @@ class Faults:
         """Refuse a call, as often as told, before anything is done."""
         self._refusals.setdefault(call, []).append(Refusal(status, times, retry_after=retry_after))
 
-    def lose_answer(self, call: str, status: str = "UNAVAILABLE", *, times: int = 1) -> None:
+    def lose_answer(
+        self, call: str, status: str = "UNAVAILABLE", *, times: int = 1, retry_after: float | None = None
+    ) -> None:
         """Do what a call asks for and lose the answer."""
-        self._refusals.setdefault(call, []).append(Refusal(status, times, after=True))
+        refusal = Refusal(status, times, after=True, retry_after=retry_after)
+        self._refusals.setdefault(call, []).append(refusal)
 
     @asynccontextmanager
     async def hold(self, call: str) -> AsyncGenerator[Gate]:

@@ -1,0 +1,133 @@
+"""Opening the provider: credentials, trio, and Modal's client that is never the process's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import modal as vendor
+import pytest
+
+from agenthost.errors import ConfigError, MissingCredentialError, MissingExtraError, UnsupportedError
+from agenthost.providers.modal import settings
+from agenthost.providers.modal.errors import ModalError
+from agenthost.providers.modal.provider import ModalProvider
+from agenthost.spec import SandboxSpec
+from agenthost.testing.emulators.modal import ModalEmulator, emulator
+
+TOKEN = "as-very-secret"
+
+
+@pytest.fixture(scope="module")
+async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
+    del anyio_backend
+    async with emulator(friendly=True) as served:
+        yield served
+
+
+def test_without_a_credential_both_ways_to_give_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODAL_TOKEN_ID", "ak-1")
+    with pytest.raises(MissingCredentialError) as caught:
+        ModalProvider()
+    for word in ("token_id", "token_secret", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):
+        assert word in str(caught.value)
+
+
+def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TOKEN_ID": "ak-1", "TOKEN_SECRET": TOKEN, "ENVIRONMENT": "dev"}.items():
+        monkeypatch.setenv(f"MODAL_{name}", value)
+
+    def find(**given: str | None) -> settings.Settings:
+        nothing = dict.fromkeys(("token_id", "token_secret", "environment", "server_url"))
+        return settings.find_settings(**{**nothing, **given}, app="a", python="3.13", runtime="vm")  # type: ignore[arg-type]  # text all of it
+
+    assert (find().token_id, find().environment) == ("ak-1", "dev")
+    assert (find(token_id="ak-2").token_id, find(environment="main").environment) == ("ak-2", "main")
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    found = settings.Settings(token_id="ak-1", token_secret=TOKEN)
+    assert TOKEN not in repr(found)
+
+
+def test_without_modals_client_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingExtraError, match=r"agenthost\[modal\]"):
+        ModalProvider(token_id="ak-1", token_secret=TOKEN)
+
+
+def test_an_unknown_runtime_is_refused_and_a_known_one_tells_its_mechanism() -> None:
+    with pytest.raises(ConfigError, match="gvisor"):
+        ModalProvider(token_id="ak-1", token_secret=TOKEN, runtime="runc")  # type: ignore[arg-type]  # on purpose
+    assert ModalProvider(token_id="ak-1", token_secret=TOKEN).capabilities.isolation == "gvisor"
+    of_vm = ModalProvider(token_id="ak-1", token_secret=TOKEN, runtime="vm")
+    assert of_vm.capabilities.isolation == "microvm"
+
+
+def test_on_trio_it_is_refused_before_any_call() -> None:
+    async def open_it() -> None:
+        async with ModalProvider(token_id="ak-1", token_secret=TOKEN, server_url="http://127.0.0.1:9"):
+            pass
+
+    async def emulate() -> None:
+        async with emulator():
+            pass
+
+    for main in (open_it, emulate):
+        with pytest.raises(UnsupportedError, match="asyncio"):
+            anyio.run(main, backend="trio")
+
+
+def test_nothing_of_modals_is_loaded_before_it_is_needed() -> None:
+    program = (
+        "import sys; from agenthost.providers.modal.provider import ModalProvider; "
+        "import agenthost.testing.emulators.modal; "
+        "ModalProvider(token_id='ak-1', token_secret='as-1'); "
+        "print('modal' in sys.modules, 'grpclib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+async def test_a_refused_credential_is_told_without_it(bare: ModalEmulator) -> None:
+    options = {**bare.options, "token_secret": TOKEN}
+    async with ModalProvider(**options) as provider:
+        with pytest.raises(ModalError) as caught:
+            await provider.create(SandboxSpec())
+    told = f"{caught.value!r} {caught.value.__cause__!r}"
+    assert "MODAL_TOKEN_SECRET" in told
+    assert TOKEN not in told
+    assert bare.running() == []
+
+
+async def test_a_credential_that_is_taken_back_ends_nothing_but_the_next_call(bare: ModalEmulator) -> None:
+    async with ModalProvider(**bare.options) as provider:
+        assert [one async for one in provider.list()] == []
+        bare.faults.revoked = True
+        with pytest.raises(ModalError, match="token_id"):
+            await anext(provider.list(), None)
+        bare.faults.clear()
+        assert [one async for one in provider.list()] == []
+
+
+async def test_modals_client_of_the_whole_process_is_not_touched(bare: ModalEmulator, tmp_path: Path) -> None:
+    del tmp_path
+    theirs = vars(vendor.client._Client)  # type: ignore[attr-defined]  # noqa: SLF001 - what it keeps
+    assert theirs["_client_from_env"] is None
+    async with ModalProvider(**bare.options) as provider:
+        assert [one async for one in provider.list()] == []
+        assert theirs["_client_from_env"] is None
+
+
+async def test_two_accounts_in_one_process_see_only_their_own(bare: ModalEmulator) -> None:
+    async with emulator(friendly=True) as other:
+        async with ModalProvider(**bare.options) as first, ModalProvider(**other.options) as second:
+            sandbox = await first.create(SandboxSpec())
+            try:
+                assert [one.id async for one in first.list()] == [sandbox.id]
+                assert [one async for one in second.list()] == []
+            finally:
+                await sandbox.terminate()
