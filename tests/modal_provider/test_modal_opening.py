@@ -123,11 +123,14 @@ async def test_modals_client_of_the_whole_process_is_not_touched(bare: ModalEmul
 
 
 async def test_two_accounts_in_one_process_see_only_their_own(bare: ModalEmulator) -> None:
-    async with emulator(friendly=True) as other:
-        async with ModalProvider(**bare.options) as first, ModalProvider(**other.options) as second:
-            sandbox = await first.create(SandboxSpec())
-            try:
-                assert [one.id async for one in first.list()] == [sandbox.id]
-                assert [one async for one in second.list()] == []
-            finally:
-                await sandbox.terminate()
+    async with (
+        emulator(friendly=True) as other,
+        ModalProvider(**bare.options) as first,
+        ModalProvider(**other.options) as second,
+    ):
+        sandbox = await first.create(SandboxSpec())
+        try:
+            assert [one.id async for one in first.list()] == [sandbox.id]
+            assert [one async for one in second.list()] == []
+        finally:
+            await sandbox.terminate()

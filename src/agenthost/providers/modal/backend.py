@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+import modal
+import modal.exception
 from modal.stream_type import StreamType
 
 from agenthost.errors import BootstrapError, SandboxGoneError, SandboxNotFoundError, UnsupportedError
@@ -27,7 +29,6 @@ from agenthost.providers.modal.errors import VENDOR_ERRORS, ModalError
 from agenthost.sandbox import Boot, Carrier, SandboxInfo
 
 if TYPE_CHECKING:
-    import modal
     from modal.container_process import ContainerProcess
 
 _BAKE = "agenthost bake modal"
@@ -63,7 +64,8 @@ class ModalBackend:
         within = SECONDS if boot.needs_sdk else _START
         code = 1
         try:
-            process = await self._exec(argv)
+            # The first program waits until a worker has the machine up.
+            process = await self._exec(argv, self._account.times.create)
             with anyio.move_on_after(within) as scope:
                 code = await self._follow(process, b"".join(files.values()), progress)
         except (ModalError, SandboxNotFoundError) as error:
@@ -82,7 +84,7 @@ class ModalBackend:
             ModalError: Modal did not start it; ``info`` tells if there is anything left to dial.
         """
         try:
-            process = await self._exec(dial_command(paths.BOOT))
+            process = await self._exec(dial_command(paths.BOOT), self._account.times.call)
         except SandboxNotFoundError as error:
             raise ModalError(str(error)) from error  # a worker's word is no proof that the sandbox has ended
         return ExecCarrier(process, self._account.calls, self._account.times)
@@ -104,7 +106,7 @@ class ModalBackend:
         doing = f"end sandbox {self._sandbox.object_id}"
         with suppress(SandboxNotFoundError):  # Modal has forgotten it
             await self._account.calls.repeatedly(
-                doing, self._account.times.end, lambda: self._sandbox.terminate.aio(wait=True)
+                doing, self._account.times.end, lambda: end_and_wait(self._sandbox)
             )
 
     async def snapshot(self, name: str | None = None) -> str:
@@ -131,12 +133,12 @@ class ModalBackend:
     def _workdir(self) -> str:
         return self._last.labels.get(tags.WORKDIR, paths.WORKDIR)
 
-    async def _exec(self, argv: list[str]) -> ContainerProcess[bytes]:
+    async def _exec(self, argv: list[str], within: float) -> ContainerProcess[bytes]:
         # No timeout of Modal's: at its end stdout ends without a word. ``text=False``: bytes stay bytes.
         # What nobody reads can hold a program up: stderr goes nowhere.
         return await self._account.calls.once(
             f"start a program in sandbox {self._sandbox.object_id}",
-            self._account.times.call,
+            within,
             lambda: self._sandbox.exec.aio(*argv, stderr=StreamType.DEVNULL, text=False),
         )
 
@@ -164,6 +166,13 @@ class ModalBackend:
         if (await self.info()).state == "ended":
             return SandboxGoneError(f"sandbox {self._last.name} has ended")
         return ModalError(str(error)) if isinstance(error, SandboxNotFoundError) else error
+
+
+async def end_and_wait(sandbox: modal.Sandbox) -> None:
+    """End a sandbox, and return when it has ended."""
+    # Waiting for one whose lifetime is over already raises.
+    with suppress(modal.exception.SandboxTimeoutError):
+        await sandbox.terminate.aio(wait=True)
 
 
 def to_info(sandbox_id: str, labels: Mapping[str, str]) -> SandboxInfo:

@@ -14,7 +14,7 @@ from agenthost.errors import AgentHostError, ConfigError, SandboxNotFoundError
 from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.modal import asked, paths, tags
 from agenthost.providers.modal.account import Account
-from agenthost.providers.modal.backend import ModalBackend
+from agenthost.providers.modal.backend import ModalBackend, end_and_wait
 from agenthost.providers.modal.errors import ModalError
 from agenthost.providers.modal.images import find_image
 from agenthost.sandbox import Boot
@@ -144,9 +144,7 @@ async def _undo(account: Account, name: str, nonce: str) -> None:
             found = await _look(account, name, nonce, account.times.looks)
             if found is not None:
                 doing = f"end sandbox {found.object_id}"
-                await account.calls.repeatedly(
-                    doing, account.times.end, lambda: found.terminate.aio(wait=True)
-                )
+                await account.calls.repeatedly(doing, account.times.end, lambda: end_and_wait(found))
         except AgentHostError as error:
             _log.warning("sandbox %s: it is not known if anything is left of it: %s", name, error)
 

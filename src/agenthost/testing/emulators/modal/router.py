@@ -14,7 +14,7 @@ from agenthost.testing.emulators.modal.programs import Program, is_too_long
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, refuse
 from agenthost.testing.emulators.modal.world import Box, World
 
-_CUT_AFTER = 40  # pieces of a stream, about, until a hostile worker breaks it off
+_CUT_AFTER = 60  # pieces of a stream, about, until a hostile worker breaks it off
 
 
 @complete

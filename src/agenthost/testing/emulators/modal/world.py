@@ -22,6 +22,7 @@ from agenthost.testing.emulators.modal.wire import refuse
 
 Results = api_pb2.GenericResult
 WORKDIR = "/workspace"  # the machines' root is read-only but for this, /root and /tmp
+_SMALL = 0.2  # of the pieces of a hostile world's output
 
 
 @dataclass(slots=True)
@@ -72,8 +73,9 @@ class World:
         self._last = 0.0
 
     def piece(self) -> int:
-        """Return the size of the next piece of output: any, in a hostile world."""
-        return 1 << 20 if self.friendly else round(2 ** self.chance.uniform(0, 18))
+        """Return the size of the next piece of output, at most: any, in a hostile world; large ones mostly."""
+        small = not self.friendly and self.chance.random() < _SMALL
+        return round(2 ** self.chance.uniform(0, 16)) if small else 1 << 20
 
     def make(self, request: Any) -> Box:
         """Make a sandbox; its machine comes when it comes."""

@@ -1,0 +1,257 @@
+"""The link over Modal's exec: bytes in any pieces, streams that break off, workers that are lost."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from agenthost.errors import LinkLostError, SandboxGoneError
+from agenthost.guest.client import GuestSandbox
+from agenthost.providers.modal import carrier as carriers
+from agenthost.providers.modal.account import Account
+from agenthost.providers.modal.backend import ModalBackend
+from agenthost.providers.modal.calls import Caller
+from agenthost.providers.modal.carrier import ExecCarrier
+from agenthost.providers.modal.provider import ModalProvider
+from agenthost.providers.modal.settings import Times
+from agenthost.spec import Limits, SandboxSpec
+from agenthost.testing.emulators.modal import ModalEmulator, emulator
+from agenthost.wire.settings import WireSettings
+
+LIMIT = 120
+
+
+@pytest.fixture(scope="module")
+async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
+    del anyio_backend
+    async with emulator() as served:
+        yield served
+
+
+@pytest.fixture
+async def provider(bare: ModalEmulator) -> AsyncIterator[ModalProvider]:
+    async with ModalProvider(**bare.options, limits=Limits(link_budget=1.0)) as opened:
+        yield opened
+    bare.faults.clear()
+
+
+@pytest.fixture
+async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
+    sandbox = await provider.create(SandboxSpec())
+    try:
+        yield sandbox
+    finally:
+        await sandbox.terminate()
+
+
+async def carrier_to(sandbox: GuestSandbox, *argv: str, times: Times | None = None) -> ExecCarrier:
+    """Return a carrier to any program."""
+    backend = cast("ModalBackend", sandbox.backend)
+    started: Any = await vars(backend)["_sandbox"].exec.aio(*argv, text=False)
+    return ExecCarrier(started, Caller("none"), times or Times())
+
+
+async def receive(carrier: ExecCarrier, count: int) -> bytes:
+    """Return so many bytes, or what there was until the end."""
+    data = b""
+    while len(data) < count and (piece := await carrier.receive()):
+        data += piece
+    return data
+
+
+async def test_any_bytes_pass_in_both_directions(box: GuestSandbox) -> None:
+    data = bytes(range(256)) * 40 + random.Random(1).randbytes(300_000)
+    carrier = await carrier_to(box, "cat")
+    with anyio.fail_after(LIMIT):
+        await carrier.send(data)
+        assert await receive(carrier, len(data)) == data
+        await carrier.aclose()
+        await carrier.aclose()
+
+
+async def test_many_who_write_at_once_neither_lose_nor_repeat_a_byte(box: GuestSandbox) -> None:
+    carrier = await carrier_to(box, "cat")
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            for number in range(8):
+                tasks.start_soon(carrier.send, bytes([65 + number]) * 10_000)
+        data = await receive(carrier, 80_000)
+        assert {letter: data.count(bytes([letter])) for letter in set(data)} == dict.fromkeys(
+            range(65, 73), 10_000
+        )
+        await carrier.aclose()
+
+
+async def test_more_than_modals_buffer_takes_is_sent_in_pieces(box: GuestSandbox) -> None:
+    carrier = await carrier_to(box, "sh", "-c", "head -c 17000000 | wc -c")
+    with anyio.fail_after(LIMIT):
+        await carrier.send(bytes(17_000_000))
+        assert (await receive(carrier, 9)).strip() == b"17000000"
+        await carrier.aclose()
+
+
+async def test_closing_a_carrier_ends_its_program_which_modal_cannot_kill(box: GuestSandbox) -> None:
+    carrier = await carrier_to(box, "sh", "-c", "echo $$ > program; exec cat")
+    with anyio.fail_after(LIMIT):
+        await carrier.send(b"x")
+        assert await carrier.receive() == b"x"
+        await carrier.aclose()
+        await box.exec(["sh", "-c", "while kill -0 $(cat program); do sleep 0.02; done"])
+
+
+async def test_a_closed_carrier_takes_nothing(box: GuestSandbox) -> None:
+    carrier = await carrier_to(box, "cat")
+    await carrier.aclose()
+    with pytest.raises(OSError, match="ended"):
+        await carrier.send(b"late")
+
+
+async def test_input_that_nobody_takes_ends_the_carrier_in_time(box: GuestSandbox) -> None:
+    carrier = await carrier_to(box, "sleep", "100000", times=Times(send=0.3, close=0.3))
+    with anyio.fail_after(LIMIT), pytest.raises(OSError, match=r"within 0\.3 s"):
+        while True:
+            await carrier.send(bytes(1_000_000))
+    with pytest.raises(OSError, match="ended"):  # nobody knows what has arrived
+        await carrier.send(b"more")
+    await carrier.aclose()
+
+
+async def test_a_cancelled_receive_takes_nothing_away(box: GuestSandbox) -> None:
+    carrier = await carrier_to(box, "cat")
+    with anyio.fail_after(LIMIT):
+        with anyio.move_on_after(0.05):
+            await carrier.receive()
+        await carrier.send(b"kept")
+        assert await receive(carrier, 4) == b"kept"
+        await carrier.aclose()
+
+
+async def test_a_carrier_is_renewed_when_it_has_brought_much_or_is_old(
+    box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "RENEW_BYTES", 1000)
+    carrier = await carrier_to(box, "sh", "-c", "head -c 5000 /dev/zero; cat")
+    with anyio.fail_after(LIMIT):
+        assert 1000 <= len(await receive(carrier, 5000)) <= 5000
+        assert await carrier.receive() == b""
+        await carrier.aclose()
+        monkeypatch.setattr(carriers, "RENEW_SECONDS", -1.0)
+        old = await carrier_to(box, "cat")
+        assert await old.receive() == b""
+        await old.aclose()
+
+
+async def test_what_travels_over_renewed_carriers_is_whole(
+    box: GuestSandbox, monkeypatch: pytest.MonkeyPatch, bare: ModalEmulator
+) -> None:
+    monkeypatch.setattr(carriers, "RENEW_BYTES", 400_000)
+    before = bare.faults.calls["TaskExecStart"]
+    data = random.Random(2).randbytes(2_000_000)
+    with anyio.fail_after(LIMIT):
+        await box.write_file("data", data)
+        assert await box.read_file("data") == data
+    assert bare.faults.calls["TaskExecStart"] > before
+
+
+async def test_streams_that_modal_breaks_off_lose_nothing(box: GuestSandbox, bare: ModalEmulator) -> None:
+    data = random.Random(3).randbytes(3_000_000)
+    await box.write_file("data", data)
+    dropped = 0
+    found = b""
+    with anyio.fail_after(LIMIT):
+        async with box.spawn(["cat", "data"]) as process:
+            while piece := await process.receive_stdout():
+                found += piece
+                if len(found) > 500_000 * (dropped + 1):
+                    dropped += bool(bare.drop_streams())
+    assert found == data
+    assert dropped >= 3
+
+
+async def test_a_program_that_says_nothing_for_long_is_not_given_up(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    # Ten minutes of silence, at a three-hundredth of the wire's times: pings alone keep the link.
+    provider.wire = WireSettings(ping_every=0.1, silence=2.0)
+    box = await provider.create(SandboxSpec())
+    try:
+        starts = bare.faults.calls["TaskExecStart"]
+        with anyio.fail_after(LIMIT):
+            result = await box.exec(["sh", "-c", "read word < /dev/zero & sleep 2.5; echo still there"])
+        assert result.stdout == b"still there\n"
+        assert bare.faults.calls["TaskExecStart"] == starts, "the link was given up in between"
+    finally:
+        await box.terminate()
+
+
+async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    provider.wire = WireSettings(ping_every=0.1, silence=0.5)
+    provider.times = replace(provider.times, send=0.5, close=0.2)
+    box = await provider.create(SandboxSpec())
+    try:
+        with anyio.fail_after(LIMIT):
+            async with bare.faults.hold("TaskExecStdinWrite") as gate, anyio.create_task_group() as tasks:
+                done: list[bytes] = []
+
+                async def run() -> None:
+                    done.append((await box.exec(["echo", "after all"])).stdout)
+
+                tasks.start_soon(run)
+                await gate.reached.wait()
+                before = bare.faults.calls["TaskExecStart"]
+                while bare.faults.calls["TaskExecStart"] == before:  # noqa: ASYNC110 - only who asks is told
+                    await anyio.sleep(0.02)
+                gate.open.set()
+        assert done == [b"after all\n"]
+    finally:
+        await box.terminate()
+
+
+@pytest.mark.parametrize("end", ["expire", "lose"])
+async def test_a_sandbox_that_has_ended_is_gone_for_who_waits_in_it(
+    box: GuestSandbox, bare: ModalEmulator, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "modal-client")
+    with anyio.fail_after(LIMIT), pytest.raises(SandboxGoneError):
+        async with box.spawn(["sh", "-c", "echo here; sleep 100000"]) as process:
+            assert await process.receive_stdout() == b"here\n"
+            getattr(bare, end)(box.id)
+            await process.wait()
+    with pytest.raises(SandboxGoneError):
+        await box.exec(["true"])
+
+
+async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
+    bare: ModalEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "modal-client")
+    async with ModalProvider(**bare.options, limits=Limits(link_budget=0.5)) as provider:
+        provider.times = replace(provider.times, call=0.3, close=0.2)
+        provider.wire = WireSettings(ping_every=0.1, silence=0.5)
+        box = await provider.create(SandboxSpec())
+        async with bare.faults.hold("TaskExecStart"), bare.faults.hold("TaskExecStdioRead"):
+            bare.drop_streams()
+            with anyio.fail_after(LIMIT), pytest.raises(LinkLostError):
+                await box.exec(["sleep", "100000"])
+        assert bare.running() == [box.id]
+        await box.terminate()
+
+
+async def test_the_client_holds_no_connection_when_the_provider_is_closed(bare: ModalEmulator) -> None:
+    async with ModalProvider(**bare.options) as provider:
+        box = await provider.create(SandboxSpec())
+        account = cast("Account", vars(provider)["_made"])
+        assert len(vars(account)["_reached"]) == 1
+    assert len(vars(account)["_reached"]) == 0
+    async with ModalProvider(**bare.options) as provider:
+        found = await provider.get(box.id)
+        assert (await found.exec(["echo", "here"])).stdout == b"here\n"
+        await found.terminate()
