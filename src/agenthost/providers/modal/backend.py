@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import modal
@@ -31,6 +32,8 @@ from agenthost.sandbox import Boot, Carrier, SandboxInfo
 if TYPE_CHECKING:
     from modal.container_process import ContainerProcess
 
+# The rest of the environment is the guest's to give: it could keep the start itself from working.
+_INSTALLERS = re.compile(r"(PIP|UV)_|(HTTPS?|ALL|NO)_PROXY\Z|SSL_CERT_(FILE|DIR)\Z", re.IGNORECASE)
 _BAKE = "agenthost bake modal"
 _START = 60.0  # seconds that a start without an installation may take
 _KEPT = 30 * 24 * 3600  # seconds that Modal keeps a snapshot
@@ -65,7 +68,7 @@ class ModalBackend:
         code = 1
         try:
             # The first program waits until a worker has the machine up.
-            process = await self._exec(argv, self._account.times.create)
+            process = await self._exec(argv, self._account.times.create, env=_for_installers(boot.config))
             with anyio.move_on_after(within) as scope:
                 code = await self._follow(process, b"".join(files.values()), progress)
         except (ModalError, SandboxNotFoundError) as error:
@@ -133,13 +136,15 @@ class ModalBackend:
     def _workdir(self) -> str:
         return self._last.labels.get(tags.WORKDIR, paths.WORKDIR)
 
-    async def _exec(self, argv: list[str], within: float) -> ContainerProcess[bytes]:
+    async def _exec(
+        self, argv: list[str], within: float, *, env: dict[str, str | None] | None = None
+    ) -> ContainerProcess[bytes]:
         # No timeout of Modal's: at its end stdout ends without a word. ``text=False``: bytes stay bytes.
         # What nobody reads can hold a program up: stderr goes nowhere.
         return await self._account.calls.once(
             f"start a program in sandbox {self._sandbox.object_id}",
             within,
-            lambda: self._sandbox.exec.aio(*argv, stderr=StreamType.DEVNULL, text=False),
+            lambda: self._sandbox.exec.aio(*argv, env=env, stderr=StreamType.DEVNULL, text=False),
         )
 
     async def _follow(self, process: ContainerProcess[bytes], stdin: bytes, progress: Bootstrap) -> int:
@@ -166,6 +171,13 @@ class ModalBackend:
         if (await self.info()).state == "ended":
             return SandboxGoneError(f"sandbox {self._last.name} has ended")
         return ModalError(str(error)) if isinstance(error, SandboxNotFoundError) else error
+
+
+def _for_installers(config: Mapping[str, object]) -> dict[str, str | None]:
+    """Return what of a spec's environment tells an installer where packages are."""
+    given = config.get("env")
+    env = cast("Mapping[str, str]", given) if isinstance(given, Mapping) else {}
+    return {name: value for name, value in env.items() if _INSTALLERS.match(name)}
 
 
 async def end_and_wait(sandbox: modal.Sandbox) -> None:

@@ -149,4 +149,4 @@ async def _words(account: Account, image: modal.Image) -> str:
 
 
 async def _tail(image: modal.Image) -> list[str]:
-    return [one.message.rstrip() async for one in image.logs.fetch.aio()]
+    return [one.message.rstrip() async for one in image.logs.tail.aio(entries=30)]

@@ -44,6 +44,14 @@ class ModalEmulator:
         """Return what a sandbox was asked to be: the message as Modal's client sent it."""
         return self._world.boxes[sandbox_id].definition
 
+    def commands(self, image_id: str) -> list[str]:
+        """Return what an image was made of, from its base on; nothing of one that another emulator made."""
+        image, found = self._world.images.find(image_id), []
+        while image is not None:
+            found = [*image.commands, *found]
+            image = image.base
+        return found
+
     def tags(self, sandbox_id: str) -> dict[str, str]:
         """Return a sandbox's tags."""
         return dict(self._world.boxes[sandbox_id].tags)

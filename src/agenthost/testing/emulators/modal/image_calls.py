@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from modal_proto import api_pb2
 
 from agenthost.testing.emulators.modal.image_store import Image
@@ -9,6 +11,7 @@ from agenthost.testing.emulators.modal.wire import Stream, refuse
 from agenthost.testing.emulators.modal.world import Results, World
 
 _BUILDER = "2025.06"
+_BUILDER_APP = "ap-of-the-builder"
 
 
 class ImageCalls:
@@ -56,6 +59,30 @@ class ImageCalls:
         asked = await stream.recv_message()
         self.world.images.publish(self._image(asked.image_id), _plain(asked.tag))
         await stream.send_message(api_pb2.ImagePublishResponse(image_id=asked.image_id))
+
+    async def ImageBuildChainGet(self, stream: Stream) -> None:
+        """Tell of which steps an image was built: here it is one."""
+        asked = await stream.recv_message()
+        image = self._image(asked.image_id)
+        step = api_pb2.ImageBuildStep(
+            image_id=image.id, builder_app_id=_BUILDER_APP, builder_task_id=image.id
+        )
+        step.started_at.FromSeconds(int(time.time()) - 1000)
+        step.finished_at.FromSeconds(int(time.time()) + 1)
+        await stream.send_message(api_pb2.ImageBuildChainGetResponse(build_steps=[step]))
+
+    async def AppFetchLogs(self, stream: Stream) -> None:
+        """Tell what a step printed, its end at least."""
+        asked = await stream.recv_message()
+        lines = self._image(asked.task_id).log[-asked.limit :]
+        items = [
+            api_pb2.TaskLogs(
+                data=f"{line}\n", timestamp=time.time(), file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT
+            )
+            for line in lines
+        ]
+        batch = api_pb2.TaskLogsBatch(task_id=asked.task_id, items=items)
+        await stream.send_message(api_pb2.AppFetchLogsResponse(batches=[batch]))
 
     def _image(self, image_id: str) -> Image:
         image = self.world.images.find(image_id)

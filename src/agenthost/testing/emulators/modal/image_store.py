@@ -28,7 +28,8 @@ class Image:
     """An image.
 
     Attributes:
-        steps: What is still to be run, on ``base``.
+        commands: What it is made of on top of ``base``, as the client said.
+        steps: What of that has to be run.
         directory: What machines see at /opt/agenthost; None is nothing.
         code: The exit code of the step that failed; 0 when it is built; None before.
         log: What the steps printed.
@@ -36,6 +37,7 @@ class Image:
     """
 
     id: str
+    commands: list[str] = field(default_factory=list[str])
     steps: list[list[str]] = field(default_factory=list[list[str]])
     base: Image | None = None
     directory: Path | None = None
@@ -99,7 +101,8 @@ class ImageStore:
         image = self._by_id[_name(key)] = Image(_name(key))
         bases = [self._by_id[one.image_id] for one in content.base_images]
         image.base = bases[0] if bases else None
-        image.steps = _steps(list(content.dockerfile_commands), is_base=not bases)
+        image.commands = list(content.dockerfile_commands)
+        image.steps = _steps(image.commands, is_base=not bases)
         return image
 
     def keep(self, origin: Image, snapshot: bytes) -> Image:

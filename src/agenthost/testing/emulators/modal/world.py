@@ -73,7 +73,7 @@ class World:
         self._last = 0.0
 
     def piece(self) -> int:
-        """Return the size of the next piece of output, at most: any, in a hostile world; large ones mostly."""
+        """Return the size of the next piece of output, at most: any, in a hostile world; mostly large."""
         small = not self.friendly and self.chance.random() < _SMALL
         return round(2 ** self.chance.uniform(0, 16)) if small else 1 << 20
 

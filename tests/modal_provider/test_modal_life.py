@@ -1,0 +1,160 @@
+"""Finding, listing, keeping and ending sandboxes at Modal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import modal as vendor
+import pytest
+
+from agenthost.errors import (
+    SandboxGoneError,
+    SandboxNotFoundError,
+    UnsupportedError,
+)
+from agenthost.guest.client import GuestSandbox
+from agenthost.providers.modal import paths
+from agenthost.providers.modal.account import Account
+from agenthost.providers.modal.provider import ModalProvider
+from agenthost.providers.modal.settings import Settings, Times
+from agenthost.spec import SandboxSpec
+from agenthost.supports import SupportsHeaderInjection, SupportsImages, SupportsSnapshot
+from agenthost.testing.emulators.modal import ModalEmulator, emulator
+
+LIMIT = 120
+
+
+@pytest.fixture(scope="module")
+async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
+    del anyio_backend
+    async with emulator() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+async def provider(bare: ModalEmulator) -> AsyncIterator[ModalProvider]:
+    async with ModalProvider(**bare.options) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
+    sandbox = await provider.create(SandboxSpec())
+    try:
+        yield sandbox
+    finally:
+        await sandbox.terminate()
+
+
+async def test_more_than_a_page_of_sandboxes_is_listed_newest_first_and_only_ours(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    account = Account(Settings(**bare.options), Times())
+    app, client = await account.app(), await account.client()
+    foreign = await vendor.Sandbox.create.aio(
+        "sleep", "infinity", app=app, client=client, tags={"life": "1"}, timeout=600
+    )
+    made = [await provider.create(SandboxSpec(labels={"life": "1"})) for _ in range(3)]
+    try:
+        listed = [one.id async for one in provider.list({"life": "1"})]
+        assert listed == [one.id for one in reversed(made)]
+        with pytest.raises(SandboxNotFoundError, match="one of agenthost's"):
+            await provider.get(foreign.object_id)
+    finally:
+        for one in made:
+            await one.terminate()
+        await foreign.terminate.aio()
+        await account.aclose()
+
+
+@pytest.mark.parametrize("name", ["sb-0123456789ABCDEFGHIJKL", "sb-00000000000000000000000000", "no id", ""])
+async def test_an_id_that_modal_does_not_know_is_not_found(provider: ModalProvider, name: str) -> None:
+    with pytest.raises(SandboxNotFoundError):
+        await provider.get(name)
+
+
+async def test_what_has_ended_is_not_found_and_ends_again_without_a_word(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    box = await provider.create(SandboxSpec())
+    bare.expire(box.id)
+    await box.terminate()
+    await box.terminate()
+    with pytest.raises(SandboxNotFoundError):
+        await provider.get(box.id)
+    assert (await box.info()).state == "ended"
+
+
+async def test_another_working_directory_is_made_and_known_to_who_finds_the_sandbox(
+    provider: ModalProvider,
+) -> None:
+    box = await provider.create(SandboxSpec(workdir="/root/some where"))
+    try:
+        assert (await box.exec(["pwd"])).stdout == b"/root/some where\n"
+        found = await provider.get(box.id)
+        assert found.workdir == "/root/some where"
+    finally:
+        await box.terminate()
+
+
+async def test_the_guests_files_are_the_guests_alone(box: GuestSandbox) -> None:
+    listed = await box.exec(["sh", "-c", f"stat -c '%a %n' {paths.BOOT} {paths.BOOT}/guest.pyz"])
+    assert listed.stdout.decode().splitlines() == [f"700 {paths.BOOT}", f"600 {paths.BOOT}/guest.pyz"]
+
+
+async def test_a_snapshot_is_an_image_that_begins_where_the_sandbox_stood(
+    provider: ModalProvider, box: GuestSandbox
+) -> None:
+    await box.write_file("kept", b"as it was")
+    await box.write_file("/root/also", b"kept")
+    backend = box.backend
+    assert isinstance(backend, SupportsSnapshot)
+    with anyio.fail_after(LIMIT):
+        image = await backend.snapshot()
+        await box.write_file("kept", b"changed")
+        again = await provider.create(SandboxSpec(image=image))
+    try:
+        assert await again.read_file("kept") == b"as it was"
+        assert await again.read_file("/root/also") == b"kept"
+        # The guest of the first is not that of the second.
+        processes = await again.exec(["sh", "-c", "ls -d /root/.agenthost*"])
+        assert processes.stdout == f"{paths.BOOT}\n".encode()
+        assert (await again.info()).resources["image"] == image
+    finally:
+        await again.terminate()
+    with pytest.raises(UnsupportedError, match="have no names"):
+        await backend.snapshot("mine")
+
+
+async def test_a_snapshot_of_what_has_ended_is_refused_as_gone(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    box = await provider.create(SandboxSpec())
+    backend = box.backend
+    assert isinstance(backend, SupportsSnapshot)
+    bare.lose(box.id)
+    with pytest.raises(SandboxGoneError):
+        await backend.snapshot()
+    await box.terminate()
+
+
+async def test_a_sandbox_to_which_no_guest_comes_ends_itself(bare: ModalEmulator) -> None:
+    # As one would be that Modal makes when its host has given up and looked for it in vain.
+    account = Account(Settings(**bare.options), Times())
+    app, client = await account.app(), await account.client()
+    try:
+        argv = ["sh", "-c", paths.MAIN, "sh", paths.SOCKET, "1"]
+        box = await vendor.Sandbox.create.aio(*argv, app=app, client=client, timeout=600)
+        with anyio.fail_after(LIMIT):
+            await box.wait.aio()
+        assert box.returncode == 1
+    finally:
+        await account.aclose()
+
+
+def test_what_the_capabilities_promise_is_there(provider: ModalProvider) -> None:
+    assert isinstance(provider, SupportsImages)
+    assert isinstance(provider, SupportsHeaderInjection)
+    assert not provider.capabilities.lease
+    assert provider.capabilities.networks == {"open", "none"}
