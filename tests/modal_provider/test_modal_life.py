@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import anyio
 import modal as vendor
@@ -23,6 +24,7 @@ from agenthost.supports import SupportsHeaderInjection, SupportsImages, Supports
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
 LIMIT = 120
+SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ async def test_more_than_a_page_of_sandboxes_is_listed_newest_first_and_only_our
 ) -> None:
     account = Account(Settings(**bare.options), Times())
     app, client = await account.app(), await account.client()
-    foreign = await vendor.Sandbox.create.aio(
+    foreign = await SANDBOX.create.aio(
         "sleep", "infinity", app=app, client=client, tags={"life": "1"}, timeout=600
     )
     made = [await provider.create(SandboxSpec(labels={"life": "1"})) for _ in range(3)]
@@ -145,7 +147,7 @@ async def test_a_sandbox_to_which_no_guest_comes_ends_itself(bare: ModalEmulator
     app, client = await account.app(), await account.client()
     try:
         argv = ["sh", "-c", paths.MAIN, "sh", paths.SOCKET, "1"]
-        box = await vendor.Sandbox.create.aio(*argv, app=app, client=client, timeout=600)
+        box = await SANDBOX.create.aio(*argv, app=app, client=client, timeout=600)
         with anyio.fail_after(LIMIT):
             await box.wait.aio()
         assert box.returncode == 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import modal as vendor
@@ -54,7 +55,9 @@ def test_the_secret_is_in_no_repr() -> None:
 
 
 def test_without_modals_client_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda _name: None)
+    def find_nothing(_name: str) -> None: ...
+
+    monkeypatch.setattr("importlib.util.find_spec", find_nothing)
     with pytest.raises(MissingExtraError, match=r"agenthost\[modal\]"):
         ModalProvider(token_id="ak-1", token_secret=TOKEN)
 
@@ -93,7 +96,7 @@ def test_nothing_of_modals_is_loaded_before_it_is_needed() -> None:
 
 
 async def test_a_refused_credential_is_told_without_it(bare: ModalEmulator) -> None:
-    options = {**bare.options, "token_secret": TOKEN}
+    options: dict[str, Any] = {**bare.options, "token_secret": TOKEN}
     async with ModalProvider(**options) as provider:
         with pytest.raises(ModalError) as caught:
             await provider.create(SandboxSpec())

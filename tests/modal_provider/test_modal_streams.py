@@ -196,10 +196,10 @@ async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
     provider.wire = WireSettings(ping_every=0.1, silence=0.5)
     provider.times = replace(provider.times, send=0.5, close=0.2)
     box = await provider.create(SandboxSpec())
+    done: list[bytes] = []
     try:
         with anyio.fail_after(LIMIT):
             async with bare.faults.hold("TaskExecStdinWrite") as gate, anyio.create_task_group() as tasks:
-                done: list[bytes] = []
 
                 async def run() -> None:
                     done.append((await box.exec(["echo", "after all"])).stdout)

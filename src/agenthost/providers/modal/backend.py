@@ -175,8 +175,7 @@ class ModalBackend:
 
 def _for_installers(config: Mapping[str, object]) -> dict[str, str | None]:
     """Return what of a spec's environment tells an installer where packages are."""
-    given = config.get("env")
-    env = cast("Mapping[str, str]", given) if isinstance(given, Mapping) else {}
+    env = cast("Mapping[str, str]", config["env"])
     return {name: value for name, value in env.items() if _INSTALLERS.match(name)}
 
 

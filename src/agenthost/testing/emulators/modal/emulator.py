@@ -46,7 +46,8 @@ class ModalEmulator:
 
     def commands(self, image_id: str) -> list[str]:
         """Return what an image was made of, from its base on; nothing of one that another emulator made."""
-        image, found = self._world.images.find(image_id), []
+        image = self._world.images.find(image_id)
+        found: list[str] = []
         while image is not None:
             found = [*image.commands, *found]
             image = image.base
