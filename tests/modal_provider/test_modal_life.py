@@ -54,8 +54,9 @@ async def test_more_than_a_page_of_sandboxes_is_listed_newest_first_and_only_our
 ) -> None:
     account = Account(Settings(**bare.options), Times())
     app, client = await account.app(), await account.client()
+    image = vendor.Image.debian_slim(python_version="3.13")
     foreign = await SANDBOX.create.aio(
-        "sleep", "infinity", app=app, client=client, tags={"life": "1"}, timeout=600
+        "sleep", "infinity", app=app, client=client, image=image, tags={"life": "1"}, timeout=600
     )
     made = [await provider.create(SandboxSpec(labels={"life": "1"})) for _ in range(3)]
     try:
@@ -147,7 +148,8 @@ async def test_a_sandbox_to_which_no_guest_comes_ends_itself(bare: ModalEmulator
     app, client = await account.app(), await account.client()
     try:
         argv = ["sh", "-c", paths.MAIN, "sh", paths.SOCKET, "1"]
-        box = await SANDBOX.create.aio(*argv, app=app, client=client, timeout=600)
+        image = vendor.Image.debian_slim(python_version="3.13")
+        box = await SANDBOX.create.aio(*argv, app=app, client=client, image=image, timeout=600)
         with anyio.fail_after(LIMIT):
             await box.wait.aio()
         assert box.returncode == 1

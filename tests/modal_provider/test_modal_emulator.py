@@ -1,0 +1,200 @@
+"""The emulator does what Modal does to its own client, the traps among that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import anyio
+import modal as vendor
+import modal.exception as theirs
+import pytest
+
+from agenthost.providers.modal.account import Account
+from agenthost.providers.modal.settings import Settings, Times
+from agenthost.testing.emulators.modal import ModalEmulator, emulator
+
+LIMIT = 120
+SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
+
+
+@pytest.fixture(scope="module")
+async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
+    del anyio_backend
+    async with emulator() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+async def common(bare: ModalEmulator) -> AsyncIterator[dict[str, Any]]:
+    """Give what every call of Modal's client gets."""
+    account = Account(Settings(**bare.options), Times())
+    try:
+        # The client's own default image is one object for the whole process: it knows one server's id of it.
+        image = vendor.Image.debian_slim(python_version="3.13")
+        yield {"app": await account.app(), "client": await account.client(), "image": image}
+    finally:
+        await account.aclose()
+
+
+@pytest.fixture(scope="module")
+async def box(common: dict[str, Any]) -> AsyncIterator[Any]:
+    """Give a sandbox as Modal's client has it."""
+    made = await SANDBOX.create.aio("sleep", "infinity", timeout=600, **common)
+    yield made
+    await made.terminate.aio(wait=True)
+    await made.detach.aio()
+
+
+async def test_its_options_are_plain_values_that_a_config_can_hold(bare: ModalEmulator) -> None:
+    assert json.loads(json.dumps(bare.options)) == bare.options
+    assert bare.options["server_url"].startswith("http://127.0.0.1:")
+
+
+async def test_a_call_that_it_does_not_know_is_refused_and_told(bare: ModalEmulator, box: Any) -> None:
+    with pytest.raises(theirs.UnimplementedError, match="SandboxGetTunnelsV2"):
+        await box.tunnels.aio()
+    assert bare.faults.unknown == ["SandboxGetTunnelsV2"]
+
+
+@pytest.mark.parametrize("wanted", [{"encrypted_ports": [80]}, {"include_oidc_identity_token": True}])
+async def test_what_it_does_not_do_is_refused_and_not_left_out(
+    bare: ModalEmulator, common: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    before = bare.running()
+    with pytest.raises(theirs.UnimplementedError):
+        await SANDBOX.create.aio("true", timeout=60, **wanted, **common)
+    assert bare.running() == before
+
+
+async def test_a_life_longer_than_modals_is_refused(common: dict[str, Any]) -> None:
+    with pytest.raises(theirs.InvalidError, match="24 h"):
+        await SANDBOX.create.aio("true", timeout=86401, **common)
+
+
+async def test_a_name_is_one_running_sandboxs_and_free_again_when_it_has_ended(
+    common: dict[str, Any],
+) -> None:
+    first = await SANDBOX.create.aio("sleep", "infinity", name="one", timeout=60, **common)
+    with pytest.raises(theirs.AlreadyExistsError):
+        await SANDBOX.create.aio("sleep", "infinity", name="one", timeout=60, **common)
+    assert await first.terminate.aio(wait=True) == 137
+    second = await SANDBOX.create.aio("sleep", "infinity", name="one", timeout=60, **common)
+    await second.terminate.aio(wait=True)
+
+
+async def test_a_sandbox_ends_with_its_program_or_its_time(common: dict[str, Any]) -> None:
+    with anyio.fail_after(LIMIT):
+        done = await SANDBOX.create.aio("sh", "-c", "exit 3", timeout=60, **common)
+        await done.wait.aio()
+        late = await SANDBOX.create.aio("sleep", "infinity", timeout=1, **common)
+        with pytest.raises(theirs.SandboxTimeoutError):
+            await late.wait.aio()
+    assert (done.returncode, late.returncode) == (3, 124)
+
+
+async def test_after_the_timeout_of_a_program_its_output_ends_without_a_word(box: Any) -> None:
+    program = await box.exec.aio("sh", "-c", "echo begun; sleep 100000", timeout=1, text=False)
+    with anyio.fail_after(LIMIT):
+        assert await program.stdout.read.aio() == b"begun\n"
+        assert await program.wait.aio() == -1
+
+
+async def test_text_breaks_at_the_first_byte_that_is_none_and_bytes_do_not(box: Any) -> None:
+    argv = ["printf", "\\377\\376"]
+    program = await box.exec.aio(*argv)
+    with pytest.raises(UnicodeDecodeError):
+        await program.stdout.read.aio()
+    await program.stdout.aclose()  # it would hold its connection
+    assert await (await box.exec.aio(*argv, text=False)).stdout.read.aio() == b"\xff\xfe"
+
+
+async def test_drains_at_once_lose_or_double_what_is_written(box: Any) -> None:
+    program = await box.exec.aio("cat", text=False)
+
+    async def write(letter: bytes) -> None:
+        program.stdin.write(letter * 1000)
+        await program.stdin.drain.aio()
+
+    damaged = False
+    try:
+        async with anyio.create_task_group() as tasks:
+            for number in range(8):
+                tasks.start_soon(write, bytes([65 + number]))
+        program.stdin.write_eof()
+        await program.stdin.drain.aio()
+        data = await program.stdout.read.aio()
+        damaged = any(data.count(bytes([65 + number])) != 1000 for number in range(8))
+    except* theirs.ConflictError:  # an offset that the worker did not expect
+        damaged = True
+    assert damaged
+
+
+async def test_an_end_of_input_goes_out_with_a_drain_and_not_before(box: Any) -> None:
+    program = await box.exec.aio("cat", text=False)
+    program.stdin.write(b"all")
+    program.stdin.write_eof()
+    assert await program.poll.aio() is None
+    await program.stdin.drain.aio()
+    with anyio.fail_after(LIMIT):
+        assert await program.stdout.read.aio() == b"all"
+        assert await program.wait.aio() == 0
+
+
+async def test_a_signal_is_an_exit_code_and_a_missing_program_an_error(box: Any) -> None:
+    program = await box.exec.aio("sh", "-c", "kill -9 $$")
+    assert await program.wait.aio() == 137
+    with pytest.raises(theirs.InvalidError, match="No such file"):
+        await box.exec.aio("/no/such/program")
+
+
+async def test_after_the_end_nothing_is_started(common: dict[str, Any]) -> None:
+    made = await SANDBOX.create.aio("sleep", "infinity", timeout=60, **common)
+    await made.terminate.aio(wait=True)
+    refused = False
+    try:
+        await made.exec.aio("true")
+    except (theirs.NotFoundError, theirs.ConflictError):  # by which of its services it is refused is open
+        refused = True
+    await made.detach.aio()
+    assert refused
+
+
+async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendly_one(
+    bare: ModalEmulator, box: Any
+) -> None:
+    reads = bare.faults.calls["TaskExecStdioRead"]
+    program = await box.exec.aio("sh", "-c", "for i in $(seq 300); do echo $i; sleep 0.005; done", text=False)
+    assert await program.stdout.read.aio() == b"".join(b"%d\n" % number for number in range(1, 301))
+    assert bare.faults.calls["TaskExecStdioRead"] - reads > 1
+    async with emulator(friendly=True) as friendly:
+        account = Account(Settings(**friendly.options), Times())
+        try:
+            app, client = await account.app(), await account.client()
+            image = vendor.Image.debian_slim(python_version="3.13")
+            made = await SANDBOX.create.aio(
+                "sleep", "infinity", timeout=60, app=app, client=client, image=image
+            )
+            account.keep(made)
+            program = await made.exec.aio("seq", "300", text=False)
+            assert len(await program.stdout.read.aio()) == 1092
+            assert friendly.faults.calls["TaskExecStdioRead"] == 1
+        finally:
+            await account.aclose()
+
+
+async def test_what_is_in_the_environment_comes_from_the_call_and_from_named_secrets(
+    bare: ModalEmulator, common: dict[str, Any]
+) -> None:
+    bare.add_secret("kept", {"FROM_SECRET": "2"})
+    secret = vendor.Secret.from_name("kept")
+    made = await SANDBOX.create.aio(
+        "sleep", "infinity", timeout=60, env={"GIVEN": "1"}, secrets=[secret], **common
+    )
+    try:
+        program = await made.exec.aio("sh", "-c", "echo $GIVEN $FROM_SECRET $MORE", env={"MORE": "3"})
+        assert await program.stdout.read.aio() == "1 2 3\n"
+    finally:
+        await made.terminate.aio(wait=True)
+        await made.detach.aio()
