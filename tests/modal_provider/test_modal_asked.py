@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agenthost.agent.credentials import let_provider_add
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.modal import asked
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
@@ -79,6 +80,15 @@ def test_cores_are_those_that_programs_see_and_times_are_whole_seconds(
 def test_a_header_is_made_of_what_a_secret_of_modals_holds(secret: str, name: str, template: str) -> None:
     (made,) = asked.replacements_of([header(secret)])
     assert (made.secret, made.template, made.domain) == (name, template, "api.example.com")
+
+
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
+def test_an_agents_key_that_modal_is_to_add_is_named_in_its_place(name: str) -> None:
+    env = {name: "${anthropic/KEY}"}
+    (made,) = asked.replacements_of(let_provider_add(env))
+    assert (made.domain, made.secret) == ("api.anthropic.com", "anthropic")
+    assert made.template in ("$KEY", "Bearer $KEY")
+    assert "anthropic/KEY" not in env[name]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class TestModal(SandboxConformance):
         return modal.options
 
 
+@pytest.mark.full  # test_modal_agent.py has one of these in every run
 class TestModalAgent(HostedAgentConformance):
     provider_name = "modal"
 

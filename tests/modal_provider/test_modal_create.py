@@ -143,6 +143,24 @@ async def test_a_create_that_is_not_answered_in_time_ends_in_an_error_of_ours(
         assert gate.reached.is_set()
 
 
+async def test_a_server_that_nobody_reaches_is_given_up_after_our_time_and_not_modals_minute() -> None:
+    async with ModalProvider(
+        token_id="ak-1", token_secret="as-1", server_url="http://127.0.0.1:9"
+    ) as provider:
+        provider.times = replace(provider.times, call=0.2)
+        with pytest.raises(ModalUnclearError, match=r"within 0\.2 s"):
+            await provider.create(SandboxSpec())
+
+
+async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ever(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    provider.times = replace(provider.times, call=3.0)
+    async with bare.faults.hold("TaskExecWait"):
+        with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match="how the guest's start ended"):
+            await provider.create(SandboxSpec())
+
+
 async def test_what_was_made_though_its_answer_came_too_late_is_used(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:

@@ -150,7 +150,6 @@ class World:
             main = Program(await machine.start(list(box.definition.entrypoint_args) or ["sleep", "172800"]))
             box.programs[""] = main
         except (OSError, AgentHostError) as error:
-            box.machine = None
             self.finish(box, Results.GENERIC_STATUS_INIT_FAILURE, 1, str(error))
             return
         with anyio.move_on_after(box.definition.timeout_secs) as scope:
