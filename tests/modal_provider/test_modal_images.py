@@ -114,7 +114,7 @@ async def test_an_image_that_is_not_there_is_refused(bare: ModalEmulator) -> Non
 
 
 @pytest.mark.full
-async def test_made_anew_it_has_the_same_name_and_more_packages_make_another(
+async def test_made_anew_it_is_built_step_by_step_once_more(
     package_index: PackageIndex, tmp_path: Path
 ) -> None:
     said: list[str] = []
@@ -126,11 +126,9 @@ async def test_made_anew_it_has_the_same_name_and_more_packages_make_another(
         ):
             first = await provider.build(ImageRecipe())
             second = await provider.build(ImageRecipe(), force=True, on_progress=said.append)
-            other = await provider.build(ImageRecipe(packages=("anyio",)))
     assert said[1].startswith("installing")
     assert first
     assert second
-    assert other not in (first, second)
 
 
 @pytest.mark.full
