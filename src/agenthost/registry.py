@@ -80,6 +80,12 @@ _BUILT_IN = {
             name="local-unisolated", target="agenthost.providers.local.local_unisolated:UnisolatedProvider"
         ),
         Registration(name="docker", target="agenthost.providers.docker.provider:DockerProvider"),
+        Registration(
+            name="e2b", target="agenthost.providers.e2b.provider:E2BProvider", extra="agenthost[e2b]"
+        ),
+        Registration(
+            name="modal", target="agenthost.providers.modal.provider:ModalProvider", extra="agenthost[modal]"
+        ),
     )
 }
 

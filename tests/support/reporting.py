@@ -22,6 +22,8 @@ _BUDGETS["config"] = 150
 _BUDGETS["files"] = 120
 _BUDGETS["docker"] = 240
 _BUDGETS["examples"] = 150
+_BUDGETS["e2b"] = 180
+_BUDGETS["modal_provider"] = 180
 _BUDGET_OF_ANY_OTHER = 60
 _FULL_FACTOR = 3
 
