@@ -100,6 +100,7 @@ async def test_cancelled_wherever_it_is_it_leaves_nothing(call: str) -> None:
                 await fault.struck.wait()
                 tasks.cancel_scope.cancel()
                 fault.release()
+            await empty.settled()
         assert list(empty.templates.all) == ["base"]
 
 

@@ -179,6 +179,15 @@ async def test_a_call_that_it_does_not_know_is_refused_and_kept() -> None:
         assert running.unknown == ["GET /nodes"]
 
 
+async def test_what_it_does_not_do_is_refused_and_not_left_out(e2b: Emulator) -> None:
+    with pytest.raises(vendor.SandboxException, match=r"501.*do not wake up by themselves"):
+        lifecycle: vendor.SandboxLifecycle = {"on_timeout": "pause", "auto_resume": True}
+        await vendor.AsyncSandbox.create(lifecycle=lifecycle, **e2b.options)
+    with pytest.raises(vendor.SandboxException, match=r"501.*no volumeMounts"):
+        await vendor.AsyncSandbox.create(volume_mounts={"/mnt": "one"}, **e2b.options)
+    assert e2b.boxes.all == {}
+
+
 async def test_names_of_hosts_need_the_entry_that_denies_the_rest(e2b: Emulator) -> None:
     with pytest.raises(vendor.SandboxException, match=r"400.*deny out"):
         await vendor.AsyncSandbox.create(network={"allow_out": ["pypi.org"]}, **e2b.options)

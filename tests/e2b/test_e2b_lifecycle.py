@@ -104,6 +104,7 @@ async def test_cancelled_while_e2b_makes_it_nothing_is_left(provider: E2BProvide
             await fault.struck.wait()
             tasks.cancel_scope.cancel()
             fault.release()
+        await e2b.settled()
     assert e2b.boxes.all == {}
 
 

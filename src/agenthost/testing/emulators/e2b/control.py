@@ -111,6 +111,12 @@ class Control:
         named = [host for host in allowed if re.search(r"[a-z]", host)]
         if named and "0.0.0.0/0" not in network.get("denyOut", []):
             raise Refusal(400, "When specifying allowed domains, you must include '0.0.0.0/0' in deny out")
+        for name in ("volumeMounts", "mcp", "iam"):
+            if body.get(name):
+                raise Refusal(501, f"this emulator has no {name}")
+        auto_resume: dict[str, Any] = body.get("autoResume") or {}
+        if auto_resume.get("enabled"):
+            raise Refusal(501, "sandboxes of this emulator do not wake up by themselves")
         found = self._templates.usable(str(body["templateID"]))
         if found is None:
             raise Refusal(404, f"template '{body['templateID']}' not found")

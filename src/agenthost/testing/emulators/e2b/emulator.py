@@ -64,6 +64,8 @@ class Emulator:
         self._end_kept = end_kept
         self._control = Control(self.boxes, self.templates, self._make, key=_KEY, longest=longest)
         self._daemon = Daemon(self.boxes)
+        self._working = 0
+        self._done = anyio.Event()
         self._open: set[anyio.CancelScope] = set()
 
     @property
@@ -112,8 +114,25 @@ class Emulator:
         """Let its time be over now."""
         self.box(sandbox_id).set_end(0)
 
+    async def settled(self) -> None:
+        """Return when every call to the control plane is done, also those whose clients have gone away."""
+        while self._working:
+            await self._done.wait()
+
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
+        if "x-api-key" not in exchange.request.headers:
+            await self._handle(exchange)
+            return
+        self._working += 1
+        try:
+            await self._handle(exchange)
+        finally:
+            self._working -= 1
+            self._done.set()
+            self._done = anyio.Event()
+
+    async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
         call = f"{request.method} {urlsplit(request.target).path}"
         self.calls.append(call)
