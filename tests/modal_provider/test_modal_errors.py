@@ -39,6 +39,7 @@ ROWS: list[tuple[Exception, type[AgentHostError], bool]] = [
     (theirs.SandboxTerminatedError("ended"), ModalError, False),
     (theirs.DataLossError("lost"), ModalError, False),
     (theirs.ImageBuildError("step 3 failed", "im-1"), ModalError, False),
+    (theirs.DeprecationError("will stop"), ModalUnclearError, True),
     (StreamTerminatedError("connection lost"), ModalUnclearError, True),
     (ConnectionResetError("reset"), ModalUnclearError, True),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
@@ -28,7 +27,7 @@ class Account:
         self._app: modal.App | None = None
         self._lock = anyio.Lock()
         # Whoever was reached has a connection to its worker, which must not outlive the provider.
-        self._reached: weakref.WeakSet[modal.Sandbox] = weakref.WeakSet()
+        self._reached: set[modal.Sandbox] = set()
 
     async def client(self) -> modal.Client:
         """Return the client, which is opened by the first call."""
@@ -73,14 +72,12 @@ class Account:
         """Return a running sandbox, None when no such name is running."""
         client = await self.client()
         with suppress(SandboxNotFoundError):
-            return self.keep(
-                await self.calls.repeatedly(
-                    f"look for a sandbox named {name}",
-                    self.times.call,
-                    lambda: modal.Sandbox.from_name.aio(
-                        self.settings.app, name, environment_name=self.settings.environment, client=client
-                    ),
-                )
+            return await self.calls.repeatedly(
+                f"look for a sandbox named {name}",
+                self.times.call,
+                lambda: modal.Sandbox.from_name.aio(
+                    self.settings.app, name, environment_name=self.settings.environment, client=client
+                ),
             )
         return None
 
@@ -94,8 +91,7 @@ class Account:
                 one async for one in modal.Sandbox.list.aio(app_id=app.app_id, tags=dict(tags), client=client)
             ]
 
-        found = await self.calls.repeatedly("list the sandboxes", self.times.call, collect)
-        return [self.keep(one) for one in found]
+        return await self.calls.repeatedly("list the sandboxes", self.times.call, collect)
 
     async def tags(self, sandbox: modal.Sandbox) -> dict[str, str]:
         """Return a sandbox's tags. Raises SandboxNotFoundError."""
@@ -107,16 +103,18 @@ class Account:
         self._reached.add(sandbox)
         return sandbox
 
+    async def let_go(self, sandbox: modal.Sandbox) -> None:
+        """Close the connection to its worker as soon as nothing uses it. It can be asked nothing then."""
+        self._reached.discard(sandbox)
+        with suppress(AgentHostError):
+            await self.calls.once("let go of a sandbox", self.times.close, cast("Any", sandbox).detach.aio)
+
     async def aclose(self) -> None:
         """Close the client and every connection to a worker. Ends no sandbox."""
         client, self._client, self._app = self._client, None, None
         with anyio.CancelScope(shield=True):
             for sandbox in tuple(self._reached):
-                with suppress(AgentHostError):
-                    await self.calls.once(
-                        "let go of a sandbox", self.times.close, cast("Any", sandbox).detach.aio
-                    )
-            self._reached.clear()
+                await self.let_go(sandbox)
             if client is not None:
                 with suppress(AgentHostError):
                     await self.calls.once("close its client", self.times.close, cast("Any", client).close.aio)

@@ -93,7 +93,9 @@ class ModalBackend:
         return ExecCarrier(process, self._account.calls, self._account.times)
 
     async def info(self) -> SandboxInfo:
-        """Ask Modal. What it no longer knows is ``ended``."""
+        """Ask Modal. What it no longer knows is ``ended``, and nothing that has ended runs again."""
+        if self._last.state == "ended":
+            return self._last
         doing = f"tell how sandbox {self._sandbox.object_id} is"
         try:
             code = await self._account.calls.repeatedly(
@@ -106,11 +108,16 @@ class ModalBackend:
 
     async def terminate(self) -> None:
         """End it, and wait until it has ended. Idempotent."""
+        if self._last.state == "ended":
+            await self._account.let_go(self._sandbox)
+            return
         doing = f"end sandbox {self._sandbox.object_id}"
         with suppress(SandboxNotFoundError):  # Modal has forgotten it
             await self._account.calls.repeatedly(
                 doing, self._account.times.end, lambda: end_and_wait(self._sandbox)
             )
+        self._last = replace(self._last, state="ended")
+        await self._account.let_go(self._sandbox)
 
     async def snapshot(self, name: str | None = None) -> str:
         """Return an image of all its files. See SupportsSnapshot. Modal keeps it for 30 days.

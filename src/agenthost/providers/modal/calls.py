@@ -28,6 +28,7 @@ async def bridged(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """
     task = asyncio.ensure_future(call())
     done = anyio.Event()
+    task.add_done_callback(_look_at)  # it may fail in the moment in which this is cancelled
     task.add_done_callback(lambda _: done.set())
     try:
         await done.wait()
@@ -36,7 +37,6 @@ async def bridged(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
             task.cancel()
             with anyio.move_on_after(_LETTING_GO, shield=True):
                 await done.wait()
-            task.add_done_callback(_look_at)
     return task.result()
 
 

@@ -51,6 +51,8 @@ TABLE: tuple[tuple[type[Exception], Callable[[str], AgentHostError], str], ...] 
     (theirs.TimeoutError, ModalUnclearError, ""),
     (theirs.ClientClosed, ModalError, ""),
     (theirs.Error, ModalError, ""),
+    # Where warnings are errors, Modal's client trips over its own while it looks at another error.
+    (theirs.DeprecationError, ModalUnclearError, ""),
     (StreamTerminatedError, ModalUnclearError, ""),
     (OSError, ModalUnclearError, ""),
 )

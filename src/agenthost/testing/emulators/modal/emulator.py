@@ -15,7 +15,7 @@ from agenthost.testing.emulators.machines import Account, Machine, Machines
 from agenthost.testing.emulators.modal.faults import Faults
 
 if TYPE_CHECKING:
-    from grpclib.server import Server
+    from agenthost.testing.emulators.modal.wire import Service
 
 
 class ModalEmulator:
@@ -126,26 +126,22 @@ async def emulator(
         make_control: Any = Control  # what it lacks of the service was added when it was made
         make_router: Any = Router
         control, router = make_control(world, credential), make_router(world)
-        servers: list[Server] = []
+        servers: list[Service] = []
         try:
-            server, port = await serve(router, router.check, world.faults)
-            servers.append(server)
-            world.router_url = f"http://127.0.0.1:{port}"
-            server, port = await serve(control, control.check, world.faults)
-            servers.append(server)
+            servers.append(await serve(router, router.check, world.faults))
+            world.router_url = f"http://127.0.0.1:{servers[0].port}"
+            servers.append(await serve(control, control.check, world.faults))
             yield ModalEmulator(
                 world,
                 control,
                 {
                     "token_id": credential[0],
                     "token_secret": credential[1],
-                    "server_url": f"http://127.0.0.1:{port}",
+                    "server_url": f"http://127.0.0.1:{servers[1].port}",
                 },
             )
         finally:
-            for server in servers:
-                server.close()
             with anyio.CancelScope(shield=True):
                 for server in servers:
-                    await server.wait_closed()
+                    await server.close()
             tasks.cancel_scope.cancel()

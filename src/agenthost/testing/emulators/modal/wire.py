@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, cast
 
+import anyio.lowlevel
 from grpclib import GRPCError, Status
 from grpclib.events import RecvRequest, listen
 from grpclib.server import Server
@@ -64,11 +66,35 @@ def _unknown(name: str) -> Callable[[Any, Stream], Awaitable[None]]:
     return handle
 
 
-async def serve(service: Any, check: Check, faults: Faults) -> tuple[Server, int]:
-    """Serve on loopback; the port is free."""
+class Service:
+    """A server on loopback, at a free port.
+
+    Attributes:
+        port: Its port.
+    """
+
+    def __init__(self, server: Server, connections: weakref.WeakSet[Any]) -> None:
+        self.port = _port(server)
+        self._server = server
+        self._connections = connections
+
+    async def close(self) -> None:
+        """Serve nobody any more, and close what clients have left open."""
+        self._server.close()
+        await self._server.wait_closed()
+        for connection in tuple(self._connections):
+            connection.abort()
+        await anyio.lowlevel.checkpoint()  # the event loop closes them now
+        await anyio.lowlevel.checkpoint()
+
+
+async def serve(service: Any, check: Check, faults: Faults) -> Service:
+    """Serve on loopback."""
+    connections: weakref.WeakSet[Any] = weakref.WeakSet()
     server = Server([service], status_details_codec=custom_detail_codec)
 
     async def receive(event: RecvRequest) -> None:
+        connections.add(vars(event.peer)["_transport"])  # grpclib leaves it to the client to close
         name, func, metadata = event.method_name.rpartition("/")[2], event.method_func, event.metadata
 
         async def handle(stream: Stream) -> None:
@@ -87,7 +113,7 @@ async def serve(service: Any, check: Check, faults: Faults) -> tuple[Server, int
 
     listen(server, RecvRequest, receive)
     await server.start("127.0.0.1", 0)
-    return server, _port(server)
+    return Service(server, connections)
 
 
 def _port(server: Server) -> int:
