@@ -14,13 +14,9 @@ from support.package_index import PackageIndex
 
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.e2b.provider import E2BProvider
-from agenthost.registry import provider_names, register_provider
 from agenthost.spec import SandboxSpec
 from agenthost.supports import ImageRecipe
 from agenthost.testing.emulators.e2b import Emulator, emulator
-
-if "e2b" not in provider_names():
-    register_provider("e2b", "agenthost.providers.e2b.provider:E2BProvider")
 
 
 @pytest.fixture(scope="module", params=["asyncio"])

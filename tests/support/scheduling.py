@@ -1,7 +1,7 @@
 """Which worker runs a test, and after how long a test that hangs is failed.
 
-The tests of one file stay on one worker, since what a module sets up is made once for them. All that need a
-container engine stay together: a worker has an engine of its own.
+The tests of one file stay on one worker, since what a module sets up is made once for them. All that need the
+same costly thing of the whole run stay together, an engine or a baked image: each worker would make its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 # Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
 _HUNG = 300
 _HUNG_FULL = 900  # with --full, where many try more
+_TOGETHER = ("docker_engine", "e2b_template", "images")
 
 
 @pytest.hookimpl(trylast=True)
@@ -21,7 +22,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     hung = _HUNG_FULL if config.getoption("--full") else _HUNG
     for item in items:
         fixtures: list[str] = getattr(item, "fixturenames", [])
-        group = "engine" if "docker_engine" in fixtures else Path(item.path).as_posix()
+        shared = next((name for name in _TOGETHER if name in fixtures), None)
+        group = shared or Path(item.path).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(hung))
