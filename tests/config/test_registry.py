@@ -90,7 +90,8 @@ def test_only_what_can_be_opened_is_listed() -> None:
 
 def test_a_missing_extra_gives_the_command_that_installs_it(tmp_path: Path) -> None:
     write_module(tmp_path, "adapter", "import vendor_client\nclass Provider: ...\n")
-    register = 'agenthost.register_provider("modal", "adapter:Provider", extra="agenthost[modal]")'
+    how = 'extra="agenthost[modal]", replace=True'
+    register = f'agenthost.register_provider("modal", "adapter:Provider", {how})'
     assert error_of('agenthost.open_provider("modal")', tmp_path, before=register) == (
         "MissingExtraError: provider 'modal' needs a package that is not installed (No module named "
         "'vendor_client'). Install it: pip install 'agenthost[modal]'"

@@ -125,8 +125,9 @@ def _show(rows: Sequence[Row]) -> None:
     for one in fields(Capabilities):
         cells = [_cell(getattr(row.capabilities, one.name, None)) for row in rows]
         table.add_row(one.name.replace("_", " "), *cells)
-    # A log keeps its long lines.
-    screen.print(table, width=None if screen.is_terminal else 20 + 24 * len(rows), crop=False)
+    if not screen.is_terminal:
+        screen.width = 20 + 24 * len(rows)  # a log keeps its long lines
+    screen.print(table, crop=False)
     for row in rows:
         if row.remedy:
             screen.print()
