@@ -21,7 +21,7 @@ import typer
 
 from agenthost.cli.allow import Allow, may_have_config
 from agenthost.cli.transcript import printable
-from agenthost.errors import ConfigError
+from agenthost.errors import ConfigError, MissingCredentialError, MissingExtraError
 from agenthost.registry import ProviderName, open_provider, options_of, provider_names
 
 if TYPE_CHECKING:
@@ -79,6 +79,15 @@ class Opened:
     providers: dict[str, SandboxProvider] = field(default_factory=dict[str, "SandboxProvider"])
     left_out: dict[str, str] = field(default_factory=dict[str, str])
     failed: dict[str, Exception] = field(default_factory=dict[str, Exception])
+
+    def problems(self) -> dict[str, str]:
+        """Return why providers were left out, but for those that nobody has set up on this machine."""
+        not_set_up = (MissingExtraError, MissingCredentialError)
+        told = {name: error for name, error in self.failed.items() if not isinstance(error, not_set_up)}
+        return {
+            **self.left_out,
+            **{name: str(error) or type(error).__name__ for name, error in told.items()},
+        }
 
 
 def where_said(config: Path | None, allow: Sequence[AllowOptions] | None, *named: str | None) -> Where:

@@ -16,8 +16,6 @@ from agenthost.errors import (
     AgentError,
     AgentHostError,
     ConfigError,
-    MissingCredentialError,
-    MissingExtraError,
     SandboxGoneError,
     SandboxNotFoundError,
 )
@@ -172,14 +170,10 @@ async def open_finder(where: Where | None = None) -> AsyncGenerator[Finder]:
     """Open the providers that were named, or every one that works here. Raises as ``open_providers``."""
     where = where or Where()
     async with open_providers(where) as opened:
-        problems = dict(opened.left_out)
-        for name, error in opened.failed.items():
-            if not isinstance(error, MissingExtraError | MissingCredentialError):  # it is not set up here
-                problems[name] = str(error)
         found = tuple(opened.providers.values())
         yield Finder(
             found,
-            problems=problems,
+            problems=opened.problems(),
             strict=bool(where.named),
             again=flags_again(where.config, allowed=where.allowed),
         )

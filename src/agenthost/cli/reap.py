@@ -55,8 +55,7 @@ def reap(
         print_table(("PROVIDER", "SANDBOX", "AGE", "OUTCOME", "WHY"), [_cells(one, dry_run) for one in found])
     elif not opened.left_out:
         print("there is no sandbox")
-    for name, problem in {**opened.left_out, **opened.failed}.items():
-        why = str(problem) or type(problem).__name__
+    for name, why in opened.problems().items():
         print(f"agenthost: {printable(f'{name} was left out: {why}')}", file=sys.stderr)
     if opened.left_out or any(one.outcome == "failed" for one in found):
         raise typer.Exit(1)
