@@ -17,7 +17,8 @@ _SECONDS = 180
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without the credentials that a developer may have, with changes."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    theirs = ("ANTHROPIC_", "E2B_", "MODAL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     return {**kept, **(changes or {})}
 
 

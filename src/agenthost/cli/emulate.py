@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import shlex
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -14,6 +15,7 @@ import anyio
 import typer
 
 from agenthost.cli.stopping import StoppedError, run_until_stopped
+from agenthost.config.secrets import looks_secret, names_secret
 from agenthost.errors import ConfigError, MissingExtraError
 from agenthost.testing import emulators
 
@@ -34,9 +36,7 @@ def emulate(
         names = ", ".join(known) or "none"
         raise ConfigError(f"there is no emulator of {provider!r}. Known are: {names}")
     try:
-        run_until_stopped(
-            partial(_serve, provider, friendly, as_json), ending="its sandboxes are being ended"
-        )
+        run_until_stopped(partial(_serve, provider, friendly, as_json), ending="its sandboxes end")
     except StoppedError:
         return  # that is how it ends
 
@@ -64,8 +64,17 @@ def _tell(name: str, options: Mapping[str, object], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"provider": name, "options": options}), flush=True)
         return
-    print(f"{name} is emulated until Ctrl-C. To use it, in an agenthost.toml:\n")
-    print(f'provider = "{name}"\n\n[providers.{name}]')
+    # A secret stands in no config: there it is the name of a variable.
+    variables = {key: f"{name}_{key}".upper() for key, value in options.items() if _is_secret(key, value)}
+    print(f"{name} is emulated until Ctrl-C. To use it, in a shell:\n")
+    for key, variable in variables.items():
+        print(f"export {variable}={shlex.quote(str(options[key]))}")
+    print(f'\nand in an agenthost.toml:\n\nprovider = "{name}"\n\n[providers.{name}]')
     for key, value in options.items():
-        print(f"{key} = {json.dumps(value)}")
+        told = f'{{ env = "{variables[key]}" }}' if key in variables else json.dumps(value)
+        print(f"{key} = {told}")
     print(flush=True)
+
+
+def _is_secret(key: str, value: object) -> bool:
+    return names_secret(key) or looks_secret(str(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - to tell whether this is the one loop that the vendor's client knows
 import importlib
 import importlib.util
 import os
@@ -104,15 +103,17 @@ class Client:
 
 
 def refuse_trio() -> None:
-    """Refuse every event loop that the vendor's client does not know.
+    """Refuse an event loop that the vendor's client does not know. Without one nothing is asked of it.
 
     Raises:
         UnsupportedError: It says which one is needed.
     """
     try:
-        asyncio.get_running_loop()
+        cancelled = anyio.get_cancelled_exc_class()
     except RuntimeError:
+        return
+    if cancelled.__module__.partition(".")[0] == "trio":
         raise UnsupportedError(
             "the e2b provider cannot run on trio: E2B's client knows asyncio alone. "
             "Use anyio.run(main, backend='asyncio')"
-        ) from None
+        )

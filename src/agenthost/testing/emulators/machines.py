@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -21,8 +22,10 @@ from agenthost.providers.local.bwrap import Account
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Process
 from agenthost.spec import NetworkPolicy, SandboxSpec
+from agenthost.supports import SupportsLease
 
 _LONG = 24 * 3600.0  # seconds; the emulator ends its machines itself, before
+_LEASE = 120.0  # seconds that they live on when it was killed
 _ENDING = 30.0  # seconds that ending one may take
 
 __all__ = ["Account", "Machine", "Machines"]
@@ -114,6 +117,7 @@ class Machines:
         self._bare = self._directory / "bare"
         self._bare.mkdir()
         self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._tasks.start_soon(self._renew_leases)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -148,7 +152,9 @@ class Machines:
         """
         provider = await self._provider(site or self._bare)
         policy = NetworkPolicy.open() if network else NetworkPolicy.none()
-        spec = SandboxSpec(workdir=workdir, network=policy, env=dict(env or {}), max_lifetime=_LONG)
+        spec = SandboxSpec(
+            workdir=workdir, network=policy, env=dict(env or {}), max_lifetime=_LONG, lease=_LEASE
+        )
         machine = Machine(await provider.create(spec), self._tasks)
         self._made.append(machine)
         return machine
@@ -157,6 +163,15 @@ class Machines:
         if site not in self._providers:
             self._providers[site] = await self._tasks.start(self._keep_open, site)
         return self._providers[site]
+
+    async def _renew_leases(self) -> None:
+        while not self._closing.is_set():
+            for machine in self._made:
+                if not machine.has_ended and isinstance(backend := machine.sandbox.backend, SupportsLease):
+                    with suppress(AgentHostError, OSError):  # it ends in this moment
+                        await backend.extend(_LEASE)
+            with anyio.move_on_after(_LEASE / 4):
+                await self._closing.wait()
 
     async def _keep_open(self, site: Path, *, task_status: anyio.abc.TaskStatus[_Local]) -> None:
         # In a task of its own: its block is left when all machines are, and not where it was entered.
