@@ -16,7 +16,7 @@ _HUNG_FULL = 900  # with --full, where many try more
 _TOGETHER = ("docker_engine", "e2b_template", "images")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Say for each test where it runs and when it is given up."""
     hung = _HUNG_FULL if config.getoption("--full") else _HUNG
