@@ -1,29 +1,38 @@
 """Which worker runs a test, and after how long a test that hangs is failed.
 
-The tests of one file stay on one worker, since what a module sets up is made once for them. All that need the
-same costly thing of the whole run stay together, an engine or a baked image: each worker would make its own.
+The tests of one file stay on one worker, since what a module sets up is made once for them. Those of a suite
+that needs something costly stay together, an engine or a baked image: each worker would make its own.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 # Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
 _HUNG = 300
 _HUNG_FULL = 900  # with --full, where many try more
-_TOGETHER = ("docker_engine", "e2b_template", "images")
+_TOGETHER = ("docker", "e2b", "modal_provider")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say for each test where it runs and when it is given up."""
+    """Say for each test when it is given up."""
     hung = _HUNG_FULL if config.getoption("--full") else _HUNG
     for item in items:
-        fixtures: list[str] = getattr(item, "fixturenames", [])
-        shared = next((name for name in _TOGETHER if name in fixtures), None)
-        group = shared or Path(item.path).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(hung))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Hand out files, or whole suites."""
+    return _Files(config, log)
+
+
+class _Files(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        suite = PurePosixPath(path).parts[1:2]
+        return suite[0] if suite and suite[0] in _TOGETHER else path
