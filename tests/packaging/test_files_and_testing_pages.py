@@ -31,7 +31,7 @@ async def test_the_program_of_the_page_on_files_runs(tmp_path: Path) -> None:
     assert "0o644" in said
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["agent", "sandbox"])
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["agent", "sandbox", "cloud"])
 async def test_the_tests_of_the_page_on_testing_pass(tmp_path: Path, number: int) -> None:
     text = programs("testing.md")[number]
     name = text.splitlines()[0].removeprefix("# ")
