@@ -107,14 +107,12 @@ async def test_one_message_that_cannot_be_read_is_raised_in_its_place_and_the_re
 
 
 async def test_a_flood_of_partial_messages_arrives_whole_and_in_order(tmp_path: Path) -> None:
-    numbers: list[int] = []
     with anyio.fail_after(LIMIT):
         async with HostedAgent(fake_cli("flood", tmp_path / "record"), provider=PLAIN) as agent:
             await agent.query("hi")
-            async for message in agent.receive_response():
-                if isinstance(message, StreamEvent):
-                    numbers.append(message.event["number"])
+            messages = [message async for message in agent.receive_response()]
 
+    numbers = [message.event["number"] for message in messages if isinstance(message, StreamEvent)]
     assert numbers == list(range(20_000))
 
 
