@@ -174,6 +174,7 @@ MASKS = (
             "end_time",
             "last_modified",
             "retry_delay_ms",
+            "sentAtMs",
             "toolInputStreamMs",
             "totalDurationMs",
             "ttft_ms",
