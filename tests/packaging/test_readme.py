@@ -60,7 +60,7 @@ async def test_the_commands_of_the_readme_exist_with_their_options() -> None:
 
 
 def test_the_table_of_providers_says_what_works_today() -> None:
-    rows = re.findall(r"^\| (`.*?) \|.*\| (.*?) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| (\[?`.*?) \|.*\| (.*?) \|$", README, re.MULTILINE)
     working = {
         name for names, today in rows if today.startswith("works") for name in re.findall(r"`(.+?)`", names)
     }
