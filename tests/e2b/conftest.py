@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import anyio
 import pytest
-from support.package_index import PackageIndex
 
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import SandboxSpec
-from agenthost.supports import ImageRecipe
 from agenthost.testing.emulators.e2b import Emulator, emulator
 
 
@@ -24,26 +18,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run on asyncio alone: E2B's client knows nothing else, and trio is refused."""
     backend: str = request.param
     return backend
-
-
-@pytest.fixture(scope="session")
-def e2b_template(package_index: PackageIndex) -> Iterator[dict[str, Path]]:
-    """Give the template that the provider bakes, built once in a run by itself."""
-    with tempfile.TemporaryDirectory(prefix="e2b-") as directory:
-        os.chmod(directory, 0o711)  # a host that is root runs machines as other users
-        kept = Path(directory, "site")
-
-        async def bake() -> str:
-            async with (
-                package_index.serving() as environment,
-                emulator(build_env=environment) as e2b,
-                E2BProvider(**e2b.options) as provider,
-            ):
-                image = await provider.build(ImageRecipe())
-                shutil.move(e2b.site(image), kept)
-                return image
-
-        yield {anyio.run(bake): kept}
 
 
 @pytest.fixture(scope="module")

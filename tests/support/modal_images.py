@@ -1,0 +1,42 @@
+"""The images that the modal provider's sandboxes begin as: baked once by each process that needs them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from support.package_index import PackageIndex
+
+from agenthost.supports import ImageRecipe
+
+
+@pytest.fixture(scope="session")
+def modal_images(package_index: PackageIndex) -> Iterator[Path]:
+    """Give a directory of images with the baked one among them: made once, through the adapter."""
+    # Here, because every run loads this file and most have no use for Modal's client.
+    from agenthost.providers.modal.provider import ModalProvider
+    from agenthost.testing.emulators.modal import emulator
+
+    async def bake(directory: Path) -> None:
+        async with (
+            package_index.serving() as environment,
+            emulator(images=directory, build_env=environment) as modal,
+            ModalProvider(**modal.options) as provider,
+        ):
+            await provider.build(ImageRecipe())
+
+    with tempfile.TemporaryDirectory(prefix="modal-images-") as directory:
+        anyio.run(bake, Path(directory))
+        yield Path(directory)
+    end_thread_of_the_client()
+
+
+def end_thread_of_the_client() -> None:
+    """End the thread that Modal's client keeps for the whole process, with its event loop and sockets."""
+    import modal._utils.async_utils as theirs
+
+    # Else only the end of the process does it.
+    getattr(theirs.synchronizer, "_close_loop")()  # noqa: B009 - it has no public name
