@@ -41,7 +41,8 @@ async def messages_of(config: str, env: Mapping[str, str], tmp_path: Path) -> li
 @pytest.fixture(scope="module")
 def at_home(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Give what is said on this machine."""
-    return anyio.run(messages_of, 'provider = "local"\n', {}, tmp_path_factory.mktemp("local"))
+    env: dict[str, str] = {}
+    return anyio.run(messages_of, 'provider = "local"\n', env, tmp_path_factory.mktemp("local"))
 
 
 def test_what_is_compared_is_a_whole_conversation(at_home: list[dict[str, Any]]) -> None:
