@@ -161,6 +161,15 @@ async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ev
             await provider.create(SandboxSpec())
 
 
+async def test_files_that_are_never_taken_are_told_and_not_waited_for(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    provider.times = replace(provider.times, send=0.5)
+    async with bare.faults.hold("TaskExecStdinWrite"):
+        with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match="take the guest's files"):
+            await provider.create(SandboxSpec())
+
+
 async def test_what_was_made_though_its_answer_came_too_late_is_used(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:

@@ -162,6 +162,17 @@ async def test_after_the_end_nothing_is_started(common: dict[str, Any]) -> None:
     assert refused
 
 
+async def test_it_is_left_though_somebody_is_connected_who_never_asked_for_anything() -> None:
+    with anyio.fail_after(LIMIT):
+        async with emulator() as served:
+            port = int(served.options["server_url"].rpartition(":")[2])
+            connection = await anyio.connect_tcp("127.0.0.1", port)
+            assert await connection.receive()  # it is greeted
+        async with connection:
+            with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await connection.receive()
+
+
 async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendly_one(
     bare: ModalEmulator, box: Any
 ) -> None:

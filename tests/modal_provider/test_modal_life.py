@@ -143,12 +143,78 @@ async def test_a_snapshot_of_what_has_ended_is_refused_as_gone(
     await box.terminate()
 
 
+async def test_a_snapshot_holds_nothing_of_the_environment(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    box = await provider.create(SandboxSpec(env={"OF_THE_SPEC": "known-to-nobody"}))
+    account = Account(Settings(**bare.options), Times())
+    try:
+        assert (await box.exec(["printenv", "OF_THE_SPEC"])).stdout == b"known-to-nobody\n"
+        backend = box.backend
+        assert isinstance(backend, SupportsSnapshot)
+        app, client = await account.app(), await account.client()
+        image = vendor.Image.from_id(await backend.snapshot(), client=client)
+        options = {"app": app, "client": client, "image": image, "timeout": 600}
+        found = account.keep(await SANDBOX.create.aio("sleep", "infinity", **options))
+        look_for = f"ls {paths.BOOT}; grep -rl known-to-nobody /root /workspace"
+        look = await found.exec.aio("sh", "-c", look_for)
+        said = (await look.stdout.read.aio()).split()
+        assert "guest.pyz" in said
+        assert not any(line.startswith("/") for line in said)
+        await found.terminate.aio()
+    finally:
+        await box.terminate()
+        await account.aclose()
+
+
+async def test_a_sandbox_ends_with_its_guest(provider: ModalProvider, bare: ModalEmulator) -> None:
+    box = await provider.create(SandboxSpec())
+    with anyio.fail_after(LIMIT):
+        await box.keep_for(0.1)
+        await bare.ended(box.id)
+        with pytest.raises(SandboxGoneError):
+            await box.exec(["true"])
+    assert (await box.info()).state == "ended"
+    await box.terminate()
+
+
+async def test_a_sandbox_whose_guest_was_killed_bills_nobody(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    box = await provider.create(SandboxSpec())
+    machine = await bare.machine(box.id)
+    with anyio.fail_after(LIMIT):
+        await machine.sandbox.exec(["sh", "-c", f"kill -9 $(cat {paths.BOOT}/guest.sock.pid)"])
+        await bare.ended(box.id)
+    await box.terminate()
+
+
+async def test_a_guest_that_does_not_answer_is_gone_though_its_sandbox_runs(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    box = await provider.create(SandboxSpec())
+    machine = await bare.machine(box.id)
+    find_main = "grep -laz '^made-for' /proc/[0-9]*/cmdline | grep -v self"
+    kill = (
+        f"for found in $({find_main}); do found=${{found#/proc/}}; kill -STOP ${{found%/cmdline}}; done; "
+        f"kill -9 $(cat {paths.BOOT}/guest.sock.pid)"
+    )
+    with anyio.fail_after(LIMIT):
+        await machine.sandbox.exec(["sh", "-c", kill])
+        with pytest.raises(SandboxGoneError, match=r"guest of sandbox .* has ended"):
+            await box.exec(["true"])
+    assert box.id in bare.running()
+    await box.terminate()
+
+
 async def test_a_sandbox_to_which_no_guest_comes_ends_itself(bare: ModalEmulator) -> None:
     # As one would be that Modal makes when its host has given up and looked for it in vain.
     account = Account(Settings(**bare.options), Times())
     app, client = await account.app(), await account.client()
     try:
-        argv = ["sh", "-c", paths.MAIN, "sh", paths.SOCKET, "1"]
+        # A snapshot may hold the files of another sandbox's guest, whose number is somebody's here, too.
+        stale = f"mkdir -p {paths.BOOT}; echo $$ > {paths.BOOT}/guest.sock.pid; touch {paths.BOOT}/made-for-1"
+        argv = ["sh", "-c", stale + paths.MAIN, "sh", paths.BOOT, paths.mark("2"), "1"]
         image = vendor.Image.debian_slim(python_version="3.13")
         box = await SANDBOX.create.aio(*argv, app=app, client=client, image=image, timeout=600)
         with anyio.fail_after(LIMIT):

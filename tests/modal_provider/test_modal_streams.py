@@ -122,6 +122,27 @@ async def test_input_that_nobody_takes_ends_the_carrier_in_time(box: GuestSandbo
     await carrier.aclose()
 
 
+@pytest.mark.parametrize("raised", [ValueError, AttributeError, UnicodeDecodeError])
+async def test_whatever_modals_client_raises_ends_the_carrier_alone(
+    box: GuestSandbox, raised: type[Exception]
+) -> None:
+    class Broken:
+        """As a client of another version may be."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise raised(*(() if raised is not UnicodeDecodeError else ("utf-8", b"", 0, 1, name)))
+
+    carrier = await carrier_to(box, "cat")
+    program = vars(carrier)["_process"]
+    vars(carrier)["_process"] = Broken()
+    with pytest.raises(ConnectionResetError, match=raised.__name__):
+        await carrier.send(b"data")
+    with pytest.raises(ConnectionResetError, match=raised.__name__):
+        await carrier.receive()
+    vars(carrier)["_process"] = program
+    await carrier.aclose()
+
+
 async def test_a_cancelled_receive_takes_nothing_away(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "cat")
     with anyio.fail_after(LIMIT):

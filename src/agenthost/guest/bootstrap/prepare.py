@@ -111,6 +111,8 @@ def start(python: str, directory: str) -> int:
         stderr=subprocess.PIPE,
         check=False,
     )
+    # The guest has read it: an image of these files would keep the environment in it, secrets and all.
+    os.unlink(directory + "/boot.json")
     if done.returncode != 0:
         return tell(failed=done.stderr[-2000:].decode("utf-8", "replace").strip())
     tell(ready=True)

@@ -56,4 +56,9 @@ def _leave_to_child(listener: socket.socket) -> bool:
     null = os.open(os.devnull, os.O_RDWR)
     for target, source in ((0, null), (1, log), (2, log)):
         os.dup2(source, target)
+    # For a main program that ends its machine when the guest has gone.
+    note = listener.getsockname() + ".pid"
+    with open(note + ".new", "w", encoding="ascii") as file:
+        file.write(f"{os.getpid()}\n")
+    os.replace(note + ".new", note)  # whole, for whoever looks
     return False

@@ -21,12 +21,14 @@ from agenthost.guest.bootstrapping import (
     bootstrap_files,
     dial_command,
 )
+from agenthost.guest.provider import NONCE_LABEL
 from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.modal import paths, tags
 from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.calls import bridged
 from agenthost.providers.modal.carrier import ExecCarrier
 from agenthost.providers.modal.errors import VENDOR_ERRORS, ModalError
+from agenthost.providers.modal.packing import pack
 from agenthost.sandbox import Boot, Carrier, SandboxInfo
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class ModalBackend:
         self._account = account
         self._sandbox = sandbox
         self._boot = boot
+        self._carrier: ExecCarrier | None = None
         self._last = to_info(sandbox.object_id, labels)
 
     async def boot(self) -> None:
@@ -59,10 +62,9 @@ class ModalBackend:
         """
         boot = self._boot
         assert boot is not None
-        files = bootstrap_files(boot)
-        told = [word for name, data in files.items() for word in (name, str(len(data)))]
+        files = pack({**bootstrap_files(boot), paths.mark(self._last.labels[NONCE_LABEL]): b""})
         command = bootstrap_command(boot, paths.BOOT)
-        argv = ["sh", "-c", paths.PUT, "sh", self._workdir, paths.BOOT, *told, "--", *command]
+        argv = ["sh", "-c", paths.PUT, "sh", self._workdir, paths.BOOT, *command]
         progress = Bootstrap(self._last.name, bake=_BAKE, on_progress=boot.on_progress)
         within = SECONDS if boot.needs_sdk else _START
         code = 1
@@ -70,7 +72,7 @@ class ModalBackend:
             # The first program waits until a worker has the machine up.
             process = await self._exec(argv, self._account.times.create, env=_for_installers(boot.config))
             with anyio.move_on_after(within) as scope:
-                code = await self._follow(process, b"".join(files.values()), progress)
+                code = await self._follow(process, files, progress)
         except (ModalError, SandboxNotFoundError) as error:
             raise await self._gone_or(error) from error
         if scope.cancelled_caught:
@@ -84,13 +86,20 @@ class ModalBackend:
         """Start a ``dial`` program inside.
 
         Raises:
+            SandboxGoneError: There is no guest to dial: it has ended, and its sandbox ends after it.
             ModalError: Modal did not start it; ``info`` tells if there is anything left to dial.
         """
+        if self._carrier is not None and self._carrier.refused:
+            raise SandboxGoneError(f"the guest of sandbox {self._last.name} has ended")
         try:
-            process = await self._exec(dial_command(paths.BOOT), self._account.times.call)
+            # What it says on stderr is one line at most: why it found no guest.
+            process = await self._exec(
+                dial_command(paths.BOOT), self._account.times.call, stderr=StreamType.PIPE
+            )
         except SandboxNotFoundError as error:
             raise ModalError(str(error)) from error  # a worker's word is no proof that the sandbox has ended
-        return ExecCarrier(process, self._account.calls, self._account.times)
+        self._carrier = ExecCarrier(process, self._account.calls, self._account.times)
+        return self._carrier
 
     async def info(self) -> SandboxInfo:
         """Ask Modal. What it no longer knows is ``ended``, and nothing that has ended runs again."""
@@ -144,14 +153,19 @@ class ModalBackend:
         return self._last.labels.get(tags.WORKDIR, paths.WORKDIR)
 
     async def _exec(
-        self, argv: list[str], within: float, *, env: dict[str, str | None] | None = None
+        self,
+        argv: list[str],
+        within: float,
+        *,
+        env: dict[str, str | None] | None = None,
+        stderr: StreamType = StreamType.DEVNULL,
     ) -> ContainerProcess[bytes]:
         # No timeout of Modal's: at its end stdout ends without a word. ``text=False``: bytes stay bytes.
-        # What nobody reads can hold a program up: stderr goes nowhere.
+        # What nobody reads can hold a program up: stderr goes nowhere, unless it is short.
         return await self._account.calls.once(
             f"start a program in sandbox {self._sandbox.object_id}",
             within,
-            lambda: self._sandbox.exec.aio(*argv, env=env, stderr=StreamType.DEVNULL, text=False),
+            lambda: self._sandbox.exec.aio(*argv, env=env, stderr=stderr, text=False),
         )
 
     async def _follow(self, process: ContainerProcess[bytes], stdin: bytes, progress: Bootstrap) -> int:
@@ -159,8 +173,12 @@ class ModalBackend:
         calls, times = self._account.calls, self._account.times
         process.stdin.write(stdin)
         process.stdin.write_eof()  # goes out with the drain
-        with suppress(ModalError):  # it has ended already: what it printed tells why
-            await calls.once("take the guest's files", times.call, process.stdin.drain.aio)
+        try:
+            await calls.once("take the guest's files", times.send, process.stdin.drain.aio)
+        except ModalError as error:
+            if error.may_have_happened:
+                raise  # it waits for the rest of them, and would for ever
+            # It has ended already: what it printed tells why.
 
         async def listen() -> None:
             async for data in process.stdout:

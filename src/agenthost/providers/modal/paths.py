@@ -6,20 +6,32 @@ HOME = "/root"
 WORKDIR = "/workspace"
 BOOT = f"{HOME}/.agenthost"
 SPOOL = f"{BOOT}/spool"
-SOCKET = f"{BOOT}/guest.sock"
 
 # Seconds until a sandbox without a guest ends itself: an installation is over by then. One that was made
 # after its host had given up is found by nobody else.
 UNCLAIMED = 1200
 
-# The sandbox's main program: $1 the guest's socket, $2 how many seconds it may take to be there.
-MAIN = (
-    'n=0; until [ -S "$1" ]; do [ "$n" -lt "$2" ] || exit 1; n=$((n + 1)); sleep 1; done; exec sleep infinity'
+# The sandbox's main program, which ends with the guest, and with it the sandbox: $1 the boot directory, $2
+# the mark of this sandbox, $3 how many seconds the guest may take. Without the mark what lies there is
+# another sandbox's, in a snapshot of its files.
+MAIN = """
+n=0
+until [ -e "$1/$2" ] && pid=$(cat "$1/guest.sock.pid"); do
+    [ "$n" -lt "$3" ] || exit 1
+    n=$((n + 1))
+    sleep 1
+done 2>/dev/null
+while kill -0 "$pid"; do sleep 2; done 2>/dev/null
+"""
+
+# $1 the working directory, $2 the boot directory, then what is run; on stdin an archive of the boot
+# directory. One that is there already is another sandbox's, in a snapshot of its files.
+PUT = (
+    'exec 2>&1; mkdir -p "$1" && umask 077 && rm -rf "$2" && mkdir -p "$2" && tar -xof - -C "$2" || exit; '
+    'shift 2; cd / && exec "$@"'
 )
 
-# $1 the working directory, $2 the boot directory, then names and sizes of what comes on stdin, ``--`` and
-# what is run. A boot directory that is there is another sandbox's, in a snapshot of its files.
-PUT = (
-    'mkdir -p "$1" && umask 077 && rm -rf "$2" && mkdir -p "$2" && cd "$2" || exit; shift 2; '
-    'while [ "$1" != -- ]; do head -c "$2" > "$1" || exit; shift 2; done; shift; cd / && exec "$@" 2>&1'
-)
+
+def mark(nonce: str) -> str:
+    """Return the name of the file that tells for which sandbox a boot directory was made."""
+    return f"made-for-{nonce}"

@@ -40,6 +40,10 @@ class ModalEmulator:
         """Return the ids of the sandboxes that run."""
         return [box.id for box in self._world.boxes.values() if box.done is None]
 
+    async def ended(self, sandbox_id: str) -> None:
+        """Return when a sandbox has ended."""
+        await self._world.boxes[sandbox_id].ended.wait()
+
     def definition(self, sandbox_id: str) -> Any:
         """Return what a sandbox was asked to be: the message as Modal's client sent it."""
         return self._world.boxes[sandbox_id].definition

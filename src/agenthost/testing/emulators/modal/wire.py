@@ -12,6 +12,7 @@ from typing import Any, NoReturn, cast
 import anyio.lowlevel
 from grpclib import GRPCError, Status
 from grpclib.events import RecvRequest, listen
+from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from modal._utils.grpc_utils import custom_detail_codec
 from modal_proto import api_pb2
@@ -66,6 +67,25 @@ def _unknown(name: str) -> Callable[[Any, Stream], Awaitable[None]]:
     return handle
 
 
+class _Server(Server):
+    """grpclib's server, which knows its connections: it leaves it to clients to close them."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._open: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
+
+    def abort(self) -> None:
+        """Close every connection, whether it ever asked for anything."""
+        for protocol in tuple(self._open):
+            transport: Any = vars(protocol.connection)["_transport"]
+            transport.abort()
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        self._open.add(protocol)
+        return protocol
+
+
 class Service:
     """A server on loopback, at a free port.
 
@@ -73,28 +93,24 @@ class Service:
         port: Its port.
     """
 
-    def __init__(self, server: Server, connections: weakref.WeakSet[Any]) -> None:
+    def __init__(self, server: _Server) -> None:
         self.port = _port(server)
         self._server = server
-        self._connections = connections
 
     async def close(self) -> None:
         """Serve nobody any more, and close what clients have left open."""
         self._server.close()
+        self._server.abort()  # first: from Python 3.12 on all of them are waited for
         await self._server.wait_closed()
-        for connection in tuple(self._connections):
-            connection.abort()
         await anyio.lowlevel.checkpoint()  # the event loop closes them now
         await anyio.lowlevel.checkpoint()
 
 
 async def serve(service: Any, check: Check, faults: Faults) -> Service:
     """Serve on loopback."""
-    connections: weakref.WeakSet[Any] = weakref.WeakSet()
-    server = Server([service], status_details_codec=custom_detail_codec)
+    server = _Server([service], status_details_codec=custom_detail_codec)
 
     async def receive(event: RecvRequest) -> None:
-        connections.add(vars(event.peer)["_transport"])  # grpclib leaves it to the client to close
         name, func, metadata = event.method_name.rpartition("/")[2], event.method_func, event.metadata
 
         async def handle(stream: Stream) -> None:
@@ -113,7 +129,7 @@ async def serve(service: Any, check: Check, faults: Faults) -> Service:
 
     listen(server, RecvRequest, receive)
     await server.start("127.0.0.1", 0)
-    return Service(server, connections)
+    return Service(server)
 
 
 def _port(server: Server) -> int:
