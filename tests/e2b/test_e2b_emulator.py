@@ -195,11 +195,54 @@ async def test_names_of_hosts_need_the_entry_that_denies_the_rest(e2b: Emulator)
 
 async def test_a_key_of_idempotency_makes_one_sandbox_of_two_calls(e2b: Emulator) -> None:
     made = [
-        await vendor.AsyncSandbox.create(idempotency_key="the-same", timeout=60, **e2b.options) for _ in "ab"
+        await vendor.AsyncSandbox.create(idempotency_key="thesame", timeout=60, **e2b.options) for _ in "ab"
     ]
     assert made[0].sandbox_id == made[1].sandbox_id
     assert await made[0].kill()
     assert not await made[1].kill()
+
+
+async def test_of_two_calls_with_one_key_at_once_one_makes_it_and_the_other_is_refused(e2b: Emulator) -> None:
+    made: list[str] = []
+    refused: list[Exception] = []
+
+    async def create() -> None:
+        try:
+            sandbox = await vendor.AsyncSandbox.create(idempotency_key="atonce", timeout=60, **e2b.options)
+            made.append(sandbox.sandbox_id)
+        except vendor.SandboxException as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(create)
+        tasks.start_soon(create)
+    assert list(e2b.boxes.all) == made
+    assert [getattr(error, "status_code", None) for error in refused] == [409]
+    await e2b.lose(made[0])
+
+
+async def test_a_refusal_is_repeated_for_its_key_and_a_key_with_other_signs_is_not_taken(
+    e2b: Emulator,
+) -> None:
+    for template in ("no-such", "base"):  # as it was the first time, whatever is asked for then
+        with pytest.raises(vendor.SandboxException, match=r"404.*no-such"):
+            await vendor.AsyncSandbox.create(template, idempotency_key="refused", **e2b.options)
+    with pytest.raises(vendor.SandboxException, match=r"400.*letters and digits"):
+        await vendor.AsyncSandbox.create(idempotency_key="with-hyphens", **e2b.options)
+    assert e2b.boxes.all == {}
+
+
+async def test_a_timeout_behind_the_plans_limit_is_cut_without_a_word() -> None:
+    async with emulator(longest=1800) as small:
+        sandbox = await vendor.AsyncSandbox.create(timeout=600, **small.options)
+        await sandbox.set_timeout(7200)
+        box = small.box(sandbox.sandbox_id)
+        assert box.started_at + 1790 < box.end_at <= box.started_at + 1801
+
+
+async def test_two_of_them_have_different_keys(e2b: Emulator) -> None:
+    async with emulator() as other:
+        assert other.options["api_key"] != e2b.options["api_key"]
 
 
 async def test_faults_strike_as_often_as_they_are_told(e2b: Emulator) -> None:

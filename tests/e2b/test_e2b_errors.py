@@ -15,14 +15,14 @@ from agenthost.errors import (
     SandboxNotFoundError,
     UnsupportedError,
 )
-from agenthost.providers.e2b.client import Client, UnclearError
+from agenthost.providers.e2b.client import BusyError, Client, UnclearError
 from agenthost.providers.e2b.errors import translate
 from agenthost.providers.e2b.provider import E2BProvider
 
 CASES: list[tuple[Exception, type[AgentHostError], str]] = [
     (e2b.AuthenticationException("401"), ProviderError, "refused the API key"),
-    (e2b.RateLimitException("429"), ProviderError, "asked too often"),
-    (e2b.ServiceBusyException("503"), ProviderError, "no capacity"),
+    (e2b.RateLimitException("429"), BusyError, "asked too often"),
+    (e2b.ServiceBusyException("503"), BusyError, "no capacity"),
     (e2b.SandboxNotFoundException("gone"), SandboxNotFoundError, "no such sandbox"),
     (e2b.SandboxNotRunningException("502"), SandboxGoneError, "not running"),
     (e2b.SandboxUnreachableException("cut"), UnclearError, "could not be reached"),
@@ -40,7 +40,7 @@ CASES: list[tuple[Exception, type[AgentHostError], str]] = [
     (e2b.SandboxException("400: no", status_code=400), ConfigError, "does not take this"),
     (e2b.SandboxException("403: no", status_code=403), ProviderError, "does not allow this"),
     (e2b.SandboxException("404: no", status_code=404), ConfigError, "does not have what was named"),
-    (e2b.SandboxException("409: no", status_code=409), ProviderError, "cannot do this now"),
+    (e2b.SandboxException("409: no", status_code=409), BusyError, "cannot do this now"),
     (e2b.SandboxException("500: oh", status_code=500), UnclearError, "client failed"),
     (Exception("Command ended without an end event"), UnclearError, "client failed"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from agenthost.guest.bootstrapping import (
     bootstrap_files,
     dial_command,
 )
-from agenthost.owners import END_LABEL
+from agenthost.guest.provider import LEASE_LABEL
+from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.e2b.carrier import CommandCarrier, open_carrier
 from agenthost.providers.e2b.client import Client
 from agenthost.providers.e2b.creating import connect
@@ -141,7 +143,12 @@ class E2BBackend:
             await (await self._client.sandboxes()).kill(self._known.id)
 
     async def extend(self, seconds: float) -> None:
-        """Move its end, never behind its lifetime's. See SupportsLease."""
+        """Move its end, never behind its lifetime's. See SupportsLease.
+
+        Raises:
+            SandboxGoneError: It has ended.
+            SandboxPausedError: It is paused: it has no end that could be moved.
+        """
         left = self._lifetime_left()
         wanted = math.floor(left) if left < seconds else math.ceil(seconds)
         if wanted < 1:
@@ -150,7 +157,9 @@ class E2BBackend:
             async with self._client.asking(f"extending sandbox {self._known.name}"):
                 await (await self._client.sandboxes()).set_timeout(self._known.id, wanted)
         except SandboxNotFoundError as exc:
-            raise SandboxGoneError(f"sandbox {self._known.name} has ended") from exc
+            # E2B says it of paused ones, too.
+            self._refuse_unless_running(await self.info())
+            raise ProviderError(str(exc)) from exc  # it was resumed meanwhile
 
     async def pause(self) -> None:
         """Let it stand still, with its memory. See SupportsPause."""
@@ -161,16 +170,16 @@ class E2BBackend:
             raise SandboxGoneError(f"sandbox {self._known.name} has ended") from exc
 
     async def resume(self) -> None:
-        """Let it run again. See SupportsPause."""
+        """Let it run again, with its lease where it has one. See SupportsPause."""
         info = await self.info()
         if info.state == "running":
             return
-        left = math.floor(self._lifetime_left())
-        if info.state == "ended" or left < 1:
+        if info.state == "ended" or (left := math.floor(self._lifetime_left())) < 1:
             raise SandboxGoneError(f"sandbox {info.name} has ended")
+        lease = number_in(info.labels, LEASE_LABEL)
         async with self._client.asking(f"resuming sandbox {info.name}"):
             self._reached = await (await self._client.sandboxes()).connect(
-                info.id, timeout=left, on_resume="restore"
+                info.id, timeout=left if lease is None else min(left, math.ceil(lease)), on_resume="restore"
             )
 
     async def _ask(self) -> e2b.SandboxInfo:
@@ -178,7 +187,10 @@ class E2BBackend:
             return await (await self._client.sandboxes()).get_info(self._known.id)
 
     def _lifetime_left(self) -> float:
-        return float(self._known.labels[END_LABEL]) - time.time()
+        end = number_in(self._known.labels, END_LABEL)
+        if end is None:
+            raise ProviderError(f"sandbox {self._known.name} does not say when its lifetime is over")
+        return end - time.time()
 
     def _refuse_unless_running(self, info: SandboxInfo) -> None:
         if info.state == "ended":
@@ -196,14 +208,17 @@ def to_info(told: e2b.SandboxInfo) -> SandboxInfo:
     if NAME not in told.metadata:
         raise SandboxNotFoundError(f"sandbox {told.sandbox_id} is none of agenthost's")
     state: SandboxState = "paused" if told.state.value == "paused" else "running"
+    # As its end E2B tells of a paused sandbox when it was paused, and as its start of a resumed one when it
+    # was resumed: what is in the metadata holds.
+    created, end = number_in(told.metadata, CREATED_LABEL), number_in(told.metadata, END_LABEL)
     return SandboxInfo(
         id=told.sandbox_id,
         name=told.metadata[NAME],
         provider="e2b",
         state=state,
         labels={name: value for name, value in told.metadata.items() if name not in OURS},
-        created_at=told.started_at.timestamp(),
-        expires_at=told.end_at.timestamp(),
+        created_at=told.started_at.timestamp() if created is None else created,
+        expires_at=end if state == "paused" else told.end_at.timestamp(),
         isolation="microvm",
         resources={
             "cpu": str(told.cpu_count),
@@ -212,3 +227,12 @@ def to_info(told: e2b.SandboxInfo) -> SandboxInfo:
             "envd": told.envd_version,
         },
     )
+
+
+def number_in(labels: Mapping[str, str], name: str) -> float | None:
+    """Return the number that a label says. None: it is not there, or somebody has changed it."""
+    try:
+        found = float(labels.get(name, ""))
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None

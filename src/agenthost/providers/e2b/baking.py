@@ -71,11 +71,12 @@ def template_name(recipe: ImageRecipe, size: Size) -> str:
 
 async def is_ready(client: Client, name: str) -> bool:
     """Return whether a template was built to its end."""
+    templates = await client.templates()  # which loads the vendor's package, not on the event loop
     from e2b import NotFoundException
 
     async with client.asking(f"asking after template {name}"):
         try:
-            tags = await (await client.templates()).get_tags(name)
+            tags = await templates.get_tags(name)
         except Exception as exc:
             if isinstance(exc, NotFoundException) or getattr(exc, "status_code", None) in (403, 404):
                 return False

@@ -32,6 +32,10 @@ class UnclearError(ProviderError):
     """E2B failed in a way that does not tell whether it did what it was asked to."""
 
 
+class BusyError(ProviderError):
+    """E2B refused for now. Its client may have tried before: what an earlier try did is not known by this."""
+
+
 class Client:
     """Their classes, with an account of their own and without the vendor's process-wide defaults.
 

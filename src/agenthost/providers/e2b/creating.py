@@ -14,7 +14,7 @@ import anyio.lowlevel
 
 from agenthost.errors import AgentHostError, ConfigError, UnsupportedError
 from agenthost.guest.provider import NONCE_LABEL
-from agenthost.providers.e2b.client import Client, UnclearError
+from agenthost.providers.e2b.client import BusyError, Client, UnclearError
 from agenthost.providers.e2b.network import network_options
 from agenthost.providers.e2b.places import MARK, NAME, WORKDIR, WORKDIR_MARK
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("agenthost.providers.e2b")
 
-_CLEANUP = 60.0  # seconds
+# Seconds that making one may take with all its calls, and ending it again: together they are how long who is
+# cancelled in it waits.
+_MAKING = 75.0
+_CLEANUP = 15.0
 _LOOKS = (0.0, 0.5, 1.0, 2.0, 4.0)  # seconds before each look for a sandbox whose making was not answered
+_UNSURE = (UnclearError, BusyError)  # it may have been made nevertheless
 _LONGEST = re.compile(r"greater than (\d+(?:\.\d+)?) hour")
 
 
@@ -51,16 +55,21 @@ async def create_sandbox(client: Client, spec: SandboxSpec, template: str, *, pu
     if [info async for info in find(client, {NAME: spec.name or ""})]:
         raise ConfigError(f"there is a sandbox called {spec.name} already")
     made: AsyncSandbox | None = None
+    is_whole = False
     try:
-        # Cancelled in the middle, nobody could say whether it is there. It is bounded in time.
-        with anyio.CancelScope(shield=True):
+        # Cancelled in the middle, nobody could say whether it is there.
+        with anyio.move_on_after(_MAKING, shield=True):
             made = await _create(client, spec, template, public=public)
-        assert made is not None
+            await _lease(client, spec, made.sandbox_id)
+            is_whole = True
         await anyio.lowlevel.checkpoint()
+        if made is None or not is_whole:
+            raise UnclearError(f"making sandbox {spec.name}: E2B did not answer in time")
         return made
     except BaseException as exc:
-        # A refusal is an answer: there is nothing. Otherwise what has our nonce is ours.
-        if made is not None or not isinstance(exc, AgentHostError) or isinstance(exc, UnclearError):
+        # What E2B did not take is not there, if no try before that may have been taken. Otherwise what has
+        # our nonce is ours.
+        if made is not None or not isinstance(exc, AgentHostError) or isinstance(exc, _UNSURE):
             with anyio.move_on_after(_CLEANUP, shield=True):
                 await _end(client, spec, made)
         raise
@@ -70,9 +79,10 @@ async def find(
     client: Client, metadata: dict[str, str], *, order: Literal["asc", "desc"] | None = None
 ) -> AsyncGenerator[SandboxInfo]:
     """Yield what E2B has with this metadata, running or paused."""
+    sandboxes = await client.sandboxes()  # which loads the vendor's package, not on the event loop
     from e2b import SandboxQuery
 
-    pages = (await client.sandboxes()).list(SandboxQuery(metadata=metadata), order=order)
+    pages = sandboxes.list(SandboxQuery(metadata=metadata), order=order)
     while pages.has_next:
         async with client.asking("listing the sandboxes"):
             found = await pages.next_items()
@@ -99,16 +109,16 @@ def metadata_of(spec: SandboxSpec) -> dict[str, str]:
 
 async def _create(client: Client, spec: SandboxSpec, template: str, *, public: bool) -> AsyncSandbox:
     lifetime = spec.max_lifetime or DEFAULT_LIFETIME
-    seconds = math.ceil(min(lifetime, spec.lease or lifetime))
     secrets = tuple(header.secret for header in spec.inject)
     try:
         async with client.asking(f"making sandbox {spec.name} of template {template}", secrets=secrets):
             return await (await client.sandboxes()).create(
                 template,
-                timeout=seconds,
+                timeout=math.ceil(lifetime),  # the whole of it, also with a lease: the plan must allow it
                 metadata=metadata_of(spec),
-                # With a key of its own the client may try again: E2B then makes one, not two.
-                idempotency_key=f"{spec.name}-{spec.labels[NONCE_LABEL]}",
+                # With a key of its own the client may try again: E2B then makes one, not two. Letters and
+                # digits alone: not every installation takes more.
+                idempotency_key=spec.labels[NONCE_LABEL],
                 lifecycle={"on_timeout": "kill"},
                 **network_options(spec, public=public),
             )
@@ -120,7 +130,7 @@ async def _create(client: Client, spec: SandboxSpec, template: str, *, public: b
             f"max_lifetime={lifetime:g}: the plan of this E2B account allows {longest[1]} hours at most",
             float(longest[1]),
         ) from exc
-    except UnclearError as unclear:
+    except _UNSURE as unclear:
         try:
             found = await _look(client, spec)
             if found is not None:
@@ -128,6 +138,15 @@ async def _create(client: Client, spec: SandboxSpec, template: str, *, public: b
         except AgentHostError as again:
             raise unclear from again  # it may still be there
         raise
+
+
+async def _lease(client: Client, spec: SandboxSpec, sandbox_id: str) -> None:
+    """Let it end with its lease, where it has one: E2B was told its whole lifetime."""
+    if spec.lease is None:
+        return
+    seconds = math.ceil(min(spec.lease, spec.max_lifetime or DEFAULT_LIFETIME))
+    async with client.asking(f"giving sandbox {spec.name} its lease"):
+        await (await client.sandboxes()).set_timeout(sandbox_id, seconds)
 
 
 async def _look(client: Client, spec: SandboxSpec) -> SandboxInfo | None:

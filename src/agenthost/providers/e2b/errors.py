@@ -17,7 +17,7 @@ from agenthost.errors import (
     SandboxGoneError,
     SandboxNotFoundError,
 )
-from agenthost.providers.e2b.client import UnclearError
+from agenthost.providers.e2b.client import BusyError, UnclearError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Row:
 
     Attributes:
         theirs: The class.
-        ours: The class that is raised. UnclearError: nobody knows whether the call was done.
+        ours: The class that is raised. UnclearError: nobody knows whether the call was done. BusyError: this
+            try was refused, and the client may have made others before.
         says: In words, before the vendor's own.
     """
 
@@ -37,8 +38,8 @@ class Row:
 
 ROWS = (
     Row(e2b.AuthenticationException, ProviderError, "E2B refused the API key, or the sandbox its token"),
-    Row(e2b.RateLimitException, ProviderError, "E2B is asked too often"),
-    Row(e2b.ServiceBusyException, ProviderError, "E2B has no capacity at the moment"),
+    Row(e2b.RateLimitException, BusyError, "E2B is asked too often"),
+    Row(e2b.ServiceBusyException, BusyError, "E2B has no capacity at the moment"),
     Row(e2b.SandboxNotFoundException, SandboxNotFoundError, "E2B has no such sandbox"),
     Row(e2b.SandboxNotRunningException, SandboxGoneError, "the sandbox is not running"),
     Row(e2b.SandboxUnreachableException, UnclearError, "the sandbox could not be reached"),
@@ -59,7 +60,7 @@ STATUSES: dict[int, Row] = {
     400: Row(e2b.SandboxException, ConfigError, "E2B does not take this"),
     403: Row(e2b.SandboxException, ProviderError, "E2B does not allow this"),
     404: Row(e2b.SandboxException, ConfigError, "E2B does not have what was named"),
-    409: Row(e2b.SandboxException, ProviderError, "E2B cannot do this now"),
+    409: Row(e2b.SandboxException, BusyError, "E2B cannot do this now"),
 }
 ELSE = Row(Exception, UnclearError, "E2B's client failed")
 

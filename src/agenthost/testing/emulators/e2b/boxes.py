@@ -71,14 +71,16 @@ class Box:
         self.moved.set()
 
     async def pause(self) -> None:
-        """Let every program stand still, and cut every connection."""
+        """Let every program stand still, and cut every connection. What is told as its end is now."""
         self.state = "paused"
+        self.end_at = time.time()
         self.programs.disconnect()
         await self._signal("STOP")
 
     async def resume(self) -> None:
-        """Let them go on."""
+        """Let them go on. What is told as its start is now."""
         self.state = "running"
+        self.started_at = time.time()
         await self._signal("CONT")
 
     async def reboot(self) -> None:
@@ -86,6 +88,7 @@ class Box:
         self.programs.disconnect()
         await self._signal("KILL")
         self.state = "running"
+        self.started_at = time.time()
 
     async def _signal(self, name: str) -> None:
         await self.machine.sandbox.exec(["bash", "-c", _OTHERS, name])

@@ -18,6 +18,7 @@ from agenthost.testing.loopback import Exchange
 ENVD = "0.6.13"
 _DEFAULT_TIMEOUT = 300  # seconds of a sandbox whose client says nothing
 _PAGE = 100
+_IDEMPOTENCY = re.compile(r"[a-z0-9]{1,255}\Z")
 _NAME = re.compile(r"[a-z0-9_-]+(:[a-z0-9_.-]+)?\Z")
 
 Make = Callable[[Mapping[str, Any], Template, Any], Awaitable[Box]]
@@ -58,7 +59,9 @@ class Control:
         self.page = _PAGE
         self._key = key
         self._longest = longest
-        self._made: dict[str, Box] = {}
+        self.keys: list[str] = []
+        # What was answered, by the key of idempotency; None: it is being made.
+        self._answers: dict[str, Answer | Refusal | None] = {}
         self._routes: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...] = (
             ("POST", re.compile(r"/v2/sandboxes\Z"), self._create),
             ("GET", re.compile(r"/v2/sandboxes\Z"), self._list),
@@ -102,8 +105,29 @@ class Control:
 
     async def _create(self, *, body: dict[str, Any]) -> Answer:
         key = body["$headers"].get("idempotency-key")
-        if key in self._made:
-            return Answer(201, _reached(self._made[key]))
+        if key is None:
+            return await self._create_one(body)
+        # Its own server takes no hyphens, though its client does.
+        if not _IDEMPOTENCY.match(key):
+            raise Refusal(400, "Idempotency-Key must be 1 to 255 lower-case letters and digits")
+        self.keys.append(key)
+        if key not in self._answers:
+            self._answers[key] = None
+            try:
+                self._answers[key] = await self._create_one(body)
+            except Refusal as refusal:
+                self._answers[key] = refusal
+            finally:
+                if self._answers[key] is None:  # it broke: nobody knows what it has done
+                    self._answers[key] = Refusal(409, "what became of the call with this key is not known")
+        answer = self._answers[key]
+        if answer is None:
+            raise Refusal(409, "a call with this Idempotency-Key is being done")
+        if isinstance(answer, Refusal):
+            raise Refusal(answer.status, str(answer))
+        return answer
+
+    async def _create_one(self, body: dict[str, Any]) -> Answer:
         seconds = body.get("timeout", _DEFAULT_TIMEOUT)
         self._check_timeout(seconds)
         network: dict[str, Any] = body.get("network") or {}
@@ -120,10 +144,7 @@ class Control:
         found = self._templates.usable(str(body["templateID"]))
         if found is None:
             raise Refusal(404, f"template '{body['templateID']}' not found")
-        box = await self._make({**body, "timeout": seconds}, *found)
-        if key is not None:
-            self._made[key] = box
-        return Answer(201, _reached(box))
+        return Answer(201, _reached(await self._make({**body, "timeout": seconds}, *found)))
 
     async def _list(self, *, body: dict[str, Any]) -> Answer:
         wanted = {unquote(name): unquote(value) for name, value in parse_qsl(body.get("metadata", ""))}
@@ -169,10 +190,10 @@ class Control:
 
     async def _timeout(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
         box = self._box(sandbox_id)
-        self._check_timeout(body["timeout"])
         if box.state == "paused":
             raise Refusal(404, f"sandbox {sandbox_id} is not running")
-        box.set_end(body["timeout"])
+        # What is behind the plan's limit is cut without a word.
+        box.set_end(max(0.0, min(float(body["timeout"]), box.started_at + self._longest - time.time())))
         return Answer(204)
 
     async def _pause(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,6 @@ from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 _log = logging.getLogger("agenthost.testing.emulators.e2b")
 
-_KEY = "e2b_0000000000000000000000000000000000000000"
 _END_KEPT = 30.0  # seconds that the end of a program is known
 
 
@@ -62,7 +62,8 @@ class Emulator:
         self._friendly = friendly
         self._env = dict(env)
         self._end_kept = end_kept
-        self._control = Control(self.boxes, self.templates, self._make, key=_KEY, longest=longest)
+        self._key = f"e2b_{secrets.token_hex(20)}"
+        self._control = Control(self.boxes, self.templates, self._make, key=self._key, longest=longest)
         self._daemon = Daemon(self.boxes)
         self._working = 0
         self._done = anyio.Event()
@@ -71,7 +72,12 @@ class Emulator:
     @property
     def options(self) -> dict[str, Any]:
         """What the provider is opened with."""
-        return {"api_key": _KEY, "api_url": self._server.url, "sandbox_url": self._server.url}
+        return {"api_key": self._key, "api_url": self._server.url, "sandbox_url": self._server.url}
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Every key of idempotency that came."""
+        return self._control.keys
 
     @property
     def page(self) -> int:
