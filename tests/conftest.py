@@ -10,7 +10,7 @@ pytest_plugins = ["pytester", "support.leftovers", "support.loopback_guard", "su
 pytest_plugins += ["support.scheduling", "support.package_index"]
 # One engine of each kind for the whole run.
 pytest_plugins += ["support.docker_engine", "support.docker_images", "support.podman_engine"]
-pytest_plugins += ["support.e2b_template", "support.modal_images"]
+pytest_plugins += ["support.e2b_template", "support.modal_images", "support.live"]
 
 # A shell's background job ignores SIGINT and one of nohup's SIGHUP, and so would every program that a test
 # starts and signals.

@@ -103,7 +103,7 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def leaves_nothing_behind() -> Iterator[Run]:
+def leaves_nothing_behind(pytestconfig: pytest.Config) -> Iterator[Run]:
     """Fail the run when something of it is left, and end what is."""
     (run,) = _runs
     yield run
@@ -113,7 +113,9 @@ def leaves_nothing_behind() -> Iterator[Run]:
         os.kill(process.pid, signal.SIGKILL)
     left += [run.describe(f"{name}") for name in run.files()]
     gc.collect()
-    left += [f"open {name}" for name in sorted(_open_sockets() - run.sockets)]
+    # The clients of some providers keep their connections until the process ends. An emulator has closed them.
+    if not pytestconfig.getoption("--live", None):
+        left += [f"open {name}" for name in sorted(_open_sockets() - run.sockets)]
     if left:
         pytest.fail("the tests left something behind:\n  " + "\n  ".join(left), pytrace=False)
 
