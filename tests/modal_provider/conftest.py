@@ -18,6 +18,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_profile() -> Iterator[None]:
+    """Have no profile of this machine's owner: Modal's client has read it when it was imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modal.config._user_config", {})
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_credential(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nothing of this machine's owner in the environment."""

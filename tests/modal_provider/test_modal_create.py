@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import anyio
 import pytest
+from support.modal_accounts import shorten
 
 from agenthost.errors import ConfigError, SandboxStartError, UnsupportedError
-from agenthost.providers.modal.errors import ModalError, ModalUnclearError
+from agenthost.providers.modal.errors import (
+    ModalError,
+    ModalLateError,
+    ModalThrottledError,
+    ModalUnclearError,
+)
 from agenthost.providers.modal.provider import ModalProvider
+from agenthost.providers.modal.settings import Times
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec, generate_name
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
@@ -30,8 +36,7 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
 @pytest.fixture
 async def provider(bare: ModalEmulator) -> AsyncIterator[ModalProvider]:
     """Give a provider that does not look for long; what it leaves is seen."""
-    async with ModalProvider(**bare.options) as opened:
-        opened.times = replace(opened.times, looks=(0.0, 0.05))
+    async with ModalProvider(**bare.options, times=Times(looks=(0.0, 0.05))) as opened:
         yield opened
     bare.faults.clear()
     assert bare.running() == []
@@ -104,9 +109,17 @@ async def test_a_secret_that_modal_has_not_is_told_before_anything_is_made(
 ) -> None:
     inject = HeaderInjection(host="api.anthropic.com", header="x-api-key", secret="${nowhere/KEY}")
     before = bare.faults.calls[CREATE]
-    with pytest.raises(LookupError, match="nowhere"):
+    with pytest.raises(ConfigError, match="nowhere"):
         await provider.create(SandboxSpec(inject=(inject,)))
     assert bare.faults.calls[CREATE] == before
+
+
+async def test_an_environment_that_modal_has_not_is_a_mistake_of_the_config(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    bare.faults.refuse("AppGetOrCreate", "NOT_FOUND", times=1)
+    with pytest.raises(ConfigError, match="find or make the app"):
+        await provider.create(SandboxSpec())
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"])
@@ -136,18 +149,17 @@ async def test_a_create_without_any_answer_is_not_tried_again_by_us(
 async def test_a_create_that_is_not_answered_in_time_ends_in_an_error_of_ours(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
-    provider.times = replace(provider.times, create=0.3)
+    await shorten(provider, create=1.5)
     async with bare.faults.hold(CREATE) as gate:
-        with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match=r"within 0\.3 s"):
+        with anyio.fail_after(LIMIT), pytest.raises(ModalLateError, match=r"within 1\.5 s$"):
             await provider.create(SandboxSpec())
         assert gate.reached.is_set()
 
 
 async def test_a_server_that_nobody_reaches_is_given_up_after_our_time_and_not_modals_minute() -> None:
     async with ModalProvider(
-        token_id="ak-1", token_secret="as-1", server_url="http://127.0.0.1:9"
+        token_id="ak-1", token_secret="as-1", server_url="http://127.0.0.1:9", times=Times(call=0.2)
     ) as provider:
-        provider.times = replace(provider.times, call=0.2)
         with pytest.raises(ModalUnclearError, match=r"within 0\.2 s"):
             await provider.create(SandboxSpec())
 
@@ -155,7 +167,7 @@ async def test_a_server_that_nobody_reaches_is_given_up_after_our_time_and_not_m
 async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ever(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
-    provider.times = replace(provider.times, call=3.0)
+    await shorten(provider, call=3.0)
     async with bare.faults.hold("TaskExecWait"):
         with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match="how the guest's start ended"):
             await provider.create(SandboxSpec())
@@ -164,7 +176,7 @@ async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ev
 async def test_files_that_are_never_taken_are_told_and_not_waited_for(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
-    provider.times = replace(provider.times, send=0.5)
+    await shorten(provider, send=0.5)
     async with bare.faults.hold("TaskExecStdinWrite"):
         with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match="take the guest's files"):
             await provider.create(SandboxSpec())
@@ -173,7 +185,7 @@ async def test_files_that_are_never_taken_are_told_and_not_waited_for(
 async def test_what_was_made_though_its_answer_came_too_late_is_used(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
-    provider.times = replace(provider.times, create=1.0)
+    await shorten(provider, create=2.0)
     bare.faults.lose_answer(CREATE, "RESOURCE_EXHAUSTED", times=1, retry_after=100)
     sandbox = await provider.create(SandboxSpec(name=generate_name()))
     assert bare.running() == [sandbox.id]
@@ -247,10 +259,58 @@ async def test_throttling_without_a_word_of_when_is_an_error_that_says_so(
 async def test_throttling_without_end_is_ended_by_our_own_limit(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
-    provider.times = replace(provider.times, create=0.5)
+    await shorten(provider, create=1.5)
     bare.faults.refuse(CREATE, "RESOURCE_EXHAUSTED", times=10_000, retry_after=0.1)
-    with pytest.raises(ModalUnclearError, match=r"within 0\.5 s"):
+    with pytest.raises(ModalLateError, match=r"within 1\.5 s; Modal limits how much is asked for"):
         await provider.create(SandboxSpec())
+
+
+async def test_a_look_that_modal_puts_off_for_longer_than_we_wait_is_not_taken_before_its_time(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    await shorten(provider, call=1.0)
+    bare.faults.refuse("SandboxListV2", "RESOURCE_EXHAUSTED", times=100, retry_after=1000)
+    before = bare.faults.calls["SandboxListV2"]
+    with pytest.raises(ModalLateError, match="limits how much is asked for"):
+        await anext(provider.list(), None)
+    assert bare.faults.calls["SandboxListV2"] - before == 1
+
+
+async def test_a_client_that_is_told_not_to_wait_does_not_make_us_ask_before_the_time(
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "0")
+    bare.faults.refuse("SandboxListV2", "RESOURCE_EXHAUSTED", times=100, retry_after=1000)
+    before = bare.faults.calls["SandboxListV2"]
+    with pytest.raises(ModalThrottledError):
+        await anext(provider.list(), None)
+    assert bare.faults.calls["SandboxListV2"] - before == 1
+
+
+async def test_a_look_that_failed_at_modal_is_taken_again(
+    bare: ModalEmulator, provider: ModalProvider
+) -> None:
+    bare.faults.refuse("SandboxListV2", "INTERNAL", times=5)  # Modal's client asks four times by itself
+    before = bare.faults.calls["SandboxListV2"]
+    assert [one async for one in provider.list()] == []
+    assert bare.faults.calls["SandboxListV2"] - before >= 6
+
+
+async def test_what_is_left_of_a_cancelled_create_is_told_when_nobody_could_look(
+    bare: ModalEmulator, provider: ModalProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    await shorten(provider, end=0.3)
+    async with bare.faults.hold("SandboxGetFromNameV2"), bare.faults.hold(CREATE) as gate:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def cancel() -> None:
+                    await gate.reached.wait()
+                    scope.cancel()
+
+                tasks.start_soon(cancel)
+                await provider.create(SandboxSpec())
+    assert "it is not known if anything is left of it: no word within" in caplog.text
 
 
 async def test_a_look_that_is_throttled_is_taken_again(bare: ModalEmulator, provider: ModalProvider) -> None:

@@ -17,6 +17,7 @@ from agenthost.providers.modal.errors import (
     TABLE,
     VENDOR_ERRORS,
     ModalError,
+    ModalThrottledError,
     ModalUnclearError,
     translate,
 )
@@ -28,7 +29,7 @@ ROWS: list[tuple[Exception, type[AgentHostError], bool]] = [
     (theirs.NotFoundError("none"), SandboxNotFoundError, False),
     (theirs.AuthError("who"), ModalError, False),
     (theirs.PermissionDeniedError("not you"), ModalError, False),
-    (theirs.ResourceExhaustedError("too much"), ModalError, False),
+    (theirs.ResourceExhaustedError("too much"), ModalThrottledError, False),
     (theirs.UnimplementedError("what"), UnsupportedError, False),
     (theirs.InternalError("broken"), ModalUnclearError, True),
     (theirs.ServiceError("away"), ModalUnclearError, True),

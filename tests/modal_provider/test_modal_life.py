@@ -89,6 +89,19 @@ async def test_what_has_ended_is_not_found_and_ends_again_without_a_word(
     assert (await box.info()).state == "ended"
 
 
+async def test_an_end_whose_answer_is_lost_is_asked_for_again(
+    provider: ModalProvider, bare: ModalEmulator
+) -> None:
+    box = await provider.create(SandboxSpec())
+    # Modal's client asks four times by itself.
+    bare.faults.lose_answer("SandboxTerminateV2", "INTERNAL", times=5)
+    before = bare.faults.calls["SandboxTerminateV2"]
+    await box.terminate()
+    assert box.id not in bare.running()
+    assert bare.faults.calls["SandboxTerminateV2"] - before == 6
+    assert (await box.info()).state == "ended"
+
+
 async def test_another_working_directory_is_made_and_known_to_who_finds_the_sandbox(
     provider: ModalProvider,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,8 +12,15 @@ from typing import Any
 import anyio
 import modal as vendor
 import pytest
+from support.modal_accounts import account_of
 
-from agenthost.errors import ConfigError, MissingCredentialError, MissingExtraError, UnsupportedError
+from agenthost.errors import (
+    ConfigError,
+    MissingCredentialError,
+    MissingExtraError,
+    ProviderError,
+    UnsupportedError,
+)
 from agenthost.providers.modal import settings
 from agenthost.providers.modal.errors import ModalError
 from agenthost.providers.modal.provider import ModalProvider
@@ -20,6 +28,19 @@ from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
 TOKEN = "as-very-secret"
+_OPEN = """
+import anyio
+from agenthost.providers.modal.provider import ModalProvider
+
+async def main():
+    async with ModalProvider(token_id="ak-1", token_secret="as-1", **{options!r}) as provider:
+        try:
+            await anext(provider.list(), None)
+        except Exception as error:
+            print(type(error).__name__, error)
+
+anyio.run(main)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +137,7 @@ async def test_a_credential_that_is_taken_back_ends_nothing_but_the_next_call(ba
         assert [one async for one in provider.list()] == []
 
 
-async def test_modals_client_of_the_whole_process_is_not_touched(bare: ModalEmulator, tmp_path: Path) -> None:
-    del tmp_path
+async def test_modals_client_of_the_whole_process_is_not_touched(bare: ModalEmulator) -> None:
     theirs = vars(vendor.client._Client)  # type: ignore[attr-defined]  # noqa: SLF001 - what it keeps
     assert theirs["_client_from_env"] is None
     async with ModalProvider(**bare.options) as provider:
@@ -137,3 +157,55 @@ async def test_two_accounts_in_one_process_see_only_their_own(bare: ModalEmulato
             assert [one async for one in second.list()] == []
         finally:
             await sandbox.terminate()
+
+
+@pytest.mark.parametrize(
+    ("profile", "environment", "options", "said"),
+    [
+        ("server_url = 'URL'", {}, {}, "ConfigError the active profile of ~/.modal.toml says server_url"),
+        ("environment = 'dev'", {"MODAL_SERVER_URL": "URL"}, {}, "ConfigError the active profile"),
+        ("sandbox_v2 = false", {}, {"server_url": "URL"}, "ConfigError sandbox_v2 is off"),
+        ("", {"MODAL_SANDBOX_V2": "0"}, {"server_url": "URL"}, "ConfigError sandbox_v2 is off"),
+        # Who says it all may have any profile: the server is asked, which refuses this credential.
+        (
+            "server_url = 'http://127.0.0.1:9'\nenvironment = 'dev'\nloglevel = 'ERROR'",
+            {"MODAL_ENVIRONMENT": "main"},
+            {"server_url": "URL"},
+            "ModalError",
+        ),
+    ],
+    ids=["server", "environment", "first-kind", "first-kind-by-variable", "said-otherwise"],
+)
+async def test_a_profile_decides_nothing_and_is_refused_where_it_would(
+    bare: ModalEmulator,
+    tmp_path: Path,
+    profile: str,
+    environment: dict[str, str],
+    options: dict[str, str],
+    said: str,
+) -> None:
+    url = bare.options["server_url"]
+    before = bare.faults.calls.total()
+    (tmp_path / "modal.toml").write_text(f"[mine]\nactive = true\n{profile.replace('URL', url)}\n")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
+    env |= {name: value.replace("URL", url) for name, value in environment.items()}
+    program = _OPEN.format(options={name: value.replace("URL", url) for name, value in options.items()})
+    done = await anyio.run_process(
+        [sys.executable, "-c", program], env={**env, "MODAL_CONFIG_PATH": str(tmp_path / "modal.toml")}
+    )
+    assert done.stdout.decode().startswith(said)
+    assert (bare.faults.calls.total() > before) is (said == "ModalError")
+
+
+async def test_a_closed_provider_asks_nothing_any_more(bare: ModalEmulator) -> None:
+    async with ModalProvider(**bare.options) as provider:
+        assert [one async for one in provider.list()] == []
+        account = account_of(provider)
+    with pytest.raises(ProviderError, match="is closed"):
+        await anext(provider.list(), None)
+    with pytest.raises(ProviderError, match="is closed"):
+        await account.app()
+    never = ModalProvider(**bare.options)
+    await never.aclose()
+    with pytest.raises(ProviderError, match="is closed"):
+        await anext(never.list(), None)

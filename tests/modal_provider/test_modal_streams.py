@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any, cast
 
 import anyio
 import pytest
+from support.modal_accounts import account_of, shorten
 
 from agenthost.errors import LinkLostError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.modal import carrier as carriers
-from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.backend import ModalBackend
 from agenthost.providers.modal.calls import Caller
 from agenthost.providers.modal.carrier import ExecCarrier
@@ -215,8 +214,8 @@ async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
     provider.wire = WireSettings(ping_every=0.1, silence=0.5)
-    provider.times = replace(provider.times, send=0.5, close=0.2)
     box = await provider.create(SandboxSpec())
+    await shorten(provider, send=0.5, close=0.2)
     done: list[bytes] = []
     try:
         with anyio.fail_after(LIMIT):
@@ -255,9 +254,9 @@ async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
 ) -> None:
     caplog.set_level(logging.CRITICAL, "modal-client")
     async with ModalProvider(**bare.options, limits=Limits(link_budget=0.5)) as provider:
-        provider.times = replace(provider.times, call=0.3, close=0.2)
         provider.wire = WireSettings(ping_every=0.1, silence=0.5)
         box = await provider.create(SandboxSpec())
+        await shorten(provider, call=0.3, close=0.2)
         async with bare.faults.hold("TaskExecStart"), bare.faults.hold("TaskExecStdioRead"):
             bare.drop_streams()
             with anyio.fail_after(LIMIT), pytest.raises(LinkLostError):
@@ -269,7 +268,7 @@ async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
 async def test_the_client_holds_no_connection_when_the_provider_is_closed(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         box = await provider.create(SandboxSpec())
-        account = cast("Account", vars(provider)["_made"])
+        account = account_of(provider)
         assert len(vars(account)["_reached"]) == 1
     assert len(vars(account)["_reached"]) == 0
     async with ModalProvider(**bare.options) as provider:

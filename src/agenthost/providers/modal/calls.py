@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 import anyio
 
 from agenthost.providers.modal.errors import (
+    THROTTLED,
     VENDOR_ERRORS,
-    ModalError,
+    ModalLateError,
+    ModalThrottledError,
     ModalUnclearError,
     translate,
 )
+from agenthost.providers.modal.throttling import throttled
 
 T = TypeVar("T")
 _LETTING_GO = 2.0  # seconds that a cancelled call may take to let go
@@ -65,8 +68,10 @@ class Caller:
             call: Makes what is awaited.
 
         Raises:
+            ModalLateError: It took longer than ``within``.
             ModalError: Or what else the table of errors says.
         """
+        before = throttled()
         with anyio.move_on_after(within) as scope:
             try:
                 return await bridged(call)
@@ -75,16 +80,24 @@ class Caller:
                 # The vendor's own may hold what ours must not.
                 raise failure from (None if self._secret in str(error) else error)
         assert scope.cancelled_caught
-        raise ModalUnclearError(f"Modal did not {doing} within {within:g} s")
+        put_off = THROTTLED if throttled() > before else ""
+        raise ModalLateError(f"Modal did not {doing} within {within:g} s{put_off}")
 
     async def repeatedly(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do the same for a call that may be made twice: it is made up to three times."""
+        """Do the same for a call that may be made twice: it is made up to three times.
+
+        Not where our own time was over, or Modal said when to ask again: its client has waited as it was
+        told, or was told to wait for longer.
+        """
         for delay in _AGAIN:
             try:
                 return await self.once(doing, within, call)
-            except ModalError as error:
-                cause = type(error.__cause__).__name__
-                if not error.may_have_happened and cause != "ResourceExhaustedError":
+            except ModalLateError:
+                raise
+            except ModalThrottledError as error:
+                if error.says_when:
                     raise
+            except ModalUnclearError:
+                pass
             await anyio.sleep(delay)
         return await self.once(doing, within, call)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import modal.exception as theirs
 from grpclib.exceptions import StreamTerminatedError
+from modal_proto import api_pb2
 
 from agenthost.errors import (
     AgentHostError,
@@ -32,6 +33,21 @@ class ModalUnclearError(ModalError):
     may_have_happened = True
 
 
+class ModalLateError(ModalUnclearError):
+    """Our own time was over, and Modal's client was stopped: it may have been told to wait."""
+
+
+class ModalThrottledError(ModalError):
+    """Modal limits how much is asked for at once. Nothing was done.
+
+    Attributes:
+        says_when: Whether Modal said after how long it may be asked again.
+    """
+
+    says_when = False
+
+
+THROTTLED = "; Modal limits how much is asked for at once"
 _LOGIN = "; check token_id and token_secret, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
 
 # Modal's class, ours, what is added to its words. The first row that fits counts: a ConflictError is an
@@ -43,7 +59,7 @@ TABLE: tuple[tuple[type[Exception], Callable[[str], AgentHostError], str], ...] 
     (theirs.NotFoundError, SandboxNotFoundError, ""),
     (theirs.AuthError, ModalError, _LOGIN),
     (theirs.PermissionDeniedError, ModalError, ""),
-    (theirs.ResourceExhaustedError, ModalError, "; Modal limits how much is asked for at once"),
+    (theirs.ResourceExhaustedError, ModalThrottledError, THROTTLED),
     (theirs.UnimplementedError, UnsupportedError, ""),
     (theirs.InternalError, ModalUnclearError, ""),
     (theirs.ServiceError, ModalUnclearError, ""),
@@ -72,5 +88,10 @@ def translate(error: Exception, doing: str, *, hide: str = "") -> AgentHostError
         said = said.replace(hide, "***")
     for theirs_, ours, added in TABLE:
         if isinstance(error, theirs_):
-            return ours(f"Modal could not {doing}: {said}{added}")
+            made = ours(f"Modal could not {doing}: {said}{added}")
+            if isinstance(made, ModalThrottledError):
+                # Its public attribute warns of itself.
+                details = vars(error).get("_grpc_details") or ()
+                made.says_when = any(isinstance(one, api_pb2.RPCRetryPolicy) for one in details)
+            return made
     raise AssertionError(f"{type(error).__name__} is not in the table")

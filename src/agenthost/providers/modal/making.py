@@ -27,14 +27,14 @@ async def make_sandbox(account: Account, spec: SandboxSpec, boot: Boot) -> Modal
     """Make a sandbox. Nothing is left when it raises.
 
     Raises:
-        ConfigError: Its name is taken, or the image is none.
+        ConfigError: Its name is taken, or Modal has no such image, secret or environment.
         ModalError: Modal failed.
     """
     assert spec.name is not None
     client, app = await account.client(), await account.app()
     image = await find_image(account, spec.image)
     labels = {**spec.labels, **_told(account, spec, image)}
-    wanted = _arguments(account, spec)
+    wanted = await _arguments(account, spec)
     started = False
     make = cast("Any", modal.Sandbox).create.aio  # its keywords are typed in part
 
@@ -62,6 +62,9 @@ async def make_sandbox(account: Account, spec: SandboxSpec, boot: Boot) -> Modal
         sandbox = await account.calls.once(f"make sandbox {spec.name}", account.times.create, create)
     except (ModalError, ConfigError) as error:
         sandbox = await _adopt(account, spec.name, labels[NONCE_LABEL], error)
+    except SandboxNotFoundError as error:  # made, and it has ended while it was asked for
+        await _undo(account, spec.name, labels[NONCE_LABEL])
+        raise ModalError(str(error)) from error
     except BaseException:
         if started:
             await _undo(account, spec.name, labels[NONCE_LABEL])
@@ -70,7 +73,7 @@ async def make_sandbox(account: Account, spec: SandboxSpec, boot: Boot) -> Modal
     return ModalBackend(account, account.keep(sandbox), labels, boot)
 
 
-def _arguments(account: Account, spec: SandboxSpec) -> dict[str, Any]:
+async def _arguments(account: Account, spec: SandboxSpec) -> dict[str, Any]:
     none = spec.network is not None and spec.network.mode == "none"
     wanted: dict[str, Any] = {
         "timeout": asked.timeout_of(spec),
@@ -84,14 +87,14 @@ def _arguments(account: Account, spec: SandboxSpec) -> dict[str, Any]:
     if (domains := asked.domains_of(spec.provider_options)) is not None:
         wanted["outbound_domain_allowlist"] = domains
     if spec.inject:
-        wanted["_experimental_outbound_policy"] = _policy(account, spec)
+        wanted["_experimental_outbound_policy"] = await _policy(account, spec)
     return wanted
 
 
-def _policy(account: Account, spec: SandboxSpec) -> modal.experimental.OutboundPolicy:
+async def _policy(account: Account, spec: SandboxSpec) -> modal.experimental.OutboundPolicy:
     policy = modal.experimental.OutboundPolicy()
     for one in asked.replacements_of(spec.inject):
-        secret = modal.Secret.from_name(one.secret, environment_name=account.settings.environment)
+        secret = await account.secret(one.secret)
         policy = policy.with_header_replacement(
             domain=one.domain, secret=secret, headers={one.header: one.template}
         )
@@ -140,7 +143,7 @@ async def _adopt(account: Account, name: str, nonce: str, error: Exception) -> m
 async def _undo(account: Account, name: str, nonce: str) -> None:
     """End what a cancelled create has made. What is made even later ends itself: no guest comes."""
     within = sum(account.times.looks) + account.times.end
-    with anyio.move_on_after(within, shield=True):
+    with anyio.move_on_after(within, shield=True) as scope:
         try:
             found = await _look(account, name, nonce, account.times.looks)
             if found is not None:
@@ -148,6 +151,12 @@ async def _undo(account: Account, name: str, nonce: str) -> None:
                 await account.calls.repeatedly(doing, account.times.end, lambda: end_and_wait(found))
         except AgentHostError as error:
             _log.warning("sandbox %s: it is not known if anything is left of it: %s", name, error)
+    if scope.cancelled_caught:
+        _log.warning(
+            "sandbox %s: it is not known if anything is left of it: no word within %g s",
+            name,
+            within,
+        )
 
 
 async def _look(account: Account, name: str, nonce: str, delays: tuple[float, ...]) -> modal.Sandbox | None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
-from agenthost.errors import ConfigError, SandboxNotFoundError
+from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError
 from agenthost.guest.boot import GuestLayout
 from agenthost.guest.provider import NONCE_LABEL, GuestProvider
 from agenthost.owners import CREATED_LABEL, END_LABEL
@@ -35,6 +35,7 @@ class ModalProvider(GuestProvider):
         server_url: Of Modal's API; None is MODAL_SERVER_URL, else Modal's own.
         python: Version of Python in the default image and in what is baked.
         runtime: What keeps sandboxes apart: ``gvisor``, or ``vm``, a machine of its own.
+        times: Seconds that calls may take.
         secret: See GuestProvider.
         limits: See GuestProvider.
     """
@@ -59,13 +60,14 @@ class ModalProvider(GuestProvider):
         server_url: str | None = None,
         python: str = PYTHON,
         runtime: Literal["gvisor", "vm"] = "gvisor",
+        times: Times | None = None,
         secret: str | bytes | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
         if runtime not in ("gvisor", "vm"):
             raise ConfigError(f"runtime={runtime!r}: known are 'gvisor' and 'vm'")
-        self.times = Times()
+        self.times = times or Times()
         self.capabilities = replace(self.capabilities, isolation=tags.isolation_of(runtime))
         self._settings = find_settings(
             token_id=token_id,
@@ -77,6 +79,7 @@ class ModalProvider(GuestProvider):
             runtime=runtime,
         )
         self._made: Account | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         """Open. Raises UnsupportedError on trio."""
@@ -157,7 +160,8 @@ class ModalProvider(GuestProvider):
         return await bake(self._account(), recipe, force=force, report=on_progress or (lambda _: None))
 
     async def aclose(self) -> None:
-        """Close the client. Ends no sandbox."""
+        """Close the client, for good. Ends no sandbox."""
+        self._closed = True
         if self._made is not None:
             await self._made.aclose()
 
@@ -165,6 +169,8 @@ class ModalProvider(GuestProvider):
         from agenthost.providers.modal.account import Account
 
         refuse_trio()
+        if self._closed:
+            raise ProviderError("the modal provider is closed: open another one")
         if self._made is None:
             self._made = Account(self._settings, self.times)
         return self._made
