@@ -10,7 +10,9 @@ import e2b as vendor
 import httpx
 import pytest
 
+from agenthost.errors import ProviderError
 from agenthost.testing.emulators.e2b import Emulator, Fault, emulator
+from agenthost.testing.emulators.machines import Account, Machine, Machines
 
 LIMIT = 60
 WAIT = "until [ -e {0} ]; do sleep 0.02; done"
@@ -263,3 +265,110 @@ async def test_its_answers_are_json_that_the_public_description_has(e2b: Emulato
     assert set(required) <= set(told)
     assert told["metadata"] == {"a": "b"}
     await sandbox.kill()
+
+
+async def test_files_are_looked_at_listed_moved_and_removed(sandbox: vendor.AsyncSandbox) -> None:
+    files = sandbox.files
+    assert await files.make_dir("folder/below")
+    assert not await files.make_dir("folder/below")
+    await files.write_files([{"path": "folder/one", "data": "1234"}])
+    await sandbox.commands.run("ln -s one folder/link; chmod 640 folder/one")
+    assert [one.name for one in await files.list("folder")] == ["below", "link", "one"]
+    assert [one.name for one in await files.list("", depth=2) if "/folder/" in one.path] == [
+        "below",
+        "link",
+        "one",
+    ]
+    told = await files.get_info("folder/one")
+    assert (told.path, told.size, told.mode) == ("/home/user/folder/one", 4, 0o640)
+    assert (told.type, told.owner, told.permissions) == (vendor.FileType.FILE, "user", "-rw-r-----")
+    assert (await files.get_info("folder/link")).symlink_target == "/home/user/folder/one"
+    assert (await files.rename("folder/one", "elsewhere/two")).path == "/home/user/elsewhere/two"
+    assert await files.exists("elsewhere/two")
+    assert not await files.exists("folder/one")
+    await files.remove("elsewhere")
+    await files.remove("elsewhere")
+    assert not await files.exists("elsewhere")
+    for call in (files.list("nothing"), files.get_info("nothing"), files.rename("nothing", "x")):
+        with pytest.raises(vendor.FileNotFoundException):
+            await call
+    with pytest.raises(vendor.InvalidArgumentException):
+        await files.list("/etc/passwd")
+
+
+async def test_watching_a_folder_is_refused_by_name(sandbox: vendor.AsyncSandbox) -> None:
+    with pytest.raises(vendor.SandboxException, match="no call WatchDir"):
+        await sandbox.files.watch_dir("/tmp", on_event=print)
+
+
+async def test_who_makes_sandboxes_too_often_is_told_when_to_come_again() -> None:
+    async with emulator(creates_at_once=1, creates_each_second=0.001) as busy:
+        await vendor.AsyncSandbox.create(timeout=60, **busy.options)
+        with pytest.raises(vendor.RateLimitException):
+            await vendor.AsyncSandbox.create(timeout=60, retries=0, **busy.options)
+        async with httpx.AsyncClient(base_url=busy.options["api_url"]) as client:
+            headers = {"x-api-key": busy.options["api_key"]}
+            answer = await client.post("/v2/sandboxes", headers=headers, json={"templateID": "base"})
+        assert answer.status_code == 429
+        assert 900 < int(answer.headers["retry-after"]) <= 1000
+    async with emulator(creates_at_once=0, creates_each_second=0.001, friendly=True) as friendly:
+        await vendor.AsyncSandbox.create(timeout=60, **friendly.options)
+
+
+async def test_a_create_that_came_too_often_waits_as_long_as_it_is_told() -> None:
+    async with emulator(creates_at_once=0, creates_each_second=1) as slow:
+        await vendor.AsyncSandbox.create(timeout=60, **slow.options)
+        assert slow.calls.count("POST /v2/sandboxes") == 2
+
+
+async def test_a_sandboxs_own_paths_are_not_the_control_planes(
+    e2b: Emulator, sandbox: vendor.AsyncSandbox
+) -> None:
+    await sandbox.commands.run(
+        "exec python3 -m http.server 8123 --bind 127.0.0.1", background=True, timeout=0
+    )
+    await sandbox.files.write_files([{"path": "sandboxes/x", "data": "of the sandbox"}])
+    headers = {"e2b-sandbox-id": sandbox.sandbox_id, "e2b-sandbox-port": "8123"}
+    async with httpx.AsyncClient(base_url=e2b.options["api_url"]) as client:
+        with anyio.fail_after(LIMIT):
+            while (answer := await client.get("/sandboxes/x", headers=headers)).status_code == 502:  # noqa: ASYNC110 - it listens when it does
+                await anyio.sleep(0.05)
+    assert (answer.status_code, answer.text) == (200, "of the sandbox")
+
+
+class _Unending:
+    """A machine that does not end."""
+
+    has_ended = False
+
+    def __init__(self, machine: Machine) -> None:
+        self.sandbox = machine.sandbox
+
+    async def end(self) -> None:
+        raise ProviderError("it does not end")
+
+
+async def test_a_machine_that_does_not_end_keeps_none_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Machines(Account("user", 1000, "/home/user")) as machines:
+        one, two = [await machines.make(workdir="/workspace", network=False) for _ in range(2)]
+        machines._made.insert(0, _Unending(one))  # type: ignore[arg-type]  # noqa: SLF001 - no machine is so bad
+    assert one.has_ended
+    assert two.has_ended
+    assert "did not end" in caplog.text
+
+
+async def test_a_sandbox_that_does_not_end_in_time_does_not_end_the_emulator(
+    e2b: Emulator, sandbox: vendor.AsyncSandbox
+) -> None:
+    box = e2b.box(sandbox.sandbox_id)
+    machine = box.machine
+    box.machine = _Unending(machine)  # type: ignore[assignment]  # no machine is so bad
+    e2b.expire(box.id)
+    with anyio.fail_after(LIMIT):
+        while box.id in e2b.boxes.all:  # noqa: ASYNC110 - it tells only who asks
+            await anyio.sleep(0.01)
+    await machine.end()
+    another = await vendor.AsyncSandbox.create(timeout=60, **e2b.options)
+    assert await another.kill()

@@ -6,6 +6,7 @@ that nothing which lists or reaps local sandboxes sees them.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -22,6 +23,8 @@ from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Process
 from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.supports import SupportsLease
+
+_log = logging.getLogger("agenthost.testing.emulators")
 
 _LONG = 24 * 3600.0  # seconds; the emulator ends its machines itself, before
 _LEASE = 120.0  # seconds that they live on when it was killed
@@ -121,12 +124,14 @@ class Machines:
 
     async def __aexit__(self, *exc_info: object) -> None:
         """End every machine."""
-        with anyio.CancelScope(shield=True):
-            for machine in self._made:
-                if not machine.has_ended:
-                    await machine.end()
-        self._closing.set()
-        await self._stack.__aexit__(None, None, None)
+        try:
+            with anyio.CancelScope(shield=True):
+                for machine in self._made:
+                    if not machine.has_ended:
+                        await _end(machine)
+        finally:
+            self._closing.set()
+            await self._stack.__aexit__(None, None, None)
 
     @property
     def directory(self) -> Path:
@@ -177,3 +182,10 @@ class Machines:
         async with _Local(self._account, site, str(self._directory / "state")) as provider:
             task_status.started(provider)
             await self._closing.wait()
+
+
+async def _end(machine: Machine) -> None:
+    try:
+        await machine.end()
+    except (AgentHostError, OSError) as error:  # the others are still to be ended; its lease ends this one
+        _log.warning("machine %s of an emulator did not end: %s", machine.sandbox.name, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import anyio.abc
 from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.e2b.programs import Programs
 from agenthost.testing.emulators.machines import Machine
+
+_log = logging.getLogger("agenthost.testing.emulators.e2b")
 
 HOME = "/home/user"
 WORKDIR = "/workspace"
@@ -126,4 +129,8 @@ class Boxes:
                 except AgentHostError:
                     return
             else:
-                await self.end(box)
+                try:
+                    await self.end(box)
+                except AgentHostError as error:
+                    # Raised here, it would end the emulator. The machine ends with that.
+                    _log.warning("sandbox %s did not end in time: %s", box.id, error)

@@ -14,7 +14,9 @@ _LAST = 2  # the flag of the envelope that ends a stream
 _STATUSES = {
     "invalid_argument": 400,
     "unauthenticated": 401,
+    "permission_denied": 403,
     "not_found": 404,
+    "already_exists": 409,
     "unimplemented": 501,
     "unavailable": 503,
 }

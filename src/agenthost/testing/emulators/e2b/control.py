@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from agenthost.testing.emulators.e2b.boxes import Box, Boxes
+from agenthost.testing.emulators.e2b.rates import Rate
 from agenthost.testing.emulators.e2b.templates import Template, Templates, stamp
 from agenthost.testing.loopback import Exchange
 
@@ -25,11 +26,12 @@ Make = Callable[[Mapping[str, Any], Template, Any], Awaitable[Box]]
 
 
 class Refusal(Exception):
-    """What a call is refused with: an HTTP status and a message."""
+    """What a call is refused with: an HTTP status, a message, and headers."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = dict(headers or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,26 @@ class Control:
         make: Makes a sandbox of a body, its template and its site.
         key: The one API key.
         longest: Seconds that the plan lets a sandbox live.
+        creates: How often sandboxes may be made; None is as often as one likes.
     """
 
-    def __init__(self, boxes: Boxes, templates: Templates, make: Make, *, key: str, longest: float) -> None:
+    def __init__(
+        self,
+        boxes: Boxes,
+        templates: Templates,
+        make: Make,
+        *,
+        key: str,
+        longest: float,
+        creates: Rate | None = None,
+    ) -> None:
         self._boxes = boxes
         self._templates = templates
         self._make = make
         self.page = _PAGE
         self._key = key
         self._longest = longest
+        self._creates = creates
         self.keys: list[str] = []
         # What was answered, by the key of idempotency; None: it is being made.
         self._answers: dict[str, Answer | Refusal | None] = {}
@@ -95,7 +108,8 @@ class Control:
                 parts = [unquote(part) for part in found.groups()]
                 answer = await call(*parts, body={**query, **body, "$headers": request.headers})
             except Refusal as refusal:
-                answer = Answer(refusal.status, {"code": refusal.status, "message": str(refusal)})
+                told = {"code": refusal.status, "message": str(refusal)}
+                answer = Answer(refusal.status, told, refusal.headers)
             data = b"" if answer.told is None else json.dumps(answer.told).encode()
             await exchange.reply(answer.status, data, {"content-type": "application/json", **answer.headers})
             return True
@@ -104,6 +118,9 @@ class Control:
     # ---- sandboxes
 
     async def _create(self, *, body: dict[str, Any]) -> Answer:
+        again = None if self._creates is None else self._creates.take()
+        if again is not None:
+            raise Refusal(429, "sandboxes are made too often", {"retry-after": str(again)})
         key = body["$headers"].get("idempotency-key")
         if key is None:
             return await self._create_one(body)

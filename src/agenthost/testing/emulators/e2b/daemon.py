@@ -16,7 +16,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agenthost.errors import AgentHostError
-from agenthost.testing.emulators.e2b import connect
+from agenthost.testing.emulators.e2b import connect, filesystem
 from agenthost.testing.emulators.e2b.boxes import HOME, Box, Boxes
 from agenthost.testing.emulators.e2b.connect import RpcError
 from agenthost.testing.emulators.e2b.forwarding import forward
@@ -25,6 +25,7 @@ from agenthost.testing.loopback import Exchange
 
 PORT = "49983"
 _PROCESS = "/process.Process/"
+_FILESYSTEM = "/filesystem.Filesystem/"
 _USERS = ("user", "root")
 _SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
 
@@ -37,6 +38,8 @@ class Daemon:
         # While it is not set, nothing goes out on any stream.
         self.flowing = anyio.Event()
         self.flowing.set()
+        # Bytes of each message of input that came by a stream.
+        self.inputs: list[int] = []
 
     async def answer(self, exchange: Exchange) -> bool:
         """Answer a request; False: it is none of a sandbox's."""
@@ -58,6 +61,8 @@ class Daemon:
             await self._files(box, exchange)
         elif path.startswith(_PROCESS):
             await self._process(box, path.removeprefix(_PROCESS), exchange)
+        elif path.startswith(_FILESYSTEM):
+            await self._filesystem(box, path.removeprefix(_FILESYSTEM), exchange)
         else:
             return False
         return True
@@ -85,6 +90,16 @@ class Daemon:
         except RpcError as error:
             if not exchange.started:
                 await connect.refuse(exchange, error)
+        except AgentHostError:
+            return  # the sandbox has ended: its connections with it
+
+    async def _filesystem(self, box: Box, name: str, exchange: Exchange) -> None:
+        try:
+            _user(exchange.request.headers.get("authorization", ""))
+            body: dict[str, Any] = json.loads(exchange.request.body) if name in filesystem.CALLS else {}
+            await connect.answer(exchange, await filesystem.call(box, name, body))
+        except RpcError as error:
+            await connect.refuse(exchange, error)
         except AgentHostError:
             return  # the sandbox has ended: its connections with it
 
@@ -155,6 +170,7 @@ class Daemon:
                 if program is None:
                     raise RpcError("invalid_argument", "data before start")
                 await self.flowing.wait()
+                self.inputs.append(len(b64decode(message["data"]["input"]["stdin"])))
                 await _write(program, message["data"]["input"])
         await exchange.start(200, {"content-type": connect.STREAM})
         await exchange.write(connect.envelope({}) + connect.envelope({}, last=True))

@@ -19,6 +19,7 @@ from agenthost.testing.emulators.e2b.control import Control, new_id
 from agenthost.testing.emulators.e2b.daemon import Daemon
 from agenthost.testing.emulators.e2b.faults import Faults
 from agenthost.testing.emulators.e2b.programs import Programs
+from agenthost.testing.emulators.e2b.rates import Rate
 from agenthost.testing.emulators.e2b.templates import Template, Templates
 from agenthost.testing.emulators.machines import Account, Machines
 from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
@@ -26,6 +27,8 @@ from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 _log = logging.getLogger("agenthost.testing.emulators.e2b")
 
 _END_KEPT = 30.0  # seconds that the end of a program is known
+# Of the larger plan; how many it takes at once is not known.
+_CREATES_AT_ONCE, _CREATES_EACH_SECOND = 10, 5.0
 
 
 class Emulator:
@@ -49,6 +52,7 @@ class Emulator:
         build_env: Mapping[str, str],
         longest: float,
         end_kept: float,
+        creates: Rate | None,
     ) -> None:
         self.faults = Faults()
         self.calls: list[str] = []
@@ -63,7 +67,9 @@ class Emulator:
         self._env = dict(env)
         self._end_kept = end_kept
         self._key = f"e2b_{secrets.token_hex(20)}"
-        self._control = Control(self.boxes, self.templates, self._make, key=self._key, longest=longest)
+        self._control = Control(
+            self.boxes, self.templates, self._make, key=self._key, longest=longest, creates=creates
+        )
         self._daemon = Daemon(self.boxes)
         self._working = 0
         self._done = anyio.Event()
@@ -73,6 +79,11 @@ class Emulator:
     def options(self) -> dict[str, Any]:
         """What the provider is opened with."""
         return {"api_key": self._key, "api_url": self._server.url, "sandbox_url": self._server.url}
+
+    @property
+    def inputs(self) -> Sequence[int]:
+        """How many bytes each message of input had that came by a stream."""
+        return self._daemon.inputs
 
     @property
     def keys(self) -> Sequence[str]:
@@ -163,7 +174,9 @@ class Emulator:
             if "/process.Process/S" in call or call.endswith("/Connect"):
                 self._open.add(scope)
             try:
-                known = await self._control.answer(exchange) or await self._daemon.answer(exchange)
+                # What is meant for a sandbox is its own, whatever its path is.
+                part = self._daemon if "e2b-sandbox-id" in request.headers else self._control
+                known = await part.answer(exchange)
             finally:
                 self._open.discard(scope)
             if not known:
@@ -221,6 +234,8 @@ async def emulator(
     templates: Mapping[str, Path] | None = None,
     longest: float = 24 * 3600.0,
     end_kept: float = _END_KEPT,
+    creates_at_once: int = _CREATES_AT_ONCE,
+    creates_each_second: float = _CREATES_EACH_SECOND,
 ) -> AsyncGenerator[Emulator]:
     """Run an emulator of E2B on loopback; leaving the block ends it and all its sandboxes.
 
@@ -228,13 +243,16 @@ async def emulator(
             ...
 
     Args:
-        friendly: It keeps what nobody reads and passes output whole, for tests that are not about this.
+        friendly: It keeps what nobody reads, passes output whole and makes sandboxes as often as one likes,
+            for tests that are not about this.
         env: Added to the environment of every program of every sandbox.
         build_env: Added to that of the steps by which templates are built: where packages are, for instance.
         templates: Templates that were built before, by their names: what each has at /opt/agenthost/site. See
             ``Emulator.site``.
         longest: Seconds that a sandbox may live.
         end_kept: Seconds that the end of a program is known.
+        creates_at_once: How many sandboxes may be made at once.
+        creates_each_second: How many more with each second; who makes more is told when to come again.
     """
     found: list[Emulator] = []
 
@@ -257,6 +275,7 @@ async def emulator(
                     build_env=build_env or {},
                     longest=longest,
                     end_kept=end_kept,
+                    creates=None if friendly else Rate(creates_at_once, creates_each_second),
                 )
                 for name, site in (templates or {}).items():
                     running.templates.add(name, site)
