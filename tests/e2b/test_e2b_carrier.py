@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - to see what the vendor's client leaves behind
+from functools import partial
 
 import anyio
 import pytest
 
 from agenthost.guest.bootstrapping import dial_command
 from agenthost.guest.client import GuestSandbox
+from agenthost.providers.e2b import backend
 from agenthost.providers.e2b.backend import E2BBackend
-from agenthost.providers.e2b.carrier import open_carrier
+from agenthost.providers.e2b.carrier import RENEW_SECONDS, CommandCarrier, open_carrier
 from agenthost.providers.e2b.client import Client
 from agenthost.providers.e2b.places import BOOT
 from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.providers.e2b.shell import Opening
 from agenthost.spec import SandboxSpec
-from agenthost.testing.emulators.e2b import Emulator
+from agenthost.testing.emulators.e2b import Emulator, Fault
 from agenthost.wire.settings import WireSettings
 
 LIMIT = 120
@@ -47,9 +50,14 @@ async def test_a_stream_that_is_cut_loses_nothing_and_repeats_nothing(
             seen = b""
             while len(seen.split()) < 1000:
                 seen += await process.receive_stdout()
+            before = e2b.calls.count(START)
             e2b.cut()
-            await process.send_stdin(b"go\n")
+            while e2b.calls.count(START) == before:  # noqa: ASYNC110 - the emulator tells only who asks
+                await anyio.sleep(0.02)
+            e2b.stall()
+            await process.send_stdin(b"go\n")  # it is on its way to nowhere
             e2b.cut()
+            e2b.flow()
             while data := await process.receive_stdout():
                 seen += data
             assert await process.wait() == 0
@@ -95,11 +103,114 @@ async def test_a_program_that_says_nothing_for_long_is_not_lost(e2b: Emulator) -
 async def test_a_carrier_makes_room_for_another_one_when_it_is_old(e2b: Emulator, box: GuestSandbox) -> None:
     client = Client(**e2b.options, domain=None)
     sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
-    carrier = await open_carrier(sandbox, dial_command(BOOT), renew_after=0)
+    carrier = await open_carrier(sandbox, dial_command(BOOT), renew_seconds=0)
     try:
         with anyio.fail_after(LIMIT):
             assert await carrier.receive() == b""
         assert not carrier.refused
+    finally:
+        await carrier.aclose()
+
+
+async def test_a_carrier_makes_room_for_another_one_after_64_mib_or_an_hour() -> None:
+    out, received = anyio.create_memory_object_stream[bytes](66)
+    with out, received:
+        carrier = CommandCarrier(out, received)
+        for _ in range(65):
+            out.send_nowait(bytes(1 << 20))
+        with anyio.fail_after(LIMIT):
+            for _ in range(64):
+                assert await carrier.receive()
+            assert await carrier.receive() == b""
+    assert RENEW_SECONDS == 3600
+
+
+async def test_carriers_that_are_renewed_all_the_time_lose_nothing(
+    e2b: Emulator, box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = partial(open_carrier, renew_bytes=200_000)  # twice the largest frame
+    monkeypatch.setattr(backend, "open_carrier", opened)
+    before = e2b.calls.count(START)
+    e2b.cut()
+    with anyio.fail_after(LIMIT):
+        done = await box.exec(["seq", "150000"])
+    assert done.stdout.split() == [b"%d" % number for number in range(1, 150001)]
+    assert e2b.calls.count(START) > before + 2
+
+
+@pytest.mark.parametrize(
+    "profile", ["echo welcome", "printf welcome", "cat >&2", "exit 7"], ids=["line", "part", "reads", "ends"]
+)
+async def test_what_a_profile_of_the_users_does_does_not_cut_the_sandbox_off(
+    e2b: Emulator, box: GuestSandbox, profile: str
+) -> None:
+    for name in (".profile", ".bash_profile", ".bashrc"):
+        await box.write_file(f"/home/user/{name}", f"{profile}\n".encode())
+    before = e2b.calls.count(START)
+    e2b.cut()
+    with anyio.fail_after(LIMIT):
+        assert (await box.exec(["echo", "here"])).stdout == b"here\n"
+    assert e2b.calls.count(START) > before
+
+
+async def test_what_a_profile_prints_does_not_hide_the_bootstrap(e2b: Emulator) -> None:
+    async with E2BProvider(**e2b.options) as provider:
+        fault = e2b.faults.add(Fault(START, hold=True))
+        boxes: list[GuestSandbox] = []
+
+        async def create() -> None:
+            boxes.append(await provider.create(SandboxSpec()))
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(create)
+                await fault.struck.wait()
+                (made,) = e2b.boxes.all.values()
+                await made.machine.sandbox.write_file("/home/user/.profile", b"printf welcome\n")
+                fault.release()
+        await boxes[0].terminate()
+
+
+def test_what_was_printed_before_the_program_began_is_dropped_in_whatever_pieces_it_comes() -> None:
+    for size in range(1, 40):
+        opening = Opening(["dial"])
+        mark = opening.command.split()[2].rstrip(";")
+        printed = f"welcome to {mark[:9]}\nprompt> \n{mark}\n" + '{"hello": 1}\n'
+        pieces = [printed[begin : begin + size] for begin in range(0, len(printed), size)]
+        assert "".join(map(opening.pass_on, pieces)) == '{"hello": 1}\n'
+
+
+async def test_input_goes_by_one_stream_and_small_pieces_go_together(
+    e2b: Emulator, box: GuestSandbox
+) -> None:
+    client = Client(**e2b.options, domain=None)
+    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    carrier = await open_carrier(sandbox, ["cat"])
+    try:
+        before = len(e2b.inputs)
+        for _ in range(1000):
+            await carrier.send(b"a line\n")
+        with anyio.fail_after(LIMIT):
+            seen = b""
+            while len(seen) < 7000:
+                seen += await carrier.receive()
+        assert seen == b"a line\n" * 1000
+        assert len(e2b.inputs) - before <= 10
+        assert INPUT in e2b.calls
+        assert "POST /process.Process/SendInput" not in e2b.calls
+    finally:
+        await carrier.aclose()
+
+
+async def test_a_program_that_takes_no_input_holds_who_sends(e2b: Emulator, box: GuestSandbox) -> None:
+    client = Client(**e2b.options, domain=None)
+    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    carrier = await open_carrier(sandbox, ["sleep", "600"])
+    try:
+        with anyio.move_on_after(1) as held:  # for ever; without a bound it takes a moment
+            for _ in range(1000):
+                await carrier.send(bytes(64 * 1024))
+        assert held.cancelled_caught
     finally:
         await carrier.aclose()
 

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     import e2b
 
 _BAKE = "agenthost bake e2b"
-# Before the bootstrap: the working directory, which only root may make in most places; and what an image that
-# was a sandbox before has left.
+# Before the bootstrap: the end of a line that a profile may have begun; the working directory, which only
+# root may make in most places; and what an image that was a sandbox before has left.
 _PREPARE = """
+echo
 [ -w {workdir} ] || mkdir -p {workdir} 2>/dev/null ||
     sudo -n install -d -o {user} -g {user} {workdir} || exit 1
 chmod 700 {boot} && chmod 600 {boot}/*.* && rm -rf {boot}/spool {boot}/guest.sock* || exit 1

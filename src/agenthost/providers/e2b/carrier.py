@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - the vendor's handles are tasks of asyncio, and so is what watches one
 import contextlib
 import logging
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from agenthost.providers.e2b.input import GatheringQueue
 from agenthost.providers.e2b.places import HOME, USER
+from agenthost.providers.e2b.shell import ENVIRONMENT, Opening
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -25,13 +26,23 @@ _log = logging.getLogger("agenthost.providers.e2b")
 
 _OPENING = 30.0  # seconds until a program has to be started
 _CLOSING = 4.0  # seconds that ending it may take
-_RENEW_AFTER = 12 * 3600.0  # seconds: E2B's load balancer ends every stream after 24 hours
+# A carrier is renewed after so much: E2B's load balancer ends every stream after 24 hours, and what it keeps
+# of one is not known.
+RENEW_BYTES = 64 * 1024 * 1024
+RENEW_SECONDS = 3600.0
+_UNSENT = 256 * 1024  # bytes of input that wait in the client; then who sends waits
 _WAITING = 16  # pieces of output that wait for the reader; then the program waits
 _KEPT = 2000  # characters of stderr, for the log
 
 
 class CommandCarrier:
     """Joins a program's output and input. Use ``open_carrier``.
+
+    Args:
+        out: Where its output is put.
+        received: Where that comes out.
+        renew_bytes: What is received by it at most, but for the piece that goes beyond.
+        renew_seconds: How long it is received by.
 
     Attributes:
         refused: The program found no guest in the sandbox.
@@ -43,12 +54,16 @@ class CommandCarrier:
         self,
         out: MemoryObjectSendStream[bytes],
         received: MemoryObjectReceiveStream[bytes],
-        renew_after: float,
+        *,
+        renew_bytes: int = RENEW_BYTES,
+        renew_seconds: float = RENEW_SECONDS,
     ) -> None:
         self.refused = False
         self._out = out
         self._received = received
-        self._renew_at = anyio.current_time() + renew_after
+        self._left = renew_bytes
+        self._renew_at = anyio.current_time() + renew_seconds
+        self._unsent = GatheringQueue(_UNSENT)
         self._handle: Any = None
         self._input: Any = None
         self._watching: asyncio.Task[None] | None = None
@@ -57,19 +72,22 @@ class CommandCarrier:
         self._said = ""
 
     async def send(self, data: bytes) -> None:
-        """Send all bytes, which wait in the client's queue: no more than the guest has given credit for."""
+        """Send all bytes; waits while the program does not take what was sent before."""
         if self._closed or self._has_ended:
             raise anyio.ClosedResourceError
-        try:
-            await self._input.send(data)
-        except Exception as exc:
-            raise anyio.BrokenResourceError from exc
+        await self._unsent.put(data)
+        if self._input._task.done():  # noqa: SLF001 - nobody takes any more, and only the vendor's send would say it
+            raise anyio.BrokenResourceError
 
     async def receive(self) -> bytes:
         """Return the next bytes; ``b""`` at the end, and when another carrier has to take over."""
+        if self._left <= 0:
+            return b""
         try:
             with anyio.move_on_at(self._renew_at):
-                return await self._received.receive()
+                data = await self._received.receive()
+                self._left -= len(data)
+                return data
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             pass
         return b""
@@ -91,11 +109,16 @@ class CommandCarrier:
     def start(self, handle: Any, sending: Any) -> None:
         """For ``open_carrier``: the program runs."""
         self._handle, self._input = handle, sending
+        sending._queue = self._unsent  # noqa: SLF001 - its own has no bound; its task has not begun yet
+        sending._task.add_done_callback(self._input_ended)  # noqa: SLF001 - it tells only who sends
         self._watching = asyncio.create_task(self._watch())
 
     def said(self, text: str) -> None:
         """Keep the end of what the program says on stderr."""
         self._said = (self._said + text)[-_KEPT:]
+
+    def _input_ended(self, _: asyncio.Task[None]) -> None:
+        self._out.close()
 
     async def _watch(self) -> None:
         """See the end of the program, or of its stream."""
@@ -122,23 +145,29 @@ class CommandCarrier:
 
 
 async def open_carrier(
-    sandbox: AsyncSandbox, argv: Sequence[str], *, renew_after: float = _RENEW_AFTER
+    sandbox: AsyncSandbox,
+    argv: Sequence[str],
+    *,
+    renew_bytes: int = RENEW_BYTES,
+    renew_seconds: float = RENEW_SECONDS,
 ) -> CommandCarrier:
     """Start a ``dial`` program and join its streams. Raises the vendor's errors."""
     out, received = anyio.create_memory_object_stream[bytes](_WAITING)
-    carrier = CommandCarrier(out, received, renew_after)
+    carrier = CommandCarrier(out, received, renew_bytes=renew_bytes, renew_seconds=renew_seconds)
+    opening = Opening(argv)
 
     async def on_stdout(text: str) -> None:
-        await out.send(text.encode("ascii", "replace"))
+        if said := opening.pass_on(text):
+            await out.send(said.encode("ascii", "replace"))
 
-    # ``exec``: the process that is known by its number must be the program, or a kill would hit only a shell.
     # 0 is no limit: what the client takes unless told ends every program after a minute.
     try:
         handle = await sandbox.commands.run(
-            "exec " + shlex.join(argv),
+            opening.command,
             background=True,
             user=USER,
             cwd=HOME,
+            envs=ENVIRONMENT,
             on_stdout=on_stdout,
             on_stderr=carrier.said,
             stdin=True,
