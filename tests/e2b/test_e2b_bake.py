@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -137,3 +138,29 @@ async def test_where_nothing_can_be_installed_the_error_names_what_helps(
                 await provider.create(SandboxSpec(), needs_sdk=True)
         assert empty.boxes.all == {}
         assert len([one for one in caplog.records if "agenthost bake e2b" in one.message]) == 1
+
+
+@pytest.mark.parametrize("size", [{"cpu": 0}, {"memory_mib": 1023}, {"free_disk_mib": 5119}])
+async def test_a_template_that_is_too_small_for_the_sdk_is_refused_before_anything_is_asked(
+    e2b: Emulator, size: dict[str, Any]
+) -> None:
+    before = len(e2b.calls)
+    async with E2BProvider(**e2b.options, **size) as provider:
+        with pytest.raises(ConfigError, match=f"{next(iter(size))}=.*at least"):
+            await provider.build(ImageRecipe())
+    assert len(e2b.calls) == before
+
+
+async def test_a_bake_that_fails_leaves_what_another_one_has_made_meanwhile() -> None:
+    async with emulator(build_env={"PIP_NO_INDEX": "1"}) as empty, E2BProvider(**empty.options) as provider:
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks:
+                fault = empty.faults.add(Fault("POST /v2/templates/", hold=True))
+                tasks.start_soon(provider.build, ImageRecipe())
+                await fault.struck.wait()
+                (template,) = (one for one in empty.templates.all.values() if one.name != "base")
+                template.tags["ready"] = next(iter(template.builds))  # as the other one does at its end
+                tasks.cancel_scope.cancel()
+                fault.release()
+            await empty.settled()
+        assert len(empty.templates.all) == 2

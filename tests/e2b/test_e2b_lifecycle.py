@@ -258,6 +258,37 @@ async def test_a_lease_is_moved_and_never_behind_the_lifetime(provider: E2BProvi
         await box.terminate()
 
 
+@pytest.mark.parametrize("call", ["GET", "POST", "DELETE"])
+async def test_a_call_that_came_too_often_is_made_again_when_e2b_says(
+    e2b: Emulator, box: GuestSandbox, call: str
+) -> None:
+    made = {
+        "GET": ("", box.info),
+        "POST": ("/timeout", lambda: backend_of(box).extend(60)),
+        "DELETE": ("", box.backend.terminate),
+    }
+    path, ask = made[call]
+    wanted = f"{call} /sandboxes/{box.id}{path}"
+    before = e2b.calls.count(wanted)
+    e2b.faults.add(Fault(wanted, status=429, headers={"retry-after": "1"}))
+    began = anyio.current_time()
+    await ask()
+    assert e2b.calls.count(wanted) == before + 2
+    assert anyio.current_time() - began >= 1  # of its own accord the client waits for a tenth of that
+
+
+async def test_a_program_that_was_refused_as_one_too_many_is_started_again(
+    e2b: Emulator, box: GuestSandbox
+) -> None:
+    start = "POST /process.Process/Start"
+    before = e2b.calls.count(start)
+    e2b.faults.add(Fault(start, status=429, headers={"retry-after": "1"}))
+    e2b.cut()
+    with anyio.fail_after(LIMIT):
+        assert (await box.exec(["echo", "here"])).stdout == b"here\n"
+    assert e2b.calls.count(start) >= before + 2
+
+
 async def test_a_lease_that_cannot_be_set_leaves_nothing(provider: E2BProvider, e2b: Emulator) -> None:
     e2b.faults.add(Fault("POST /sandboxes/", status=500))
     with pytest.raises(ProviderError, match="its lease"):

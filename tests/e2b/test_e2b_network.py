@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,13 @@ from agenthost.testing.emulators.e2b import Emulator, Fault
 
 KEY = HeaderInjection(host="api.anthropic.com", header="x-api-key", secret="sk-ant-canary")
 CLOSED = {"allow_public_traffic": False}
+SHOUTED, OTHER = replace(KEY, host="API.Anthropic.com"), replace(KEY, header="x-other")
+BOTH = [{"transform": {"headers": {KEY.header: KEY.secret, "x-other": KEY.secret}}}]
+
+
+def only(host: str) -> dict[str, Any]:
+    """Return how it is told that a sandbox reaches one host."""
+    return {"allow_out": [host], "deny_out": ["0.0.0.0/0"]}
 
 
 @pytest.mark.parametrize(
@@ -35,8 +43,16 @@ CLOSED = {"allow_public_traffic": False}
                 }
             },
         ),
+        (
+            SandboxSpec(network=NetworkPolicy.allow([KEY.host.title()]), inject=(SHOUTED, OTHER)),
+            {"network": {**CLOSED, **only(KEY.host), "rules": {KEY.host: BOTH}}},
+        ),
+        (
+            SandboxSpec(network=NetworkPolicy.allow(["*.anthropic.com"]), inject=(KEY, OTHER)),
+            {"network": {**CLOSED, **only("*.anthropic.com"), "rules": {KEY.host: BOTH}}},
+        ),
     ],
-    ids=["default", "open", "none", "allow", "inject"],
+    ids=["default", "open", "none", "allow", "inject", "cases", "wildcard"],
 )
 def test_a_policy_is_told_as_e2b_wants_it(spec: SandboxSpec, told: dict[str, Any]) -> None:
     check_network(spec)
@@ -50,8 +66,9 @@ def test_a_policy_is_told_as_e2b_wants_it(spec: SandboxSpec, told: dict[str, Any
         SandboxSpec(network=NetworkPolicy.allow([""])),
         SandboxSpec(network=NetworkPolicy.none(), inject=(KEY,)),
         SandboxSpec(network=NetworkPolicy.allow(["pypi.org"]), inject=(KEY,)),
+        SandboxSpec(network=NetworkPolicy.allow(["*.api.anthropic.com"]), inject=(KEY,)),
     ],
-    ids=["url", "empty", "headers-without-network", "headers-for-a-denied-host"],
+    ids=["url", "empty", "headers-without-network", "headers-for-a-denied-host", "wildcard"],
 )
 def test_a_policy_that_makes_no_sense_is_refused(spec: SandboxSpec) -> None:
     with pytest.raises(ConfigError):
@@ -73,6 +90,29 @@ def test_a_header_that_cannot_be_added_is_refused_without_its_value(
     with pytest.raises(error) as caught:
         check_headers((HeaderInjection(host=host, header=header, secret=secret),))
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ((replace(KEY, header="x" * 65),), "longer than the 64"),
+        ((replace(KEY, secret="canary" * 400),), "longer than the 2048"),
+        ((KEY, replace(SHOUTED, header="X-API-Key", secret="canary")), "there 2 times"),
+        (tuple(replace(KEY, header=f"x-{number}") for number in range(21)), "20 at most"),
+    ],
+    ids=["name", "value", "twice", "many"],
+)
+def test_more_than_e2b_takes_is_refused_and_no_header_gets_lost(
+    headers: tuple[HeaderInjection, ...], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        check_headers(headers)
+    assert "canary" not in str(caught.value)
+
+
+def test_as_much_as_e2b_takes_is_taken() -> None:
+    longest = [replace(KEY, header=f"x-{number:062}", secret="v" * 2048) for number in range(20)]
+    check_headers([*longest, replace(KEY, host="example.org")])
 
 
 async def test_the_rules_arrive_and_the_secret_is_in_nothing_that_is_shown(

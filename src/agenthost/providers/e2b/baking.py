@@ -30,7 +30,8 @@ _log = logging.getLogger("agenthost.providers.e2b")
 DEFAULT_BASE = "base"  # E2B's own: Debian with Python, Node and git
 IMAGE = "image:"  # before a base that is an image of a registry, not a template
 READY = "ready"
-CPU, MEMORY_MIB, DISK_MIB = 2, 2048, 5120  # the SDK wants 1, 1024 and 5120
+CPU, MEMORY_MIB, DISK_MIB = 2, 2048, 5120
+_LEAST = {"cpu": 1, "memory_mib": 1024, "free_disk_mib": 5120}  # that the SDK wants
 _LAYOUT = "1"  # of what is done here; another number is another template
 _LOOK_AGAIN = 0.5  # seconds; E2B tells of a build only who asks
 _BUILDING = 3600.0  # seconds
@@ -85,7 +86,14 @@ async def is_ready(client: Client, name: str) -> bool:
 
 
 async def bake(client: Client, recipe: ImageRecipe, size: Size, *, force: bool, report: Report) -> str:
-    """Return the template of a recipe; see SupportsImages.build."""
+    """Return the template of a recipe; see SupportsImages.build.
+
+    Raises:
+        ConfigError: Sandboxes of this size are too small for the SDK.
+    """
+    for field, least in _LEAST.items():
+        if (wanted := getattr(size, field)) < least:
+            raise ConfigError(f"{field}={wanted}: the SDK wants {least} at least in E2B's templates")
     name = template_name(recipe, size)
     image = f"{name}:{READY}"
     known = await is_ready(client, name)
@@ -172,6 +180,8 @@ async def _forget(client: Client, name: str, *, known: bool) -> None:
         return
     with anyio.move_on_after(_CLEANUP, shield=True):
         try:
+            if await is_ready(client, name):  # another bake of the same has come to its end meanwhile
+                return
             async with client.asking(f"removing template {name}"):
                 # The vendor's client has no call of this name for templates, but this one for both.
                 await (await client.sandboxes()).delete_snapshot(name)
