@@ -21,6 +21,12 @@ from agenthost.supports import ImageRecipe
 LIMIT = 300
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run each bake once: it asks the engine what the other suites ask it on both loops, and takes long."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def no_network(wheels: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in wheels.items():

@@ -25,12 +25,6 @@ async def watch(ref):
 """
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the programs are processes of their own."""
-    return "asyncio"
-
-
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 async def test_the_programs_run_as_they_stand(tmp_path: Path) -> None:
     assert _TAKEN in PROGRAM

@@ -113,7 +113,7 @@ def leaves_nothing_behind(pytestconfig: pytest.Config) -> Iterator[Run]:
         os.kill(process.pid, signal.SIGKILL)
     left += [run.describe(f"{name}") for name in run.files()]
     gc.collect()
-    # The clients of some providers keep their connections until the process ends. An emulator has closed them.
+    # Clients of some providers keep connections until the process ends; an emulator has closed them.
     if not pytestconfig.getoption("--live", None):
         left += [f"open {name}" for name in sorted(_open_sockets() - run.sockets)]
     if left:

@@ -1,12 +1,11 @@
 """Which worker runs a test, and after how long a test that hangs is failed.
 
-The tests of one file stay on one worker, since what a module sets up is made once for them. Those of a suite
-that needs something costly stay together, an engine or a baked image: each worker would make its own.
+The tests of one file stay on one worker, since what a module sets up is made once for them. Those that need
+something costly stay together, an engine or a baked image: each worker would make its own.
 """
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -15,7 +14,15 @@ from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissing
 # Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
 _HUNG = 300
 _HUNG_FULL = 900  # with --full, where many try more
-_TOGETHER = ("docker", "e2b", "modal_provider")
+_TOGETHER = (
+    "tests/cli/test_bake.py",
+    "tests/config/test_page.py",
+    "tests/docker/",
+    "tests/e2b/",
+    "tests/emulators/",
+    "tests/examples/test_anywhere.py",
+    "tests/modal_provider/",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,5 +41,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 class _Files(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        suite = PurePosixPath(path).parts[1:2]
-        return suite[0] if suite and suite[0] in _TOGETHER else path
+        return "together" if path.startswith(_TOGETHER) else path
