@@ -68,6 +68,8 @@ async def test_modal_says_the_same(modal_images: Path, at_home: list[dict[str, A
 
     async with emulator(images=modal_images) as modal:
         assert_same(at_home, await messages_of(*configured("modal", modal.options), tmp_path))
+        assert modal.running() == []
+        assert modal.faults.unknown == []
 
 
 @pytest.mark.full  # an engine is there in the long run alone

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from support.modal_accounts import assert_clean
 from support.modal_images import end_thread_of_the_client
 
 from agenthost.providers.modal.provider import ModalProvider
@@ -39,6 +40,7 @@ async def modal(anyio_backend: str, modal_images: Path) -> AsyncIterator[ModalEm
     del anyio_backend
     async with emulator(images=modal_images) as served:
         yield served
+        assert_clean(served)
 
 
 @pytest.fixture(scope="module")

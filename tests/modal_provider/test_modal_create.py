@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from support.modal_accounts import shorten
+from support.modal_accounts import assert_clean, shorten
 
 from agenthost.errors import ConfigError, SandboxStartError, UnsupportedError
 from agenthost.providers.modal.errors import (
@@ -31,6 +31,7 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
     del anyio_backend
     async with emulator() as served:
         yield served
+        assert_clean(served)
 
 
 @pytest.fixture

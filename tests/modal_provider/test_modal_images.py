@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.modal_accounts import assert_clean
 from support.package_index import PackageIndex
 
 from agenthost.errors import BootstrapError, ConfigError, ProviderError
@@ -28,6 +29,7 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
     del anyio_backend
     async with emulator(build_env={"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0"}) as served:
         yield served
+        assert_clean(served)
 
 
 def test_the_name_is_a_hash_of_what_goes_in() -> None:
@@ -125,10 +127,19 @@ async def test_made_anew_it_is_built_step_by_step_once_more(
             ModalProvider(**modal.options) as provider,
         ):
             first = await provider.build(ImageRecipe())
-            second = await provider.build(ImageRecipe(), force=True, on_progress=said.append)
+            built = modal.faults.calls["ImageJoinStreaming"]
+            box = await provider.create(SandboxSpec())
+            try:
+                second = await provider.build(ImageRecipe(), force=True, on_progress=said.append)
+                # A hostile one is asked twice for each of the two steps on top of Modal's own base.
+                assert modal.faults.calls["ImageJoinStreaming"] - built == 4
+                # Who runs on the image of before has lost nothing.
+                found = await box.exec(["test", "-e", "/opt/agenthost/site/claude_agent_sdk/__init__.py"])
+                assert found.exit_code == 0
+            finally:
+                await box.terminate()
     assert said[1].startswith("installing")
-    assert first
-    assert second
+    assert first == second  # its id is a hash of what it is made of, here
 
 
 @pytest.mark.full

@@ -8,6 +8,7 @@ from typing import Any, cast
 import anyio
 import modal as vendor
 import pytest
+from support.modal_accounts import assert_clean
 
 from agenthost.errors import (
     SandboxGoneError,
@@ -15,7 +16,9 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.guest.client import GuestSandbox
-from agenthost.providers.modal import paths
+from agenthost.guest.provider import NONCE_LABEL
+from agenthost.owners import CREATED_LABEL, END_LABEL
+from agenthost.providers.modal import paths, tags
 from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Settings, Times
@@ -32,6 +35,7 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
     del anyio_backend
     async with emulator() as served:
         yield served
+        assert_clean(served)
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +62,23 @@ async def test_more_than_a_page_of_sandboxes_is_listed_newest_first_and_only_our
     foreign = await SANDBOX.create.aio(
         "sleep", "infinity", app=app, client=client, image=image, tags={"life": "1"}, timeout=600
     )
+    nonsense = {NONCE_LABEL: "1", CREATED_LABEL: "yesterday", END_LABEL: "never", tags.NAME: "like-ours"}
+    strange = await SANDBOX.create.aio(
+        "sleep", "infinity", app=app, client=client, image=image, tags={"life": "1", **nonsense}, timeout=600
+    )
     made = [await provider.create(SandboxSpec(labels={"life": "1"})) for _ in range(3)]
     try:
         listed = [one.id async for one in provider.list({"life": "1"})]
         assert listed == [one.id for one in reversed(made)]
         with pytest.raises(SandboxNotFoundError, match="one of agenthost's"):
             await provider.get(foreign.object_id)
+        with pytest.raises(SandboxNotFoundError, match="one of agenthost's"):
+            await provider.get(strange.object_id)
     finally:
         for one in made:
             await one.terminate()
         await foreign.terminate.aio()
+        await strange.terminate.aio()
         await account.aclose()
 
 

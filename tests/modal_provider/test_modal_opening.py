@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import anyio
 import modal as vendor
 import pytest
-from support.modal_accounts import account_of
+from support.modal_accounts import account_of, assert_clean
 
 from agenthost.errors import (
     ConfigError,
@@ -48,6 +49,7 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
     del anyio_backend
     async with emulator(friendly=True) as served:
         yield served
+        assert_clean(served)
 
 
 def test_without_a_credential_both_ways_to_give_it_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +123,10 @@ async def test_a_refused_credential_is_told_without_it(bare: ModalEmulator) -> N
     async with ModalProvider(**options) as provider:
         with pytest.raises(ModalError) as caught:
             await provider.create(SandboxSpec())
-    told = f"{caught.value!r} {caught.value.__cause__!r}"
+    told = f"{caught.value!r} {caught.value.__cause__!r} {''.join(traceback.format_exception(caught.value))}"
     assert "MODAL_TOKEN_SECRET" in told
+    assert "is not valid: ak-" in told  # Modal's words, without the secret that was among them
+    assert "***" in told
     assert TOKEN not in told
     assert bare.running() == []
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from support.modal_accounts import account_of, shorten
+from support.modal_accounts import account_of, assert_clean, shorten
 
 from agenthost.errors import LinkLostError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox
@@ -31,6 +31,7 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
     del anyio_backend
     async with emulator() as served:
         yield served
+        assert_clean(served)
 
 
 @pytest.fixture
@@ -142,6 +143,17 @@ async def test_whatever_modals_client_raises_ends_the_carrier_alone(
     await carrier.aclose()
 
 
+async def test_input_whose_answer_is_lost_arrives_once(box: GuestSandbox, bare: ModalEmulator) -> None:
+    carrier = await carrier_to(box, "cat")
+    pieces = [bytes([65 + number]) * 20_000 for number in range(8)]
+    with anyio.fail_after(LIMIT):
+        for piece in pieces:
+            bare.faults.lose_answer("TaskExecStdinWrite")
+            await carrier.send(piece)
+        assert await receive(carrier, 160_000) == b"".join(pieces)
+        await carrier.aclose()
+
+
 async def test_a_cancelled_receive_takes_nothing_away(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "cat")
     with anyio.fail_after(LIMIT):
@@ -195,15 +207,18 @@ async def test_streams_that_modal_breaks_off_lose_nothing(box: GuestSandbox, bar
 
 
 async def test_a_program_that_says_nothing_for_long_is_not_given_up(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Ten minutes of silence, at a three-hundredth of the wire's times: pings alone keep the link.
+    # Ten minutes of silence, at a three-hundredth of all the times: pings alone keep the link, while the
+    # client lets go of connections that nobody uses, and its tokens for the worker run out.
+    monkeypatch.setenv("MODAL_SANDBOX_CHANNEL_IDLE_TIMEOUT", "0.2")
+    monkeypatch.setattr(bare.faults, "token_seconds", 2.0)
     provider.wire = WireSettings(ping_every=0.1, silence=2.0)
     box = await provider.create(SandboxSpec())
     try:
         starts = bare.faults.calls["TaskExecStart"]
         with anyio.fail_after(LIMIT):
-            result = await box.exec(["sh", "-c", "read word < /dev/zero & sleep 2.5; echo still there"])
+            result = await box.exec(["sh", "-c", "sleep 2.5; echo still there"])
         assert result.stdout == b"still there\n"
         assert bare.faults.calls["TaskExecStart"] == starts, "the link was given up in between"
     finally:

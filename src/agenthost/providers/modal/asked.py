@@ -22,7 +22,6 @@ OPTIONS = (CLOUD, DOMAINS)
 _REFERENCE = re.compile(r"\$\{([A-Za-z0-9._-]+)/([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _HOST = re.compile(r"(\*\.)?([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?\.)+[a-zA-Z0-9-]+\Z")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
 def check_spec(spec: SandboxSpec) -> None:
@@ -33,8 +32,6 @@ def check_spec(spec: SandboxSpec) -> None:
         UnsupportedError: Modal cannot do it, or not exactly.
     """
     refuse_unknown(spec.provider_options)
-    if spec.name is not None and not _NAME.match(spec.name):
-        raise ConfigError(f"sandbox name {spec.name!r}: Modal takes at most 64 letters, digits and -._")
     if (spec.max_lifetime or DEFAULT_LIFETIME) > LONGEST:
         raise UnsupportedError(
             f"max_lifetime={spec.max_lifetime:g}: Modal ends a sandbox after {LONGEST} s (24 h) at the latest"

@@ -211,6 +211,15 @@ async def end_and_wait(sandbox: modal.Sandbox) -> None:
         await sandbox.terminate.aio(wait=True)
 
 
+def is_ours(labels: Mapping[str, str]) -> bool:
+    """Tell whether tags are those of a sandbox of ours: others of the app may have any, ours among them."""
+    try:
+        to_info("", labels)
+    except (KeyError, ValueError):
+        return False
+    return NONCE_LABEL in labels
+
+
 def to_info(sandbox_id: str, labels: Mapping[str, str]) -> SandboxInfo:
     """Return what the tags of a running sandbox tell."""
     return SandboxInfo(

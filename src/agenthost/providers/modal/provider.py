@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError
 from agenthost.guest.boot import GuestLayout
-from agenthost.guest.provider import NONCE_LABEL, GuestProvider
-from agenthost.owners import CREATED_LABEL, END_LABEL
+from agenthost.guest.provider import GuestProvider
 from agenthost.providers.modal import asked, paths, tags
 from agenthost.providers.modal.settings import APP, PYTHON, Times, find_settings, refuse_trio
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from agenthost.providers.modal.account import Account
 
 _ID = re.compile(r"sb-[A-Za-z0-9]+\Z")
-_NEEDED = (NONCE_LABEL, CREATED_LABEL, END_LABEL, tags.NAME)
 
 
 class ModalProvider(GuestProvider):
@@ -118,7 +116,7 @@ class ModalProvider(GuestProvider):
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Return a sandbox that runs."""
-        from agenthost.providers.modal.backend import ModalBackend
+        from agenthost.providers.modal.backend import ModalBackend, is_ours
 
         gone = SandboxNotFoundError(
             f"Modal has no sandbox {sandbox_id!r} that runs and is one of agenthost's"
@@ -130,13 +128,13 @@ class ModalProvider(GuestProvider):
         if sandbox.returncode is not None:
             raise gone
         labels = await account.tags(sandbox)
-        if not all(name in labels for name in _NEEDED):
+        if not is_ours(labels):
             raise gone
         return ModalBackend(account, sandbox, labels)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> AsyncGenerator[SandboxInfo]:
         """Yield the app's sandboxes that run, newest first."""
-        from agenthost.providers.modal.backend import to_info
+        from agenthost.providers.modal.backend import is_ours, to_info
 
         account = self._account()
         found: list[SandboxInfo] = []
@@ -145,7 +143,7 @@ class ModalProvider(GuestProvider):
                 told = await account.tags(sandbox)
             except SandboxNotFoundError:
                 continue  # it has just ended
-            if all(name in told for name in _NEEDED):
+            if is_ours(told):
                 found.append(to_info(sandbox.object_id, told))
         # Modal's order is that of creation, too; ours must not depend on it.
         for info in sorted(found, key=lambda one: one.created_at or 0, reverse=True):

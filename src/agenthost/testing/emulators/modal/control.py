@@ -16,6 +16,7 @@ from agenthost.testing.emulators.modal.world import Box, Results, World
 _BUILDER = "2025.06"
 _PAGE = 2  # sandboxes on one page of a hostile list
 _TOKEN_SECONDS = 1200.0
+_WITH_TOKEN = {"SandboxGetCommandRouterAccess"}  # calls that want one though they do not end in V2
 # What a sandbox may be asked for here; anything else of a definition is refused, and not left out in silence.
 _DEFINED = {
     "entrypoint_args",
@@ -47,8 +48,9 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         """Refuse who has not the credential, or for most calls no token that was got with it."""
         given = (metadata.get("x-modal-token-id"), metadata.get("x-modal-token-secret"))
         if self.faults.revoked or given != self._credential:
-            refuse("UNAUTHENTICATED", "token ID or secret is not valid")
-        if name.endswith("V2"):
+            # What a server says may hold what it was told.
+            refuse("UNAUTHENTICATED", f"token ID or secret is not valid: {given[0]}, {given[1]}")
+        if name.endswith("V2") or name in _WITH_TOKEN:
             check_token(str(metadata.get("x-modal-auth-token")), "client")
 
     async def ClientHello(self, stream: Stream) -> None:
@@ -93,13 +95,13 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         asked = await stream.recv_message()
         _check_definition(asked.definition)
         box = self.world.make(asked)
-        token = make_token(box.task, 0.0 if not self.world.friendly else _TOKEN_SECONDS)
+        token = make_token(box.task, self.faults.token_seconds if self.world.friendly else 0.0)
         access = api_pb2.CommandRouterAccess(url=self.world.router_url, jwt=token)
         await stream.send_message(
             api_pb2.SandboxCreateV2Response(
                 sandbox_id=box.id,
                 task_id=box.task,
-                sandbox_token="of-the-sandbox",
+                sandbox_token=box.token,
                 metadata=api_pb2.SandboxHandleMetadata(app_id=box.app),
                 command_router_access=access,
             )
@@ -108,7 +110,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxWaitV2(self, stream: Stream) -> None:
         """Tell how a sandbox is, at once or when it has ended."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id)
+        box = self.world.box(asked.sandbox_id, _given(stream))
         with anyio.move_on_after(asked.timeout):
             await box.ended.wait()
         await stream.send_message(
@@ -125,25 +127,25 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxTerminateV2(self, stream: Stream) -> None:
         """End a sandbox."""
         asked = await stream.recv_message()
-        self.world.finish(self.world.box(asked.sandbox_id), Results.GENERIC_STATUS_TERMINATED)
+        self.world.finish(self.world.box(asked.sandbox_id, _given(stream)), Results.GENERIC_STATUS_TERMINATED)
         await stream.send_message(api_pb2.SandboxTerminateResponse())
 
     async def SandboxGetTaskIdV2(self, stream: Stream) -> None:
         """Tell what a worker calls a sandbox."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id)
+        box = self.world.box(asked.sandbox_id, _given(stream))
         task = box.task if box.done is None else ""
         await stream.send_message(api_pb2.SandboxGetTaskIdResponse(task_id=task, task_result=box.done))
 
     async def SandboxGetCommandRouterAccess(self, stream: Stream) -> None:
         """Tell where a sandbox's worker is, and give a token for it."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id)
+        box = self.world.box(asked.sandbox_id, _given(stream))
         if box.done is not None:
             refuse("FAILED_PRECONDITION", "the sandbox has finished")
         await stream.send_message(
             api_pb2.SandboxGetCommandRouterAccessResponse(
-                url=self.world.router_url, jwt=make_token(box.task, _TOKEN_SECONDS)
+                url=self.world.router_url, jwt=make_token(box.task, self.faults.token_seconds)
             )
         )
 
@@ -166,14 +168,16 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxTagsGetV2(self, stream: Stream) -> None:
         """Tell a sandbox's tags."""
         asked = await stream.recv_message()
-        tags = self.world.box(asked.sandbox_id).tags.items()
+        tags = self.world.box(asked.sandbox_id, _given(stream)).tags.items()
         told = [api_pb2.SandboxTag(tag_name=name, tag_value=value) for name, value in tags]
         await stream.send_message(api_pb2.SandboxTagsGetResponse(tags=told))
 
     async def SandboxTagsSetV2(self, stream: Stream) -> None:
         """Replace all tags of a sandbox."""
         asked = await stream.recv_message()
-        self.world.box(asked.sandbox_id).tags = {tag.tag_name: tag.tag_value for tag in asked.tags}
+        self.world.box(asked.sandbox_id, _given(stream)).tags = {
+            tag.tag_name: tag.tag_value for tag in asked.tags
+        }
         await stream.send_message(Empty())
 
     async def SandboxGetFromNameV2(self, stream: Stream) -> None:
@@ -192,6 +196,10 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         """There is no sandbox of the first kind: the client asks for one, too."""
         await stream.recv_message()
         refuse("NOT_FOUND", "no such sandbox")
+
+
+def _given(stream: Stream) -> str:
+    return str(stream.metadata.get("x-modal-sandbox-token") or "")
 
 
 def _check_definition(wanted: Any) -> None:

@@ -47,9 +47,11 @@ class Faults:
         calls: How often each call has come.
         unknown: Calls that the emulator does not know, all of which it refuses.
         revoked: Whether the credential is refused.
+        token_seconds: How long a token for a worker is good; who needs it for longer asks for another one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, token_seconds: float = 1200.0) -> None:
+        self.token_seconds = token_seconds
         self.calls: Counter[str] = Counter()
         self.unknown: list[str] = []
         self.revoked = False

@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +130,16 @@ class ImageStore:
             if image.steps:
                 image.directory = await self._layer(image)
             image.code = await self._run(image, image.log.append)
+            if image.steps and image.code != 0 and image.directory is not None:
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, image.directory, ignore_errors=True))
             self._note(image)
 
     async def _layer(self, image: Image) -> Path:
-        target = self._directory / image.id
+        # A directory of its own each time: one that was made before may be in use by a sandbox.
+        target = self._directory / f"{image.id}-{secrets.token_hex(4)}"
         below = image.directory
 
         def copy() -> None:
-            shutil.rmtree(target, ignore_errors=True)  # made anew, or left by a build that failed
             if below is None:
                 target.mkdir(parents=True)
             else:  # a step that writes makes new files: what lies below is not changed by links to it

@@ -25,9 +25,11 @@ class Program:
         ended: Set then.
     """
 
-    def __init__(self, process: Process) -> None:
-        self.stdout = Output()
-        self.stderr = Output()
+    def __init__(
+        self, process: Process, *, stdout: Output | None = None, stderr: Output | None = None
+    ) -> None:
+        self.stdout = stdout or Output()
+        self.stderr = stderr or Output()
         self.taken = 0
         self.closed = False
         self.code: int | None = None

@@ -10,6 +10,7 @@ from modal_proto import task_command_router_pb2 as messages
 
 from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.modal.image_store import pack
+from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.programs import Program, is_too_long
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, refuse
 from agenthost.testing.emulators.modal.world import Box, World
@@ -38,6 +39,8 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         machine = await self.world.machine(box)
         if asked.pty_info.enabled:
             refuse("UNIMPLEMENTED", "the emulator has no terminals")
+        if asked.stderr_config == messages.TASK_EXEC_STDERR_CONFIG_STDOUT:
+            refuse("UNIMPLEMENTED", "the emulator does not join stderr and stdout")
         if is_too_long(asked.command_args):
             refuse("INVALID_ARGUMENT", "the arguments are too long")
         if asked.exec_id not in box.programs:
@@ -49,7 +52,11 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
                     process = await machine.start(
                         list(asked.command_args), cwd=asked.workdir or None, env=env
                     )
-                    program = box.programs[asked.exec_id] = Program(process)
+                    program = box.programs[asked.exec_id] = Program(
+                        process,
+                        stdout=Output(drop=asked.stdout_config == messages.TASK_EXEC_STDOUT_CONFIG_DEVNULL),
+                        stderr=Output(drop=asked.stderr_config == messages.TASK_EXEC_STDERR_CONFIG_DEVNULL),
+                    )
                     self.world.tasks.start_soon(program.follow, asked.timeout_secs or None)
             except OSError as error:
                 refuse("INVALID_ARGUMENT", f"{asked.command_args[0]}: {error.strerror}")

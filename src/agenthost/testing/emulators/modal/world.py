@@ -17,11 +17,13 @@ from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.machines import Machine, Machines
 from agenthost.testing.emulators.modal.faults import Faults
 from agenthost.testing.emulators.modal.image_store import ImageStore
+from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.programs import Program
 from agenthost.testing.emulators.modal.wire import refuse
 
 Results = api_pb2.GenericResult
 WORKDIR = "/workspace"  # the machines' root is read-only but for this, /root and /tmp
+_FRIENDLY_TOKEN, _HOSTILE_TOKEN = 1200.0, 15.0  # seconds that a token for a worker is good for
 _SMALL = 0.2  # of the pieces of a hostile world's output
 
 
@@ -35,6 +37,7 @@ class Box:
         ready: Set when its machine runs.
         done: How it has ended.
         ended: Set then.
+        token: What its maker's calls about it bring.
         programs: By the client's name of each.
     """
 
@@ -46,6 +49,7 @@ class Box:
     tags: dict[str, str]
     env: dict[str, str]
     created: float
+    token: str = field(default_factory=secrets.token_hex)
     machine: Machine | None = None
     done: Any = None
     ready: anyio.Event = field(default_factory=anyio.Event)
@@ -59,7 +63,7 @@ class World:
     def __init__(
         self, machines: Machines, tasks: anyio.abc.TaskGroup, images: ImageStore, *, friendly: bool, seed: int
     ) -> None:
-        self.faults = Faults()
+        self.faults = Faults(token_seconds=_FRIENDLY_TOKEN if friendly else _HOSTILE_TOKEN)
         self.friendly = friendly
         self.images = images
         self.apps: dict[str, str] = {}
@@ -101,11 +105,14 @@ class World:
         self.tasks.start_soon(self._live, box)
         return box
 
-    def box(self, sandbox_id: str) -> Box:
-        """Return a sandbox, running or not."""
+    def box(self, sandbox_id: str, token: str = "") -> Box:
+        """Return a sandbox, running or not. Who made it has a token of it, which must be the right one."""
         if sandbox_id not in self.boxes:
             refuse("NOT_FOUND", f"no sandbox {sandbox_id}")
-        return self.boxes[sandbox_id]
+        box = self.boxes[sandbox_id]
+        if token and token != box.token:
+            refuse("PERMISSION_DENIED", "the token is another sandbox's")
+        return box
 
     def running(self, app: str, name: str) -> Box | None:
         """Return the running sandbox of a name; there is one at most."""
@@ -147,7 +154,9 @@ class World:
                 return
             await image.restore(machine)
             box.ready.set()
-            main = Program(await machine.start(list(box.definition.entrypoint_args) or ["sleep", "172800"]))
+            process = await machine.start(list(box.definition.entrypoint_args) or ["sleep", "172800"])
+            # Of what a main program prints Modal keeps the end, and does not hold it up.
+            main = Program(process, stdout=Output(most=None), stderr=Output(most=None))
             box.programs[""] = main
         except (OSError, AgentHostError) as error:
             self.finish(box, Results.GENERIC_STATUS_INIT_FAILURE, 1, str(error))
