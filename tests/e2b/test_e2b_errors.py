@@ -122,7 +122,7 @@ async def main():
         except AgentHostError:
             pass
     # What is loaded late by the package itself is its own affair.
-    print(min(seen))
+    print(min(seen), flush=True)
 
 anyio.run(main)
 """
@@ -130,5 +130,6 @@ anyio.run(main)
 
 @pytest.mark.parametrize("what", ["list", "bake"])
 async def test_the_vendors_package_is_not_imported_on_the_event_loop(what: str) -> None:
-    done = await anyio.run_process([sys.executable, "-c", IMPORTS, what])
-    assert done.stdout == b"False\n"
+    # The vendor's runtime has been seen to abort when an interpreter ends: how it ends is not asked here.
+    done = await anyio.run_process([sys.executable, "-c", IMPORTS, what], check=False)
+    assert done.stdout == b"False\n", done.stderr.decode()
