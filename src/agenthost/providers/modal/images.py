@@ -59,18 +59,23 @@ async def bake(account: Account, recipe: ImageRecipe, *, force: bool, report: Re
         report(f"{name} is there already: {known.object_id}")
         return known.object_id
     sdk = recipe.sdk_version or host_sdk_version()
+    client = await account.client()
     base = _base(account.settings, recipe.base, force=force)
-    # Each step is a layer of its own, built before the next begins: that is all the progress Modal tells.
+    # Each step is a layer of its own, built before the next begins: that is all the progress Modal tells. The
+    # next stands on its id: Modal's client would build a forced one again together with what stands on it.
     report(f"getting {recipe.base or f'Python {account.settings.python}'}")
-    await _built(account, base, f"the base {recipe.base!r}" if recipe.base else "the base")
+    base = await _built(account, base, f"the base {recipe.base!r}" if recipe.base else "the base")
     report(f"installing claude-agent-sdk {sdk}")
     packages = [f"claude-agent-sdk=={sdk}", *recipe.packages]
-    installed = base.run_commands(_install(packages), force_build=force)
+    installed = modal.Image.from_id(base.object_id, client=client).run_commands(
+        _install(packages), force_build=force
+    )
     await _built(account, installed, "the image with the SDK")
     report("compiling it")
-    compiled = installed.run_commands(_compile(), force_build=force)
+    compiled = modal.Image.from_id(installed.object_id, client=client).run_commands(
+        _compile(), force_build=force
+    )
     image = await _built(account, compiled, "the image with the SDK, compiled")
-    client = await account.client()
     await account.calls.repeatedly(
         f"name the image {name}",
         account.times.call,

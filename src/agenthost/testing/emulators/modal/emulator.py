@@ -48,6 +48,10 @@ class ModalEmulator:
         """Return what a sandbox was asked to be: the message as Modal's client sent it."""
         return self._world.boxes[sandbox_id].definition
 
+    def built(self) -> list[str]:
+        """Return the ids of the images that were built, in that order, as often as they were."""
+        return list(self._world.images.built)
+
     def commands(self, image_id: str) -> list[str]:
         """Return what an image was made of, from its base on; nothing of one that another emulator made."""
         image = self._world.images.find(image_id)

@@ -70,6 +70,7 @@ class ImageStore:
 
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self.by_name: dict[str, str] = {}
+        self.built: list[str] = []
         self._directory = directory
         self._env = dict(env)
         self._by_id: dict[str, Image] = {}
@@ -129,6 +130,7 @@ class ImageStore:
                 image.directory = image.base.directory
             if image.steps:
                 image.directory = await self._layer(image)
+            self.built.append(image.id)
             image.code = await self._run(image, image.log.append)
             if image.steps and image.code != 0 and image.directory is not None:
                 await anyio.to_thread.run_sync(partial(shutil.rmtree, image.directory, ignore_errors=True))
