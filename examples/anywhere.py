@@ -30,4 +30,4 @@ async def main(config: str, workspace: str, target: str, prompt: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         raise SystemExit(__doc__)
-    anyio.run(main, *sys.argv[1:5])
+    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])
