@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -253,3 +254,18 @@ def test_what_the_capabilities_promise_is_there(provider: ModalProvider) -> None
     assert isinstance(provider, SupportsHeaderInjection)
     assert not provider.capabilities.lease
     assert provider.capabilities.networks == {"open", "none"}
+
+
+async def test_a_main_program_that_does_not_see_the_guest_leaves_the_end_to_the_lifetime(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "made").touch()
+    (tmp_path / "guest.sock.pid").write_text("99999999")  # above the kernel's greatest
+    async with await anyio.open_process(["sh", "-c", paths.MAIN, "main", str(tmp_path), "made", "5"]) as main:
+        words = anyio.Path(f"/proc/{main.pid}/cmdline")
+        try:
+            with anyio.fail_after(LIMIT):
+                while await words.read_bytes() != b"sleep\0infinity\0":  # noqa: ASYNC110 - it tells who asks
+                    await anyio.sleep(0.02)
+        finally:
+            main.kill()
