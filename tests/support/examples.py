@@ -39,7 +39,7 @@ async def run_example(name: str, *arguments: str, env: Mapping[str, str] | None 
     done = await anyio.run_process(
         [sys.executable, str(EXAMPLES / name), *arguments], env=environment(env), check=False
     )
-    assert done.returncode == 0, done.stderr.decode()
+    assert done.returncode == 0, (done.returncode, done.stderr.decode())
     return done.stdout.decode()
 
 

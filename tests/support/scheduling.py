@@ -25,8 +25,14 @@ _TOGETHER = (
 )
 
 
+# What has the longest tests begins first, or one worker would end long after the others.
+_FIRST = (*_TOGETHER, "tests/conformance/", "tests/faults/", "tests/parity/", "tests/agent/", "tests/cli/")
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say for each test when it is given up."""
+    """Put the tests in order, and say for each when it is given up."""
+    items.sort(key=_rank)  # those of a file stay in theirs
     hung = _HUNG_FULL if config.getoption("--full") else _HUNG
     for item in items:
         if item.get_closest_marker("timeout") is None:
@@ -36,6 +42,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Hand out files, or whole suites."""
     return _Files(config, log)
+
+
+def _rank(item: pytest.Item) -> int:
+    ranks = [rank for rank, path in enumerate(_FIRST) if item.nodeid.startswith(path)]
+    return min(ranks, default=len(_FIRST))
 
 
 class _Files(LoadScopeScheduling):

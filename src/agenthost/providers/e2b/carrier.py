@@ -117,7 +117,10 @@ class CommandCarrier:
         """Keep the end of what the program says on stderr."""
         self._said = (self._said + text)[-_KEPT:]
 
-    def _input_ended(self, _: asyncio.Task[None]) -> None:
+    def _input_ended(self, task: asyncio.Task[None]) -> None:
+        # Cancelled, the client raises an error of its own, which asyncio would report if nobody asked for it.
+        if not task.cancelled():
+            task.exception()
         self._out.close()
 
     async def _watch(self) -> None:
