@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KEY = "E2B_API_KEY"
 SECONDS = 60.0  # that a call may take, its retries included
 # Seconds at the end of the process in which threads of the client's own, which is Rust below, let go of what
-# is Python's. One that asks for it later aborts the process: 2 of 25 programs ended so, and 0 of 81 with this.
+# is Python's. One that asks for it later aborts the process: 2 of 25 programs ended so, 0 of 81 with this.
 _AT_EXIT = 0.1
 
 
