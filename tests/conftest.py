@@ -23,7 +23,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of single suites that are run by hand."""
     group = parser.getgroup("agenthost")
-    help_text = "with --full: try every wrong sandbox with every check, not with a fixed tenth of them"
+    help_text = "with --full: try every wrong sandbox with every check, not with a fixed fifth of them"
     group.addoption("--all-pairs", action="store_true", help=help_text)
 
 

@@ -13,6 +13,8 @@ from agenthost.sandbox import Process
 from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.wire import refuse
 
+_LATE = 1.0  # seconds
+
 
 class Program:
     """One exec. It runs on when whoever started it has gone.
@@ -52,7 +54,8 @@ class Program:
 
     async def _wait(self, timeout: float | None) -> None:
         with suppress(AgentHostError):  # the machine has ended
-            with anyio.move_on_after(timeout) as scope:
+            # Its client's clock began before, and is over before.
+            with anyio.move_on_after(None if timeout is None else timeout + _LATE) as scope:
                 self.code = await self._process.wait()
             if scope.cancelled_caught:
                 await self._process.signal(signal.SIGKILL)
