@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -329,6 +330,43 @@ hear()
                 while (asked := await next_body(new)) != b"again":
                     assert asked == b""
                 assert (await new.receive()).startswith(b"true\n")
+
+
+LAST_EVENT = b'event: message_stop\ndata: {"type":"message_stop"    }\n\n'
+
+
+@pytest.mark.parametrize(("last", "states"), [(LAST_EVENT, []), (LAST_EVENT[:-1], ["answer_repeated"])])
+async def test_an_answer_that_lacks_only_its_end_when_the_driver_changes_is_ended_and_not_asked_again(
+    box: GuestSandbox, other: GuestSandbox, last: bytes, states: list[str]
+) -> None:
+    script = """
+sock = socket.create_connection(("127.0.0.1", PORT))
+sock.sendall(head("GET"))
+data = b""
+while not data.endswith(b"\\n\\r\\n") or b"message_stop" not in data:
+    data += sock.recv(1000)
+tell("read")
+heard = []
+while line := hear():
+    heard.append(line)
+more = sock.recv(1000)
+tell([more.decode(), [line["state"] for line in heard if line["op"] == "note"]])
+hear()
+"""
+    command = ["python3", "-c", PRELUDE + script]
+    params = agent_params("whole", command, box.token, env={}, model=True, news=True)
+    with anyio.fail_after(SECONDS):
+        await box.session.call("start", params)
+        async with box.drive_agent("whole") as old:
+            exchange = await old.next_exchange()
+            await exchange.send_head(200, [])
+            await exchange.send(b"event: message_start\ndata: {}\n\n")
+            await exchange.send(last)
+            assert await old.receive() == b'"read"\n'
+            async with other.drive_agent("whole", after=len(b'"read"\n')) as new:
+                await new.send(b"null\n")
+                end = "" if states else "0\r\n\r\n"
+                assert json.loads(await new.receive()) == [end, states]
 
 
 async def next_body(channel: AgentChannel) -> bytes:

@@ -23,6 +23,9 @@ _AT_ONCE = 64  # requests of one agent under way; the CLI with its subagents has
 _LINGER = 5.0  # seconds that what an agent still sends is read after it was refused
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_BODY = (204, 304)
+# The last event of the Messages API's stream: behind it comes nothing but the body's end.
+_LAST_EVENT = re.compile(rb"event: message_stop\r?\ndata:[^\n]*\n\r?\n$")
+_TAIL = 256  # bytes that the last event takes at most, with the spaces that the API pads it with
 # They belong to one connection, or are the credential that must not leave.
 _DROPPED = frozenset(
     [
@@ -124,15 +127,20 @@ class ModelEndpoint:
             exchange.cut()
 
     def driver_changed(self, agent: str) -> int:
-        """Cut the answers that the old driver had begun: the rest of them died with it. Returns how many."""
-        begun = [
-            one
-            for one in self._exchanges.values()
-            if one.agent == agent and one.answer.offset and not one.answer.ended
-        ]
-        for exchange in begun:
-            exchange.cut()
-        return len(begun)
+        """Cut the answers that the old driver had begun: the rest of them died with it. Returns how many.
+
+        One that lacks nothing but its end is ended: whoever has read its last event asks no more.
+        """
+        repeated = 0
+        for exchange in self._exchanges.values():
+            if exchange.agent != agent or not exchange.is_begun:
+                continue
+            if exchange.is_whole:
+                exchange.received(b"")
+            else:
+                exchange.cut()
+                repeated += 1
+        return repeated
 
     def serves(self, agent: str) -> bool:
         """Return whether this agent asks the model over the link."""
@@ -213,6 +221,18 @@ class Exchange:
         self._request = SendStream(f"{name}/q", bound=_BODY + _HEAD, spool=DiskSpool(spool_dir))
         self.answer = RecvStream(f"{name}/r", offset=0, window=hub.settings.window)
         self._arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._tail = b""
+        self._over = False
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether some of the answer has arrived, and neither its end nor its cut."""
+        return bool(self.answer.offset) and not self._over
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer's last event has arrived. One that is compressed does not show it."""
+        return _LAST_EVENT.search(self._tail) is not None
 
     async def ask(self, head: dict[str, Any], body: AsyncIterator[bytes]) -> None:
         """Write the request to its stream. The host hears of it at its head."""
@@ -231,10 +251,13 @@ class Exchange:
 
     def received(self, data: bytes) -> None:
         """Take bytes of the answer; none is its end."""
+        self._tail = (self._tail + data)[-_TAIL:]
+        self._over = self._over or not data
         self._arrived.put_nowait(data)
 
     def cut(self) -> None:
         """Break the answer off: the agent sees a closed connection and asks again by itself."""
+        self._over = True
         self._arrived.put_nowait(None)
 
     async def pass_on(self, writer: asyncio.StreamWriter, *, head_only: bool) -> bool:
