@@ -1,4 +1,4 @@
-"""The commands, and what an exit code means."""
+"""The command line, and what an exit code means."""
 
 from __future__ import annotations
 
@@ -9,18 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agenthost.cli.attach import attach
-from agenthost.cli.bake import bake
-from agenthost.cli.config_check import commands as config_commands
-from agenthost.cli.demo import demo
-from agenthost.cli.doctor import doctor
-from agenthost.cli.emulate import emulate
-from agenthost.cli.logs import logs
-from agenthost.cli.providers import providers
-from agenthost.cli.ps import ps
-from agenthost.cli.reap import reap
-from agenthost.cli.run import run
-from agenthost.cli.stop import stop
+from agenthost.cli.commands import Commands
 from agenthost.cli.stopping import StoppedError
 from agenthost.cli.transcript import printable
 from agenthost.errors import AgentHostError, ConfigError
@@ -32,14 +21,12 @@ _NEXT = "Try again; `agenthost doctor` says what works on this machine"
 
 app = typer.Typer(
     name="agenthost",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, ps, logs, attach, stop, reap, bake, emulate, providers, doctor):
-    app.command()(command)
-app.add_typer(config_commands)
 
 
 def _show_version(asked: bool) -> None:

@@ -32,6 +32,7 @@ _WRONG = 2
 
 commands = typer.Typer(
     name="config",
+    add_completion=False,
     help="Look at agenthost.toml and AGENTHOST_* variables.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

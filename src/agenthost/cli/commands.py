@@ -1,0 +1,52 @@
+"""The commands by name. One is imported when somebody asks for it: all of them take half a second."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+# Each is a function, or a Typer with commands of its own.
+_COMMANDS = {
+    "demo": "agenthost.cli.demo:demo",
+    "run": "agenthost.cli.run:run",
+    "ps": "agenthost.cli.ps:ps",
+    "logs": "agenthost.cli.logs:logs",
+    "attach": "agenthost.cli.attach:attach",
+    "stop": "agenthost.cli.stop:stop",
+    "reap": "agenthost.cli.reap:reap",
+    "bake": "agenthost.cli.bake:bake",
+    "emulate": "agenthost.cli.emulate:emulate",
+    "providers": "agenthost.cli.providers:providers",
+    "doctor": "agenthost.cli.doctor:doctor",
+    "config": "agenthost.cli.config_check:commands",
+}
+
+
+class Commands(TyperGroup):
+    """All commands, in the order in which the help shows them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return their names."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return one; None when there is none of that name."""
+        if cmd_name not in _COMMANDS:
+            for name in _COMMANDS:  # typer suggests what is like it, of those that were imported
+                self.get_command(ctx, name)
+        elif cmd_name not in self.commands:
+            self.commands[cmd_name] = _import(cmd_name)
+        return self.commands.get(cmd_name)
+
+
+def _import(name: str) -> Any:
+    found = EntryPoint(name, _COMMANDS[name], "agenthost").load()
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
