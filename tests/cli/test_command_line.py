@@ -73,9 +73,9 @@ def test_help_loads_no_sdk() -> None:
 
 def test_a_command_is_imported_when_it_is_asked_for_and_not_before() -> None:
     source = "import sys; from agenthost.cli.app import run_command_line as r; r(['doctor', '--help']); "
-    source += "sys.exit(not ('agenthost.cli.doctor' in sys.modules and 'agenthost.cli.run' not in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, check=False, timeout=60)
-    assert done.returncode == 0
+    source += "print([name for name in ('doctor', 'run') if 'agenthost.cli.' + name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True, timeout=60)
+    assert done.stdout.endswith(b"\n['doctor']\n")
 
 
 def test_a_command_that_there_is_not_is_told_with_what_is_like_it() -> None:

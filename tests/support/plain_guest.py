@@ -72,7 +72,7 @@ async def plain_guest(
             try:
                 yield GuestSandbox(
                     PlainBackend(directory),
-                    session,
+                    lambda: session,
                     sandbox_id="plain",
                     name="plain",
                     provider="plain",

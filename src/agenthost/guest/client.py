@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from agenthost.errors import SandboxGoneError
+from agenthost.errors import SandboxGoneError, SandboxPausedError
 from agenthost.guest.agents import AgentStatus, agent_status
 from agenthost.guest.boot import GuestLayout
 from agenthost.guest.channel import (
@@ -36,7 +36,7 @@ class GuestSandbox:
     def __init__(
         self,
         backend: Backend,
-        session: Session,
+        connect: Callable[[], Session],
         *,
         sandbox_id: str,
         name: str,
@@ -46,7 +46,8 @@ class GuestSandbox:
         token: TokenMaker,
     ) -> None:
         self.backend = backend
-        self.session = session
+        self._connect = connect
+        self._session = connect()
         self.layout = layout
         self.token = token
         self._id = sandbox_id
@@ -57,6 +58,13 @@ class GuestSandbox:
 
     def __repr__(self) -> str:
         return f"<GuestSandbox {self._provider}:{self._name}>"
+
+    @property
+    def session(self) -> Session:
+        """The link of now. One that ended because the sandbox was paused is followed by another one."""
+        if isinstance(self._session.failure.error, SandboxPausedError):
+            self._session = self._connect()  # when it has not been resumed yet this says so again
+        return self._session
 
     @property
     def id(self) -> str:
@@ -95,8 +103,9 @@ class GuestSandbox:
         max_output: int = 16 * 1024 * 1024,
     ) -> ExecResult:
         """Run a program to its end. See Sandbox.exec."""
-        params = start_params(self.session.unique(), argv, cwd=cwd, env=env, user=user)
-        return await execute(self.session, params, stdin=stdin, timeout=timeout, max_output=max_output)
+        session = self.session
+        params = start_params(session.unique(), argv, cwd=cwd, env=env, user=user)
+        return await execute(session, params, stdin=stdin, timeout=timeout, max_output=max_output)
 
     def spawn(
         self,
@@ -107,29 +116,31 @@ class GuestSandbox:
         user: str | None = None,
     ) -> AbstractAsyncContextManager[Process]:
         """Start a program with streams. See Sandbox.spawn."""
-        return spawn(self.session, start_params(self.session.unique(), argv, cwd=cwd, env=env, user=user))
+        session = self.session
+        return spawn(session, start_params(session.unique(), argv, cwd=cwd, env=env, user=user))
 
     async def read_file(self, path: str) -> bytes:
         """Return a file's bytes. See Sandbox.read_file."""
         _refuse_nul(path)
-        sid = f"f/{self.session.unique()}"
+        session = self.session
+        sid = f"f/{session.unique()}"
         flow: Inflow | None = None
         opened = True
         try:
-            answer = await self.session.call("read", {"path": path, "stream": sid})
+            answer = await session.call("read", {"path": path, "stream": sid})
             if "data" in answer:
                 opened = False
                 return b64decode(answer["data"])
-            flow = self.session.inflow(sid)
+            flow = session.inflow(sid)
             parts: list[Data] = []
             flow.sink = parts.append
             await flow.wait_ended()
             data = b"".join(parts)
         finally:
             if flow is not None:
-                self.session.close_inflow(flow)
+                session.close_inflow(flow)
             if opened:  # perhaps: the call may have been cancelled
-                self.session.post("close", {"stream": sid})
+                session.post("close", {"stream": sid})
         if len(data) != answer["size"]:
             raise OSError(errno.EIO, "the file became shorter while it was read", path)
         return data
@@ -137,21 +148,22 @@ class GuestSandbox:
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""
         _refuse_nul(path)
+        session = self.session
         params: dict[str, Any] = {"path": path, "mode": mode}
         if len(data) <= _INLINE_FILE:
-            await self.session.call("write", {**params, "data": b64encode(data).decode("ascii")})
+            await session.call("write", {**params, "data": b64encode(data).decode("ascii")})
             return
-        flow = self.session.outflow(f"f/{self.session.unique()}")
+        flow = session.outflow(f"f/{session.unique()}")
         try:
-            call = self.session.begin("write", {**params, "stream": flow.sid})
+            call = session.begin("write", {**params, "stream": flow.sid})
             flow.write_now(data)
             flow.end()
-            await self.session.answer(call)
+            await session.answer(call)
         except BaseException:
-            self.session.post("close", {"stream": flow.sid})  # what is there of it goes
+            session.post("close", {"stream": flow.sid})  # what is there of it goes
             raise
         finally:
-            self.session.close_outflow(flow)
+            session.close_outflow(flow)
 
     def agent(
         self, agent_id: str, *, argv: Sequence[str] | None = None, env: Mapping[str, str], model: bool
@@ -207,7 +219,7 @@ class GuestSandbox:
         """End the sandbox. Idempotent."""
         if not self._ended:
             self._ended = True
-            self.session.close(SandboxGoneError(f"sandbox {self._name} was terminated"))
+            self._session.close(SandboxGoneError(f"sandbox {self._name} was terminated"))
         await self.backend.terminate()
         note_gone(self._id, self._name)
 

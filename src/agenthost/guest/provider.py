@@ -240,16 +240,19 @@ class GuestProvider(ABC):
         *,
         start: float | None = None,
     ) -> GuestSandbox:
-        if self._tasks is None:
-            raise RuntimeError(f"use the {self.name} provider as `async with`, or by open_provider")
-        budget = self._limits.link_budget
-        session = Session(backend, name=info.name, settings=self.wire, budget=budget, start=start)
-        session.link.grant("", CONTROL, tokens.control())
-        self._sessions.append(session)
-        self._tasks.start_soon(self._run, session)
+        def connect() -> Session:
+            if self._tasks is None:
+                raise RuntimeError(f"use the {self.name} provider as `async with`, or by open_provider")
+            budget = self._limits.link_budget
+            session = Session(backend, name=info.name, settings=self.wire, budget=budget, start=start)
+            session.link.grant("", CONTROL, tokens.control())
+            self._sessions.append(session)
+            self._tasks.start_soon(self._run, session)
+            return session
+
         return GuestSandbox(
             backend,
-            session,
+            connect,
             sandbox_id=info.id,
             name=info.name,
             provider=self.name,
