@@ -45,7 +45,9 @@ def surroundings(request: pytest.FixtureRequest, provider: str) -> dict[str, str
     return {}
 
 
-@pytest.mark.parametrize("provider", ["local", "local-unisolated", "docker"])
+@pytest.mark.parametrize(
+    "provider", ["local", "local-unisolated", pytest.param("docker", marks=pytest.mark.full)]
+)
 async def test_the_program_runs_on_another_provider_when_one_line_is_another(
     tmp_path: Path, surroundings: dict[str, str], provider: str
 ) -> None:

@@ -22,6 +22,12 @@ class ByStdio:
 class BySocket:
     provider_name = "docker"
 
+    @pytest.fixture(scope="module")
+    @classmethod
+    def anyio_backend(cls) -> str:
+        """Run once: only the carrier is another one, whose own tests run on both."""
+        return "asyncio"
+
     @pytest.fixture
     def provider_options(self, docker_engine: DockerEngine, baked: str) -> Mapping[str, object]:
         del baked
@@ -36,12 +42,7 @@ class TestDockerAgent(ByStdio, HostedAgentConformance): ...
 
 
 @pytest.mark.full
-class TestDockerBySocket(BySocket, SandboxConformance):
-    @pytest.fixture(scope="module")
-    @classmethod
-    def anyio_backend(cls) -> str:
-        """Run once: only the carrier is another one, whose own tests and whose agents run on both."""
-        return "asyncio"
+class TestDockerBySocket(BySocket, SandboxConformance): ...
 
 
 @pytest.mark.full

@@ -26,6 +26,11 @@ _BUDGETS["e2b"] = 180
 _BUDGETS["modal_provider"] = 180
 _BUDGET_OF_ANY_OTHER = 60
 _FULL_FACTOR = 3
+# Only --full installs an engine.
+_ENGINE = "docker_engine"
+# The normal run has these suites on one backend. What differs between the two lies below them, in suites
+# that it has on both.
+_ON_ASYNCIO = ("tests/agent/", "tests/config/", "tests/conformance/", "tests/faults/", "tests/local/")
 
 _times: dict[str, float] = defaultdict(float)
 _counts: dict[str, int] = defaultdict(int)
@@ -49,10 +54,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the long tests out of the normal run."""
     if config.getoption("--full"):
         return
-    long = [item for item in items if item.get_closest_marker("full")]
+    long = [item for item in items if item.get_closest_marker("full") or _is_left_out(item)]
     if long:
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    parameters: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+    is_second = item.nodeid.startswith(_ON_ASYNCIO) and parameters.get("anyio_backend") == "trio"
+    return is_second or _ENGINE in getattr(item, "fixturenames", ())
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
