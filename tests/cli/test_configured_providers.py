@@ -254,6 +254,9 @@ async def test_an_engine_that_a_config_names_is_missed_when_it_is_not_there(tmp_
     done = await run_agenthost("ps", env=env)
     assert (done.exit_code, done.stdout) == (1, "")
     assert f"provider docker cannot be asked: no container engine answers at unix://{tmp_path}" in done.stderr
+    done = await run_agenthost("reap", env=env)
+    assert done.exit_code == 1
+    assert f"docker was left out: no container engine answers at unix://{tmp_path}" in done.stderr
 
 
 async def test_a_provider_of_others_that_cannot_do_without_options_gets_them(tmp_path: Path) -> None:

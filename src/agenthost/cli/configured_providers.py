@@ -72,7 +72,8 @@ class Opened:
 
     Attributes:
         providers: By name, as the registry has it.
-        left_out: Why providers that the config has options for could not be opened with them, by name.
+        left_out: Why providers could not be asked that should have been, by name: those that the config has
+            options for, and those that could be opened.
         failed: Why others could not be opened, by name.
     """
 

@@ -42,7 +42,7 @@ def reap(
     """End sandboxes that have outlived their end or lost their owner; tell what is kept and why.
 
     A living owner's sandbox is never touched, nor one whose agent has a driver. Exits with 1 when one could
-    not be ended, or a provider could not be opened with the options that the config has for it.
+    not be ended, or a provider did not answer or could not be opened with the options that a config has.
     """
     where = where_said(config, allow, *(provider or ()))
     found, opened = run_until_stopped(
@@ -70,7 +70,7 @@ async def _reap(where: Where, *, dry_run: bool, unknown: bool) -> tuple[list[Rea
             except Exception as error:
                 if where.named:
                     raise
-                opened.failed[name] = error
+                opened.left_out[name] = str(error) or type(error).__name__
     return found, opened
 
 
