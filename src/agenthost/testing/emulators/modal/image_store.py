@@ -16,12 +16,11 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from agenthost.testing.emulators import packing
 from agenthost.testing.emulators.building import ImageBuild
 from agenthost.testing.emulators.machines import Machine
 
 _KEPT = ("/workspace", "/root")  # what a snapshot has: machines keep nothing else
-_PACK = ["tar", "-C", "/", "-cf", "-", "--exclude=*.sock", *(path[1:] for path in _KEPT)]
-_UNPACK = ["tar", "-C", "/", "-xf", "-", "--no-same-owner", "--no-overwrite-dir"]
 
 
 @dataclass(slots=True)
@@ -55,9 +54,7 @@ class Image:
     async def restore(self, machine: Machine) -> None:
         """Put a snapshot's files into a machine."""
         if self.snapshot is not None:
-            done = await machine.sandbox.exec(_UNPACK, stdin=self.snapshot)
-            if done.exit_code != 0:
-                raise OSError(f"the snapshot cannot be unpacked: {done.stderr.decode(errors='replace')}")
+            await packing.unpack(machine, self.snapshot)
 
 
 class ImageStore:
@@ -173,10 +170,7 @@ class ImageStore:
 
 async def pack(machine: Machine) -> bytes:
     """Return a machine's files as an archive."""
-    done = await machine.sandbox.exec(_PACK, max_output=1 << 30)
-    if done.exit_code > 1:  # 1: a file changed while it was read
-        raise OSError(f"the files cannot be packed: {done.stderr.decode(errors='replace')}")
-    return done.stdout
+    return await packing.pack(machine, _KEPT)
 
 
 def _name(content: bytes) -> str:
