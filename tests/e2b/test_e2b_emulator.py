@@ -176,7 +176,7 @@ async def test_keys_and_tokens_are_asked_for(
 
 async def test_a_call_that_it_does_not_know_is_refused_and_kept() -> None:
     async with emulator() as running, httpx.AsyncClient(base_url=running.options["api_url"]) as client:
-        answer = await client.get("/nodes")
+        answer = await client.get("/nodes", headers={"x-api-key": running.options["api_key"]})
         assert answer.status_code == 501
         assert running.unknown == ["GET /nodes"]
 

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -36,6 +37,7 @@ class Box:
     """One sandbox.
 
     Attributes:
+        site: What its template has brought to /opt/agenthost/site.
         token: What its daemon asks for.
         traffic_token: What its other ports ask for, where they are not public.
         end_at: Seconds since the epoch.
@@ -50,6 +52,7 @@ class Box:
     memory_mib: int
     machine: Machine
     programs: Programs
+    site: Path | None
     metadata: dict[str, str]
     env: dict[str, str]
     network: dict[str, Any]

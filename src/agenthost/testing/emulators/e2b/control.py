@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
+from agenthost.testing.emulators.e2b import snapshots
 from agenthost.testing.emulators.e2b.boxes import Box, Boxes
 from agenthost.testing.emulators.e2b.rates import Rate
-from agenthost.testing.emulators.e2b.templates import Template, Templates, stamp
+from agenthost.testing.emulators.e2b.refusals import Refusal
+from agenthost.testing.emulators.e2b.templates import Template, Templates, Usable, stamp
 from agenthost.testing.loopback import Exchange
 
 ENVD = "0.6.13"
@@ -22,16 +24,7 @@ _PAGE = 100
 _IDEMPOTENCY = re.compile(r"[a-z0-9]{1,255}\Z")
 _NAME = re.compile(r"[a-z0-9_-]+(:[a-z0-9_.-]+)?\Z")
 
-Make = Callable[[Mapping[str, Any], Template, Any], Awaitable[Box]]
-
-
-class Refusal(Exception):
-    """What a call is refused with: an HTTP status, a message, and headers."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
+Make = Callable[[Mapping[str, Any], Usable], Awaitable[Box]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Control:
     Args:
         boxes: The sandboxes.
         templates: The templates.
-        make: Makes a sandbox of a body, its template and its site.
+        make: Makes a sandbox of a body and what its template has.
         key: The one API key.
         longest: Seconds that the plan lets a sandbox live.
         creates: How often sandboxes may be made; None is as often as one likes.
@@ -83,6 +76,7 @@ class Control:
             ("DELETE", re.compile(r"/sandboxes/([^/]+)\Z"), self._kill),
             ("POST", re.compile(r"/sandboxes/([^/]+)/timeout\Z"), self._timeout),
             ("POST", re.compile(r"/sandboxes/([^/]+)/pause\Z"), self._pause),
+            ("POST", re.compile(r"/sandboxes/([^/]+)/snapshots\Z"), self._snapshot),
             ("POST", re.compile(r"/v3/templates\Z"), self._request_build),
             ("POST", re.compile(r"/v2/templates/([^/]+)/builds/([^/]+)\Z"), self._start_build),
             ("GET", re.compile(r"/templates/([^/]+)/builds/([^/]+)/status\Z"), self._build_status),
@@ -161,7 +155,7 @@ class Control:
         found = self._templates.usable(str(body["templateID"]))
         if found is None:
             raise Refusal(404, f"template '{body['templateID']}' not found")
-        return Answer(201, _reached(await self._make({**body, "timeout": seconds}, *found)))
+        return Answer(201, _reached(await self._make({**body, "timeout": seconds}, found)))
 
     async def _list(self, *, body: dict[str, Any]) -> Answer:
         wanted = {unquote(name): unquote(value) for name, value in parse_qsl(body.get("metadata", ""))}
@@ -221,6 +215,9 @@ class Control:
         await box.pause()
         box.moved.set()
         return Answer(204)
+
+    async def _snapshot(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
+        return Answer(201, await snapshots.take(self._box(sandbox_id), self._templates, body))
 
     def _check_timeout(self, seconds: float) -> None:
         if seconds > self._longest:
@@ -288,7 +285,8 @@ class Control:
 
 def _reached(box: Box) -> dict[str, Any]:
     told = {"templateID": box.template, "sandboxID": box.id, "clientID": "emulated", "envdVersion": ENVD}
-    return {**told, "envdAccessToken": box.token, "trafficAccessToken": box.traffic_token, "domain": None}
+    traffic = None if box.is_public else box.traffic_token
+    return {**told, "envdAccessToken": box.token, "trafficAccessToken": traffic, "domain": None}
 
 
 def _listed(box: Box) -> dict[str, Any]:

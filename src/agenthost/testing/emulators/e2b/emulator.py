@@ -20,8 +20,9 @@ from agenthost.testing.emulators.e2b.daemon import Daemon
 from agenthost.testing.emulators.e2b.faults import Faults
 from agenthost.testing.emulators.e2b.programs import Programs
 from agenthost.testing.emulators.e2b.rates import Rate
-from agenthost.testing.emulators.e2b.templates import Template, Templates
+from agenthost.testing.emulators.e2b.templates import Templates, Usable
 from agenthost.testing.emulators.machines import Account, Machines
+from agenthost.testing.emulators.packing import unpack
 from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 _log = logging.getLogger("agenthost.testing.emulators.e2b")
@@ -106,9 +107,9 @@ class Emulator:
     def site(self, image: str) -> Path:
         """Return what a template that was built has at /opt/agenthost/site; it goes with the emulator."""
         found = self.templates.usable(image)
-        if found is None or found[1] is None:
+        if found is None or found.site is None:
             raise KeyError(image)
-        return found[1]
+        return found.site
 
     def cut(self) -> None:
         """Cut every connection to a program. The programs run on."""
@@ -179,17 +180,23 @@ class Emulator:
                 known = await part.answer(exchange)
             finally:
                 self._open.discard(scope)
-            if not known:
+            if not known and "x-api-key" not in request.headers:
+                # Nobody's call to the control plane, and the proxy knows a sandbox by headers alone here.
+                await exchange.reply(400, b'{"code": 400, "message": "Invalid host"}')
+            elif not known:
                 self.unknown.append(call)
                 _log.error("the emulator of E2B does not know: %s", call)
                 await exchange.reply(501, b'{"code": 501, "message": "the emulator does not know this call"}')
 
-    async def _make(self, body: Mapping[str, Any], template: Template, site: Path | None) -> Box:
+    async def _make(self, body: Mapping[str, Any], image: Usable) -> Box:
+        template = image.template
         network: dict[str, Any] = body.get("network") or {}
         internet = body.get("allow_internet_access")
         # Whatever is allowed by name is not on this machine.
         is_open = internet is not False and "0.0.0.0/0" not in network.get("denyOut", [])
-        machine = await self._machines.make(workdir=WORKDIR, network=is_open, site=site, env=self._env)
+        machine = await self._machines.make(workdir=WORKDIR, network=is_open, site=image.site, env=self._env)
+        if image.files is not None:
+            await unpack(machine, image.files)
         programs = Programs(machine, self._tasks, end_kept=self._end_kept, friendly=self._friendly)
         on_timeout: Literal["kill", "pause"] = "pause" if body.get("autoPause") else "kill"
         auto_resume: dict[str, Any] = body.get("autoResume") or {}
@@ -202,6 +209,7 @@ class Emulator:
             memory_mib=template.memory_mib,
             machine=machine,
             programs=programs,
+            site=image.site,
             metadata=dict(body.get("metadata") or {}),
             env=dict(body.get("envVars") or {}),
             network=dict(network),

@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.abc
 
 from agenthost.testing.emulators.building import ImageBuild
 
+if TYPE_CHECKING:
+    from agenthost.testing.emulators.e2b.boxes import Box
+
+TEAM = "emulated"  # whose templates may be called with it and a slash before their names
 _SIZES = ("cpuCount", "memoryMB", "minFreeDiskMb")
 _LOGS = 100  # lines of a build that come in one answer at most
 
@@ -26,10 +30,18 @@ def stamp(seconds: float) -> str:
 
 @dataclass(slots=True)
 class Build:
-    """One build of a template."""
+    """One build of a template.
+
+    Attributes:
+        image: Where it is built; None is one that was a sandbox.
+        site: What it brings to /opt/agenthost/site.
+        files: What a sandbox had, as an archive.
+    """
 
     id: str
-    image: ImageBuild
+    image: ImageBuild | None = None
+    site: Path | None = None
+    files: bytes | None = None
     status: str = "waiting"
     reason: str = ""
     logs: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
@@ -58,6 +70,15 @@ class Template:
     site: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """What sandboxes are made of: a template, with its site and its files. See Build."""
+
+    template: Template
+    site: Path | None
+    files: bytes | None = None
+
+
 class Templates:
     """All that there are.
 
@@ -82,20 +103,42 @@ class Templates:
         self.all[name] = template
 
     def find(self, name: str) -> Template | None:
-        """Return one by its name, with or without a tag, or by its id."""
-        plain = name.partition(":")[0]
+        """Return one by its name, with or without its team and a tag, or by its id."""
+        plain = name.partition(":")[0].removeprefix(f"{TEAM}/")
         return self.all.get(plain) or next((one for one in self.all.values() if one.id == plain), None)
 
-    def usable(self, name: str) -> tuple[Template, Path | None] | None:
-        """Return a template that sandboxes can be made of, and its site; None: there is none, or none yet."""
+    def is_fixed(self, name: str) -> bool:
+        """Whether a template of this name is there that was not built here."""
+        return name in self.all and not self.all[name].builds
+
+    def keep(self, box: Box, files: bytes, name: tuple[str, str] | None) -> Template:
+        """Make a sandbox's files a template, or the build of one that is there.
+
+        Args:
+            box: The sandbox.
+            files: As an archive.
+            name: An alias and a tag.
+        """
+        new_id = secrets.token_hex(10)
+        alias, tag = name or (new_id, "default")
+        template = self.all.setdefault(alias, Template(new_id, alias, box.cpu, box.memory_mib))
+        build = Build(str(uuid.uuid4()), site=box.site, files=files, status="ready")
+        template.builds[build.id] = build
+        template.tags[tag] = build.id
+        return template
+
+    def usable(self, name: str) -> Usable | None:
+        """Return what sandboxes can be made of; None: there is no such template, or none yet."""
         found = self.find(name)
         if found is None:
             return None
         if not found.builds:
-            return found, found.site
+            return Usable(found, found.site)
         tag = name.partition(":")[2] or "default"
         build = found.builds.get(found.tags.get(tag, ""))
-        return None if build is None or build.status != "ready" else (found, build.image.site)
+        if build is None or build.status != "ready":
+            return None
+        return Usable(found, build.site, build.files)
 
     def request(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Take a name for a build, and return both."""
@@ -107,7 +150,8 @@ class Templates:
             self.all[name] = template
         template.cpu = asked.get("cpuCount", template.cpu)
         template.memory_mib = asked.get("memoryMB", template.memory_mib)
-        build = Build(str(uuid.uuid4()), ImageBuild(self._directory / secrets.token_hex(6), self._env))
+        image = ImageBuild(self._directory / secrets.token_hex(6), self._env)
+        build = Build(str(uuid.uuid4()), image, image.site)
         template.builds[build.id] = build
         template.tags[tag or "default"] = build.id
         told = {"templateID": template.id, "buildID": build.id, "public": False}
@@ -115,8 +159,9 @@ class Templates:
 
     def start(self, template: Template, build: Build, asked: Mapping[str, Any]) -> None:
         """Begin to build."""
+        assert build.image is not None
         build.status = "building"
-        self._tasks.start_soon(self._run, template, build, dict(asked))
+        self._tasks.start_soon(self._run, template, build, build.image, dict(asked))
 
     def status(self, template: Template, build: Build, offset: int) -> dict[str, Any]:
         """Return how far a build is, with the lines from an offset."""
@@ -127,17 +172,20 @@ class Templates:
             told["reason"] = {"message": build.reason}
         return told
 
-    async def _run(self, template: Template, build: Build, asked: dict[str, Any]) -> None:
+    async def _run(self, template: Template, build: Build, image: ImageBuild, asked: dict[str, Any]) -> None:
         base = asked.get("fromTemplate")
-        if base is not None and self.usable(str(base)) is None:
-            build.status, build.reason = "error", f"template {base!r} was not found"
-            return
+        if base is not None:
+            below = self.usable(str(base))
+            if below is None:
+                build.status, build.reason = "error", f"template {base!r} was not found"
+                return
+            build.files = below.files
         for number, step in enumerate(asked.get("steps") or [], 1):
             if step["type"] != "RUN":
                 build.status, build.reason = "error", f"this emulator does not know the step {step['type']}"
                 return
             build.say(f"[builder {number}] RUN {step['args'][0][:60]}")
-            code = await build.image.run(["bash", "-c", step["args"][0]], build.say)
+            code = await image.run(["bash", "-c", step["args"][0]], build.say)
             if template.builds.get(build.id) is not build:
                 return  # it was removed meanwhile
             if code != 0:

@@ -1,0 +1,50 @@
+"""Snapshots: what a sandbox has on its disk, as a template that outlives it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
+from agenthost.testing.emulators.e2b.refusals import Refusal
+from agenthost.testing.emulators.e2b.templates import TEAM, Templates
+from agenthost.testing.emulators.packing import pack
+
+_NAME = re.compile(r"(?:([a-z0-9_-]+)/)?([a-z0-9_-]+)(?::([a-z0-9_.-]+))?\Z")
+_KEPT = (HOME, WORKDIR)  # machines keep nothing else
+
+
+async def take(box: Box, templates: Templates, body: dict[str, Any]) -> dict[str, Any]:
+    """Keep a sandbox's files, and return what is told of them.
+
+    Raises:
+        Refusal: There is no such name, or more is to be kept than this emulator can.
+    """
+    name = _parsed(body["name"]) if "name" in body else None
+    gone = Refusal(404, f"sandbox '{box.id}' doesn't exist or you don't have access to it")
+    if box.state != "running":
+        raise gone
+    if body.get("memory") is not False:  # it is kept unless the client says otherwise
+        raise Refusal(501, "this emulator keeps no memory: ask for a snapshot of the files alone")
+    if name is not None and templates.is_fixed(name[0]):
+        raise Refusal(501, f"this emulator takes no snapshot for {name[0]!r}, which was there before")
+    box.programs.disconnect()  # it stands still meanwhile
+    try:
+        files = await pack(box.machine, _KEPT)
+    except AgentHostError:
+        raise gone from None
+    template = templates.keep(box, files, name)
+    if name is None:
+        return {"snapshotID": f"{template.id}:default", "names": []}
+    return {"snapshotID": f"{TEAM}/{name[0]}:{name[1]}", "names": [f"{TEAM}/{name[0]}"]}
+
+
+def _parsed(name: str) -> tuple[str, str]:
+    found = _NAME.match(name.strip().lower())
+    if found is None:
+        raise Refusal(400, f"Invalid name: invalid template ID: {name}")
+    team, alias, tag = found.groups()
+    if team not in (None, TEAM):
+        raise Refusal(400, f"namespace '{team}' must match your team '{TEAM}'")
+    return alias, tag or "default"
