@@ -19,6 +19,7 @@ from openapi_core.exceptions import OpenAPIError
 from openapi_core.testing import MockRequest, MockResponse
 from support.package_index import PackageIndex
 
+from agenthost.errors import ConfigError, SandboxGoneError
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
@@ -168,6 +169,32 @@ async def test_a_bake_is_as_described(published: Published, package_index: Packa
         await provider.build(ImageRecipe())
     assert violations(published, calls) == []
     assert {"post /v3/templates", "post /v2/templates", "post /templates/tags"} <= paths(calls)
+
+
+async def test_a_snapshot_and_what_begins_with_it_are_as_described(
+    published: Published, e2b_template: dict[str, Path]
+) -> None:
+    async with (
+        emulator(templates=e2b_template) as e2b,
+        recorded(e2b) as (options, calls),
+        E2BProvider(**options) as provider,
+    ):
+        box = await provider.create(SandboxSpec())
+        backend = box.backend
+        assert isinstance(backend, E2BBackend)
+        await backend.endpoint(8000)
+        with pytest.raises(ConfigError):
+            await backend.snapshot("no name")
+        images = [await backend.snapshot(), await backend.snapshot("named:tag")]
+        await box.terminate()
+        with pytest.raises(SandboxGoneError):
+            await backend.snapshot()
+        for image in images:
+            await (await provider.create(SandboxSpec(image=image))).terminate()
+            assert await vendor.AsyncSandbox.delete_snapshot(image, **options)
+    assert violations(published, calls) == []
+    snapshots = [response.status_code for request, response in calls if request.path.endswith("/snapshots")]
+    assert snapshots == [400, 201, 201, 404]
 
 
 async def test_refusals_are_as_described(published: Published, e2b: Emulator) -> None:

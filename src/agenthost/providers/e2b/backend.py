@@ -28,7 +28,10 @@ from agenthost.providers.e2b.carrier import CommandCarrier, open_carrier
 from agenthost.providers.e2b.client import Client
 from agenthost.providers.e2b.creating import connect
 from agenthost.providers.e2b.places import BOOT, HOME, NAME, OURS, USER
+from agenthost.providers.e2b.ports import check_port, endpoint
+from agenthost.providers.e2b.snapshotting import snapshot
 from agenthost.sandbox import Boot, Carrier, SandboxInfo, SandboxState
+from agenthost.supports import Endpoint
 
 if TYPE_CHECKING:
     import e2b
@@ -117,13 +120,10 @@ class E2BBackend:
         """
         if self._carrier is not None and self._carrier.refused:
             raise SandboxGoneError(f"sandbox {self._known.name} was started anew: its guest is gone")
-        if self._reached is None:
-            # Asked first: the vendor's connect would resume a sandbox that is paused.
-            self._refuse_unless_running(await self.info())
-            self._reached = await connect(self._client, await self._ask())
+        sandbox = await self._reach() if self._reached is None else self._reached
         try:
             async with self._client.asking(f"dialling sandbox {self._known.name}"):
-                self._carrier = await open_carrier(self._reached, dial_command(BOOT))
+                self._carrier = await open_carrier(sandbox, dial_command(BOOT))
                 return self._carrier
         except (ProviderError, SandboxGoneError, SandboxNotFoundError) as exc:
             self._reached = None  # its token may be another one by now
@@ -182,6 +182,49 @@ class E2BBackend:
             self._reached = await (await self._client.sandboxes()).connect(
                 info.id, timeout=left if lease is None else min(left, math.ceil(lease)), on_resume="restore"
             )
+
+    async def snapshot(self, name: str | None = None) -> str:
+        """Return a template of what is on its disk. See SupportsSnapshot.
+
+        It stands still meanwhile, and its programs go on then. E2B keeps the template until it is removed.
+
+        Args:
+            name: The template's, ``name`` or ``name:tag``; what has it already gets another build.
+
+        Raises:
+            ConfigError: E2B does not take the name.
+            UnsupportedError: E2B does not do this for the account.
+            SandboxGoneError: It has ended.
+            SandboxPausedError: It is paused.
+        """
+        sandbox = self._known
+        try:
+            return await snapshot(
+                self._client, sandbox.id, f"keeping the files of sandbox {sandbox.name}", name
+            )
+        except SandboxNotFoundError as exc:
+            # E2B says it of paused ones, too.
+            self._refuse_unless_running(await self.info())
+            raise ProviderError(str(exc)) from exc  # it was resumed meanwhile
+
+    async def endpoint(self, port: int) -> Endpoint:
+        """Return where a port is reached, also one that listens on loopback alone. See SupportsPorts.
+
+        Raises:
+            ConfigError: It is no number of a port.
+            SandboxGoneError: It has ended.
+            SandboxPausedError: It is paused.
+        """
+        check_port(port)
+        return endpoint(await self._reach(), port)
+
+    async def _reach(self) -> e2b.AsyncSandbox:
+        """Return the vendor's object of a sandbox that runs."""
+        # Asked first: the vendor's connect would resume a sandbox that is paused.
+        self._refuse_unless_running(await self.info())
+        if self._reached is None:
+            self._reached = await connect(self._client, await self._ask())
+        return self._reached
 
     async def _ask(self) -> e2b.SandboxInfo:
         async with self._client.asking(f"asking after sandbox {self._known.name}"):

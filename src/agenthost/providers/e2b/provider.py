@@ -56,6 +56,8 @@ class E2BProvider(GuestProvider):
         default_network="open",
         lease=True,
         pause=True,
+        ports=True,
+        snapshot=True,
         images=True,
         header_injection=True,
     )
