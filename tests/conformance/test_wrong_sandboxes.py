@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
-from conformance import judging, wrong_files, wrong_lives, wrong_programs
+from conformance import judging, wrong_abilities, wrong_files, wrong_lives, wrong_programs
 from conformance.wrapping import WRONG, WrappedProvider, Wrong
 
 from agenthost import SandboxProvider, open_provider
 from agenthost.testing import SandboxConformance
 from agenthost.testing.conformance import checks_of
 from agenthost.testing.conformance.clauses import missing
+from agenthost.testing.emulators.e2b import emulator
 
+assert wrong_abilities
 assert wrong_files
 assert wrong_lives
 assert wrong_programs
@@ -71,50 +73,72 @@ def applies(name: str, provider: SandboxProvider) -> bool:
     )
 
 
+@asynccontextmanager
+async def providers() -> AsyncGenerator[Callable[[str], SandboxProvider | None]]:
+    """Yield what returns a provider for a check, the quickest of those that have what it needs."""
+    async with (
+        open_provider("local") as local,
+        emulator(friendly=True) as e2b,
+        open_provider("e2b", **e2b.options) as able,
+    ):
+        yield lambda name: next((one for one in (local, able) if applies(name, one)), None)
+
+
 def test_every_clause_has_a_sandbox_that_violates_it() -> None:
     assert {wrong.clause for wrong in WRONG} == {clause.number for clause in CHECKS.values()}
 
 
-def judge_all(
-    inner: SandboxProvider, cases: Sequence[tuple[Wrong, str]]
-) -> AsyncGenerator[tuple[Wrong, str, Exception | None]]:
-    """Yield what each check says of each sandbox."""
-
-    async def judge(wrong: Wrong, name: str) -> Exception | None:
-        return await fails(Kit(), name, wrong, inner)
-
-    return judging.judge_all(cases, judge, at_once=AT_ONCE)
-
-
 async def test_what_violates_a_clause_fails_its_check() -> None:
-    async with open_provider("local") as inner:
+    async with providers() as provider_for:
         cases = [
             (wrong, name)
             for wrong in WRONG
             for name, clause in CHECKS.items()
-            if clause.number == wrong.clause and applies(name, inner)
+            if clause.number == wrong.clause and provider_for(name)
         ]
-        judged = [(wrong.name, name, error) async for wrong, name, error in judge_all(inner, cases)]
+
+        async def judge(wrong: Wrong, name: str) -> Exception | None:
+            provider = provider_for(name)
+            assert provider is not None
+            return await fails(Kit(), name, wrong, provider)
+
+        judged = [
+            (wrong.name, name, error)
+            async for wrong, name, error in judging.judge_all(cases, judge, at_once=AT_ONCE)
+        ]
+    assert {"7.1", "7.2"} <= {wrong.clause for wrong, _ in cases}
     caught = {(wrong, name) for wrong, name, error in judged if error is not None}
     # Each check finds something, and each thing that is wrong is found.
     assert {name for _, name in caught} == {name for _, name in cases}
     assert {wrong for wrong, _ in caught} == {wrong.name for wrong, _ in cases}
 
 
+async def test_what_only_some_can_do_is_no_failure_where_nothing_is_wrong() -> None:
+    right = Wrong("", WrappedProvider, {})
+    async with providers() as provider_for:
+        for name, clause in CHECKS.items():
+            if clause.number.startswith("7."):
+                provider = provider_for(name)
+                assert provider is not None
+                assert await fails(Kit(), name, right, provider) is None
+
+
 @pytest.mark.full
 async def test_what_violates_a_clause_fails_no_other_check_that_is_not_named(
     pytestconfig: pytest.Config,
 ) -> None:
-    async with open_provider("local") as inner:
+    async with providers() as provider_for:
         cases = [
             (wrong, name)
             for wrong in WRONG
             for name, clause in CHECKS.items()
-            if clause.number != wrong.clause and applies(name, inner)
+            if clause.number != wrong.clause and provider_for(name)
         ]
 
         async def judge(wrong: Wrong, name: str) -> Exception | None:
-            return await fails(Kit(), name, wrong, inner)
+            provider = provider_for(name)
+            assert provider is not None
+            return await fails(Kit(), name, wrong, provider)
 
         unexpected = await judging.unexpected(
             judging.sample(pytestconfig, cases),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from anyio.abc import TaskGroup
 
 from agenthost import Capabilities, ExecResult, Process, Sandbox, SandboxInfo, SandboxProvider, SandboxSpec
+from agenthost.supports import Endpoint
 
 T = TypeVar("T")
 
@@ -43,6 +44,21 @@ class WrappedProcess:
         return await self.inner.wait()
 
 
+class WrappedBackend:
+    """What another sandbox can do beyond the rest."""
+
+    def __init__(self, inner: Sandbox) -> None:
+        self.inner: Any = getattr(inner, "backend", inner)
+
+    async def snapshot(self, name: str | None = None) -> str:
+        image: str = await self.inner.snapshot(name)
+        return image
+
+    async def endpoint(self, port: int) -> Endpoint:
+        found: Endpoint = await self.inner.endpoint(port)
+        return found
+
+
 class WrappedSandbox:
     """A sandbox that is another one."""
 
@@ -71,6 +87,10 @@ class WrappedSandbox:
     @property
     def workdir(self) -> str:
         return self.inner.workdir
+
+    @property
+    def backend(self) -> Any:
+        return WrappedBackend(self.inner)
 
     async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
         return await self.inner.exec(argv, **options)

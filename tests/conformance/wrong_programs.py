@@ -179,6 +179,7 @@ class IgnoresTheUser(WrappedSandbox):
     "2.1",
     test_writing_to_who_has_closed_stdin_is_a_broken_pipe="it waits for a line before it writes",
     test_without_a_network_nothing_is_reached="it waits until a server says that it listens",
+    test_a_port_is_reached_with_what_its_endpoint_says="likewise",
 )
 class HoldsOutputBack(WrappedProcess):
     kept: bytes | None = None

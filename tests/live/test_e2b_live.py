@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import e2b as vendor
 import pytest
 from support.live import LIFETIME, Budget, live_run
 
-from agenthost import SandboxSpec
+from agenthost import SandboxProvider, SandboxSpec
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 
 
@@ -33,6 +34,11 @@ class TestE2BLive(SandboxConformance):
     provider_name = "e2b"
     spec = SandboxSpec(max_lifetime=LIFETIME)
     outside = ("pypi.org", 443)
+
+    async def forget_image(self, provider: SandboxProvider, image: str) -> None:
+        """Remove a snapshot, which E2B would keep."""
+        del provider
+        assert await vendor.AsyncSandbox.delete_snapshot(image)
 
 
 class TestE2BAgentLive(HostedAgentConformance):

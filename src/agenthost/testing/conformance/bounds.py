@@ -65,13 +65,14 @@ for target in sys.argv[1:]:
 """
 
 
-def _python(sandbox: Sandbox) -> str:
+def python_of(sandbox: Sandbox) -> str:
+    """Return the Python of a sandbox."""
     return sandbox.layout.python if isinstance(sandbox, GuestSandbox) else "python3"
 
 
 async def _reach(sandbox: Sandbox, targets: list[str]) -> list[str]:
     """Return what a program inside can connect to."""
-    result = await sandbox.exec([_python(sandbox), "-I", "-c", _REACH, *targets])
+    result = await sandbox.exec([python_of(sandbox), "-I", "-c", _REACH, *targets])
     assert result.exit_code == 0, result.stderr
     return result.stdout.decode().splitlines()
 
@@ -102,7 +103,7 @@ async def _listening_here(came: list[str]) -> AsyncGenerator[list[str]]:
 @asynccontextmanager
 async def _listening_in(sandbox: Sandbox) -> AsyncGenerator[str]:
     """Have a program in a sandbox listen, and yield where."""
-    async with sandbox.spawn([_python(sandbox), "-I", "-c", _LISTEN]) as process:
+    async with sandbox.spawn([python_of(sandbox), "-I", "-c", _LISTEN]) as process:
         yield (await read_line(process)).decode().strip()
 
 

@@ -1,0 +1,96 @@
+"""Checks of what only some sandboxes can do: section 7 of the contract."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from agenthost.sandbox import Sandbox, SandboxProvider
+from agenthost.supports import SupportsPorts, SupportsSnapshot
+from agenthost.testing.conformance.bounds import python_of
+from agenthost.testing.conformance.clauses import clause
+from agenthost.testing.conformance.kit import Conformance
+from agenthost.testing.conformance.lifecycle import made
+from agenthost.testing.conformance.streams import read_line
+
+# Listens on all addresses and tells where; answers with its argument and the path that was asked for.
+_SERVE = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = (sys.argv[1] + self.path).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+server = HTTPServer(("0.0.0.0", 0), Answer)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+_NOT_YET = (502, 503, 504)  # of a proxy that has not seen the server
+
+
+def _able(sandbox: Sandbox) -> Any:
+    """Return what has the methods of ``supports``: the Backend; the sandbox itself where there is none."""
+    return getattr(sandbox, "backend", sandbox)
+
+
+async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    """Return the status and the body of an answer; 0 and nothing where none came."""
+    from agenthost.providers._rest import HttpClient, TransportError  # which take long to import
+
+    # Plain HTTP is a way that lies in this machine: a proxy does not lead there.
+    async with HttpClient(direct=url.startswith("http:")) as client:
+        try:
+            async with client.stream("GET", url, list(headers.items()), b"") as answer:
+                return answer.status, b"".join([chunk async for chunk in answer.chunks])
+        except TransportError:
+            return 0, b""
+
+
+class AbilityChecks(Conformance):
+    """Snapshots and ports: each where the provider has it."""
+
+    @clause("7.1", needs="snapshot")
+    async def test_a_snapshot_is_an_image_of_what_was_there(self, provider: SandboxProvider) -> None:
+        """Also when the sandbox has ended, which goes on until then."""
+        async with made(provider, self.spec) as first:
+            await first.write_file("folder/kept", b"as it was")
+            able = _able(first)
+            assert isinstance(able, SupportsSnapshot)
+            image = await able.snapshot()
+            assert await first.read_file("folder/kept") == b"as it was"
+            await first.write_file("folder/kept", b"changed")
+        try:
+            async with made(provider, replace(self.spec, image=image)) as second:
+                assert second.id != first.id
+                assert await second.read_file("folder/kept") == b"as it was"
+                assert (await second.exec(["cat", "folder/kept"])).stdout == b"as it was"
+        finally:
+            await self.forget_image(provider, image)
+
+    @clause("7.2", needs=("system", "ports"))
+    async def test_a_port_is_reached_with_what_its_endpoint_says(self, sandbox: Sandbox) -> None:
+        """And by nobody who does not have the headers, where there are any."""
+        mark = secrets.token_hex(8)
+        able = _able(sandbox)
+        assert isinstance(able, SupportsPorts)
+        async with sandbox.spawn([python_of(sandbox), "-I", "-c", _SERVE, mark]) as server:
+            endpoint = await able.endpoint(int(await read_line(server)))
+            url = f"{endpoint.url}/some/path?and=more"
+            while (got := await _get(url, endpoint.headers))[0] in _NOT_YET:  # noqa: ASYNC110 - it tells only who asks
+                await anyio.sleep(0.1)
+            assert got == (200, f"{mark}/some/path?and=more".encode())
+            if endpoint.headers:
+                _, body = await _get(url, {})
+                assert mark.encode() not in body
