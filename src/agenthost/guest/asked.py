@@ -1,4 +1,4 @@
-"""What a spec asks for and a provider cannot do: refused by name, before anything is made."""
+"""What is asked for and cannot be: refused by name, before anything is made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import fields
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Capabilities
 from agenthost.spec import SandboxSpec
+
+_HIGHEST_PORT = 65535
 
 
 def refuse_incapable(spec: SandboxSpec, able: Capabilities, provider: str) -> None:
@@ -52,3 +54,13 @@ def refuse_options(spec: SandboxSpec, provider: str, known: Sequence[str] = ()) 
         if key not in known:
             names = ", ".join(known) or "none"
             raise ConfigError(f"provider_options has {key!r}; the {provider} provider knows: {names}")
+
+
+def check_port(port: int) -> None:
+    """Refuse what is no number of a TCP port.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not 1 <= port <= _HIGHEST_PORT:
+        raise ConfigError(f"port {port}: a TCP port is a number from 1 to {_HIGHEST_PORT}")

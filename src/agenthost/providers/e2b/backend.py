@@ -15,6 +15,7 @@ from agenthost.errors import (
     SandboxNotFoundError,
     SandboxPausedError,
 )
+from agenthost.guest.asked import check_port
 from agenthost.guest.bootstrapping import (
     SECONDS,
     Bootstrap,
@@ -28,7 +29,7 @@ from agenthost.providers.e2b.carrier import CommandCarrier, open_carrier
 from agenthost.providers.e2b.client import Client
 from agenthost.providers.e2b.creating import connect
 from agenthost.providers.e2b.places import BOOT, HOME, NAME, OURS, USER
-from agenthost.providers.e2b.ports import check_port, endpoint
+from agenthost.providers.e2b.ports import endpoint
 from agenthost.providers.e2b.snapshotting import snapshot
 from agenthost.sandbox import Boot, Carrier, SandboxInfo, SandboxState
 from agenthost.supports import Endpoint

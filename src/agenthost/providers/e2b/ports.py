@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agenthost.errors import ConfigError
 from agenthost.supports import Endpoint
 
 if TYPE_CHECKING:
     from e2b import AsyncSandbox
 
 TOKEN = "e2b-traffic-access-token"
-_HIGHEST = 65535
-
-
-def check_port(port: int) -> None:
-    """Refuse what is no number of a port.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    if not 1 <= port <= _HIGHEST:
-        raise ConfigError(f"port {port}: a TCP port is a number from 1 to {_HIGHEST}")
 
 
 def endpoint(sandbox: AsyncSandbox, port: int) -> Endpoint:

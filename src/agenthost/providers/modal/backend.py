@@ -14,6 +14,7 @@ import modal.exception
 from modal.stream_type import StreamType
 
 from agenthost.errors import BootstrapError, SandboxGoneError, SandboxNotFoundError, UnsupportedError
+from agenthost.guest.asked import check_port
 from agenthost.guest.bootstrapping import (
     SECONDS,
     Bootstrap,
@@ -30,6 +31,7 @@ from agenthost.providers.modal.carrier import ExecCarrier
 from agenthost.providers.modal.errors import VENDOR_ERRORS, ModalError
 from agenthost.providers.modal.packing import pack
 from agenthost.sandbox import Boot, Carrier, SandboxInfo
+from agenthost.supports import Endpoint
 
 if TYPE_CHECKING:
     from modal.container_process import ContainerProcess
@@ -147,6 +149,26 @@ class ModalBackend:
         except (ModalError, SandboxNotFoundError) as error:
             raise await self._gone_or(error) from error
         return image.object_id
+
+    async def endpoint(self, port: int) -> Endpoint:
+        """Return where a port is reached by who has its token, which is made for this one port.
+
+        See SupportsPorts. The token is Modal's header: a server behind it sees no ``authorization``.
+
+        Raises:
+            ConfigError: It is no number of a port.
+            SandboxGoneError: It has ended.
+        """
+        check_port(port)
+        try:
+            made = await self._account.calls.repeatedly(
+                f"make a token for port {port} of sandbox {self._sandbox.object_id}",
+                self._account.times.call,
+                lambda: self._sandbox.create_connect_token.aio(port=port),
+            )
+        except (ModalError, SandboxNotFoundError) as error:
+            raise await self._gone_or(error) from error
+        return Endpoint(url=made.url.rstrip("/"), headers={"authorization": f"Bearer {made.token}"})
 
     @property
     def _workdir(self) -> str:

@@ -44,6 +44,7 @@ class ModalProvider(GuestProvider):
         networks=frozenset({"none", "open"}),
         default_network="open",
         images=True,
+        ports=True,
         snapshot=True,
         header_injection=True,
     )

@@ -10,6 +10,7 @@ from modal_proto import api_grpc, api_pb2
 
 from agenthost.testing.emulators.modal.image_calls import ImageCalls
 from agenthost.testing.emulators.modal.programs import is_too_long
+from agenthost.testing.emulators.modal.visiting import Passes
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, make_token, refuse
 from agenthost.testing.emulators.modal.world import Box, Results, World
 
@@ -39,10 +40,12 @@ _DEFINED = {
 class Control(ImageCalls, api_grpc.ModalClientBase):
     """The service. Its methods are named as Modal names them."""
 
-    def __init__(self, world: World, credential: tuple[str, str]) -> None:
+    def __init__(self, world: World, credential: tuple[str, str], passes: Passes, visitors_url: str) -> None:
         self.world = world
         self.faults = world.faults
         self._credential = credential
+        self._passes = passes
+        self._visitors_url = visitors_url
 
     def check(self, name: str, metadata: Any) -> None:
         """Refuse who has not the credential, or for most calls no token that was got with it."""
@@ -147,6 +150,17 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
             api_pb2.SandboxGetCommandRouterAccessResponse(
                 url=self.world.router_url, jwt=make_token(box.task, self.faults.token_seconds)
             )
+        )
+
+    async def SandboxCreateConnectTokenV2(self, stream: Stream) -> None:
+        """Give a token for a port, whether anybody listens there or not."""
+        asked = await stream.recv_message()
+        box = self.world.box(asked.sandbox_id, _given(stream))
+        if box.done is not None:
+            refuse("FAILED_PRECONDITION", "the sandbox has finished")
+        token = self._passes.make(box, asked.port or 8080)
+        await stream.send_message(
+            api_pb2.SandboxCreateConnectTokenResponse(url=self._visitors_url, token=token)
         )
 
     async def SandboxListV2(self, stream: Stream) -> None:

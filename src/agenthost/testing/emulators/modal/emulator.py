@@ -13,6 +13,7 @@ import anyio
 from agenthost.errors import MissingExtraError, UnsupportedError
 from agenthost.testing.emulators.machines import Account, Machine, Machines
 from agenthost.testing.emulators.modal.faults import Faults
+from agenthost.testing.loopback import LoopbackServer
 
 if TYPE_CHECKING:
     from agenthost.testing.emulators.modal.wire import Service
@@ -119,6 +120,7 @@ async def emulator(
         from agenthost.testing.emulators.modal.control import Control
         from agenthost.testing.emulators.modal.image_store import ImageStore
         from agenthost.testing.emulators.modal.router import Router
+        from agenthost.testing.emulators.modal.visiting import Passes
         from agenthost.testing.emulators.modal.wire import serve
         from agenthost.testing.emulators.modal.world import World
     except ModuleNotFoundError as error:
@@ -133,7 +135,9 @@ async def emulator(
         credential = (f"ak-{secrets.token_hex(11)}", f"as-{secrets.token_hex(11)}")
         make_control: Any = Control  # what it lacks of the service was added when it was made
         make_router: Any = Router
-        control, router = make_control(world, credential), make_router(world)
+        passes = Passes()
+        visitors = await stack.enter_async_context(LoopbackServer(passes.handle))
+        control, router = make_control(world, credential, passes, visitors.url), make_router(world)
         servers: list[Service] = []
         try:
             servers.append(await serve(router, router.check, world.faults))

@@ -1,0 +1,69 @@
+"""One HTTP request into a machine: to a port of it, also where only its own loopback has that."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Any, cast
+
+from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.loopback import Exchange
+
+# A request goes in, its answer comes out; a server that keeps the connection is not waited for.
+_RELAY = 'exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 7; cat >&3; timeout 20 cat <&3'
+_MOST = 256 * 1024 * 1024  # bytes of an answer
+_NOT_ON = ("connection", "transfer-encoding", "content-length", "host")
+_NOT_BACK = ("connection", "keep-alive", "transfer-encoding", "content-length")
+
+
+async def relay(
+    machine: Machine, port: int, exchange: Exchange, *, host: str, without: Collection[str]
+) -> bool:
+    """Send a request on and answer with what comes back, when it is whole; cut where that was cut.
+
+    Args:
+        machine: Whose port it is.
+        port: Its number.
+        exchange: The request, and where the answer goes.
+        host: What the server is told that it is called.
+        without: How the names of headers begin that are not the server's to see.
+
+    Returns:
+        Whether anybody listens: if not, nothing was answered.
+    """
+    request = exchange.request
+    dropped = (*_NOT_ON, *without)
+    headers = {name: value for name, value in request.headers.items() if not name.startswith(dropped)}
+    headers.update(host=host, connection="close")
+    headers["content-length"] = str(len(request.body))
+    lines = [f"{request.method} {request.target} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
+    sent = "\r\n".join([*lines, "", ""]).encode("latin-1") + request.body
+    try:
+        done = await machine.sandbox.exec(["bash", "-c", _RELAY, str(port)], stdin=sent, max_output=_MOST)
+    except AgentHostError:
+        return True  # the sandbox has ended: its connections with it
+    answer = HTTPResponse(cast("Any", _Said(done.stdout)), method=request.method)
+    try:
+        answer.begin()
+        body = answer.read()
+    except IncompleteRead:
+        return True  # cut, as it came
+    except HTTPException:
+        return False
+    back = {name: value for name, value in answer.getheaders() if name.lower() not in _NOT_BACK}
+    await exchange.reply(answer.status, body, back)
+    return True
+
+
+class _Said:
+    """What came from a server, as the standard library wants it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        """Return it to be read."""
+        del mode
+        return io.BytesIO(self._data)
