@@ -58,6 +58,12 @@ class WrappedBackend:
         found: Endpoint = await self.inner.endpoint(port)
         return found
 
+    async def pause(self) -> None:
+        await self.inner.pause()
+
+    async def resume(self) -> None:
+        await self.inner.resume()
+
 
 class WrappedSandbox:
     """A sandbox that is another one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from anyio.abc import TaskGroup
 from conformance.wrapping import WrappedBackend, WrappedProvider, WrappedSandbox, wrong
 
-from agenthost import Sandbox, SandboxProvider, SandboxSpec
+from agenthost import ExecResult, Sandbox, SandboxProvider, SandboxSpec
+from agenthost.errors import ProviderError
 from agenthost.supports import Endpoint
 
 
@@ -20,7 +21,11 @@ class BeginsWithNothing(WrappedProvider):
         return await super().create(replace(spec, image=None))
 
 
-@wrong("7.1", test_a_port_is_reached_with_what_its_endpoint_says="it has no method at all")
+@wrong(
+    "7.1",
+    test_a_port_is_reached_with_what_its_endpoint_says="it has no method at all",
+    test_a_paused_sandbox_stays_so_until_it_is_resumed="it has no method at all",
+)
 class OnlySaysThatItCan(WrappedSandbox):
     @property
     def backend(self) -> Any:
@@ -81,3 +86,37 @@ class LetsEverybodyIn(WrappedSandbox):
     @property
     def backend(self) -> Any:
         return AsksForNoHeaders(self.inner)
+
+
+class NeverStands(WrappedBackend):
+    async def pause(self) -> None:
+        pass
+
+
+@wrong("7.3")
+class RunsOn(WrappedSandbox):
+    @property
+    def backend(self) -> Any:
+        return NeverStands(self.inner)
+
+
+@wrong("7.3")
+class IsWokenByACall(WrappedSandbox):
+    async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
+        if self.capabilities.pause:
+            await self.backend.resume()
+        return await super().exec(argv, **options)
+
+
+class ResumesOnce(WrappedBackend):
+    async def resume(self) -> None:
+        if (await self.inner.info()).state == "running":
+            raise ProviderError("it runs")
+        await super().resume()
+
+
+@wrong("7.3")
+class IsResumedOnceAlone(WrappedSandbox):
+    @property
+    def backend(self) -> Any:
+        return ResumesOnce(self.inner)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import pytest
 
+from agenthost.errors import SandboxPausedError
 from agenthost.sandbox import Sandbox, SandboxProvider
-from agenthost.supports import SupportsPorts, SupportsSnapshot
+from agenthost.supports import SupportsPause, SupportsPorts, SupportsSnapshot
 from agenthost.testing.conformance.bounds import python_of
 from agenthost.testing.conformance.clauses import clause
 from agenthost.testing.conformance.kit import Conformance
@@ -59,7 +61,7 @@ async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
 
 
 class AbilityChecks(Conformance):
-    """Snapshots and ports: each where the provider has it."""
+    """Snapshots, ports and pauses: each where the provider has it."""
 
     @clause("7.1", needs="snapshot")
     async def test_a_snapshot_is_an_image_of_what_was_there(self, provider: SandboxProvider) -> None:
@@ -94,3 +96,21 @@ class AbilityChecks(Conformance):
             if endpoint.headers:
                 _, body = await _get(url, {})
                 assert mark.encode() not in body
+
+    @clause("7.3", needs=("system", "pause"))
+    async def test_a_paused_sandbox_stays_so_until_it_is_resumed(self, provider: SandboxProvider) -> None:
+        """No call wakes it; then the same object goes on. Both may be asked for twice."""
+        async with made(provider, self.spec) as sandbox:
+            await sandbox.write_file("kept", b"as it was")
+            able = _able(sandbox)
+            assert isinstance(able, SupportsPause)
+            await able.pause()
+            await able.pause()
+            with pytest.raises(SandboxPausedError):
+                await sandbox.exec(["true"])
+            assert (await sandbox.info()).state == "paused"
+            assert [one.state async for one in provider.list() if one.id == sandbox.id] == ["paused"]
+            await able.resume()
+            await able.resume()
+            assert (await sandbox.info()).state == "running"
+            assert await sandbox.read_file("kept") == b"as it was"
