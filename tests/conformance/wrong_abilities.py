@@ -120,3 +120,12 @@ class IsResumedOnceAlone(WrappedSandbox):
     @property
     def backend(self) -> Any:
         return ResumesOnce(self.inner)
+
+
+@wrong("7.3")
+class IsWokenByWhoFindsIt(WrappedProvider):
+    async def get(self, sandbox_id: str) -> Sandbox:
+        for sandbox in self.made:
+            if sandbox.id == sandbox_id and sandbox.capabilities.pause:
+                await WrappedBackend(sandbox).resume()
+        return await super().get(sandbox_id)

@@ -30,12 +30,6 @@ class ByStdio(Docker):
 
 
 class BySocket(Docker):
-    @pytest.fixture(scope="module")
-    @classmethod
-    def anyio_backend(cls) -> str:
-        """Run once: only the carrier is another one, whose own tests run on both."""
-        return "asyncio"
-
     @pytest.fixture
     def provider_options(self, docker_engine: DockerEngine, baked: str) -> Mapping[str, object]:
         del baked
@@ -51,7 +45,12 @@ class TestDockerAgent(ByStdio, HostedAgentConformance): ...
 
 
 @pytest.mark.full
-class TestDockerBySocket(BySocket, SandboxConformance): ...
+class TestDockerBySocket(BySocket, SandboxConformance):
+    @pytest.fixture(scope="module")
+    @classmethod
+    def anyio_backend(cls) -> str:
+        """Run once: only the carrier is another one, whose own tests and whose agents run on both."""
+        return "asyncio"
 
 
 @pytest.mark.full

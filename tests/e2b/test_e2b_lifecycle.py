@@ -13,14 +13,12 @@ from agenthost.errors import (
     ProviderError,
     SandboxGoneError,
     SandboxNotFoundError,
-    SandboxPausedError,
     UnsupportedError,
 )
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.e2b import creating
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
-from agenthost.reaping import reap
 from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.testing.emulators.e2b import Emulator, Fault, emulator
 
@@ -296,53 +294,6 @@ async def test_a_lease_that_cannot_be_set_leaves_nothing(provider: E2BProvider, 
     assert e2b.boxes.all == {}
 
 
-async def test_a_paused_sandbox_has_no_lease_to_be_moved_and_gets_it_back_when_it_is_resumed(
-    provider: E2BProvider, e2b: Emulator
-) -> None:
-    box = await provider.create(SandboxSpec(lease=300, max_lifetime=600))
-    try:
-        await backend_of(box).pause()
-        with pytest.raises(SandboxPausedError):
-            await backend_of(box).extend(300)
-        await backend_of(box).resume()
-        assert e2b.box(box.id).end_at - time.time() <= 300
-        await backend_of(box).extend(450)
-        assert 440 < e2b.box(box.id).end_at - time.time() <= 450
-    finally:
-        await box.terminate()
-
-
-async def test_the_end_of_a_paused_sandbox_is_its_lifetimes_and_its_making_stays_when_it_was(
-    provider: E2BProvider, e2b: Emulator, box: GuestSandbox
-) -> None:
-    before = await box.info()
-    assert before.expires_at is not None
-    await backend_of(box).pause()
-    made = e2b.box(box.id)
-    made.started_at, made.end_at = made.started_at - 3000, made.end_at - 3000  # as if it was long ago
-    (paused,) = [info async for info in provider.list()]
-    assert paused.expires_at is not None
-    assert abs(paused.expires_at - before.expires_at) < 10
-    await backend_of(box).resume()
-    made.started_at += 1000
-    assert (await box.info()).created_at == before.created_at
-
-
-async def test_reaping_keeps_a_paused_sandbox_whose_lifetime_is_not_over(
-    provider: E2BProvider, e2b: Emulator, box: GuestSandbox
-) -> None:
-    await backend_of(box).pause()
-    made = e2b.box(box.id)
-    made.end_at -= 3000  # paused long ago
-    made.metadata["agenthost-owner"] = "somebody-elses"
-    (kept,) = await reap(provider)
-    assert (kept.outcome, kept.reason) == ("kept", "its owner is not known here")
-    made.metadata["agenthost-end"] = str(int(time.time()) - 300)
-    (gone,) = await reap(provider)
-    assert (gone.outcome, gone.reason) == ("reaped", "its end is over")
-    assert e2b.boxes.all == {}
-
-
 async def test_a_sandbox_whose_labels_were_changed_is_not_moved_and_says_so(
     provider: E2BProvider, e2b: Emulator, box: GuestSandbox
 ) -> None:
@@ -352,34 +303,6 @@ async def test_a_sandbox_whose_labels_were_changed_is_not_moved_and_says_so(
     assert (await box.info()).created_at == pytest.approx(e2b.box(box.id).started_at, abs=1)
     with pytest.raises(ProviderError, match="when its lifetime is over"):
         await backend_of(box).extend(30)
-
-
-async def test_a_paused_sandbox_stays_so_until_it_is_resumed_and_is_then_the_same(
-    provider: E2BProvider, e2b: Emulator
-) -> None:
-    box = await provider.create(SandboxSpec())
-    try:
-        await box.write_file("mark", b"the same")
-        async with E2BProvider(**e2b.options) as other:
-            await backend_of(box).pause()
-            await backend_of(box).pause()
-            with anyio.fail_after(LIMIT):
-                for _ in range(2):  # who tries again learns the same
-                    with pytest.raises(SandboxPausedError):
-                        await box.exec(["true"])
-                with pytest.raises(SandboxPausedError):
-                    await other.get(box.id)
-            assert (await box.info()).state == "paused"
-            assert [info.state async for info in other.list()] == ["paused"]
-            assert e2b.box(box.id).state == "paused"  # nothing of this has woken it up
-            await backend_of(box).resume()
-            await backend_of(box).resume()
-            with anyio.fail_after(LIMIT):
-                again = await other.get(box.id)
-                assert await again.read_file("mark") == b"the same"
-                assert await box.read_file("mark") == b"the same"  # over a new link
-    finally:
-        await box.terminate()
 
 
 async def test_a_sandbox_that_was_started_anew_is_gone_and_not_taken_for_the_old_one(

@@ -18,6 +18,7 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.guest.client import GuestSandbox
+from agenthost.providers.e2b import snapshotting
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.places import BOOT
 from agenthost.providers.e2b.provider import E2BProvider
@@ -214,10 +215,62 @@ async def test_a_snapshot_whose_answer_is_lost_is_removed_where_nobody_named_it(
     assert set(e2b.templates.all) == templates | {"mine"}
     e2b.faults.add(Fault(snapshots_of(box), lose=True))
     e2b.faults.add(Fault("DELETE /templates/", status=500))
-    caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
     with pytest.raises(ProviderError, match="answer of E2B was lost"):
         await backend_of(box).snapshot()
-    assert "may be left" in caplog.text
+    assert set(e2b.templates.all) == templates | {"mine"}  # it was asked for again
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(404, "does not have it yet"), (500, "client failed")], ids=["late", "failing"]
+)
+async def test_a_snapshot_that_may_come_later_is_looked_for_several_times_and_told_of_then(
+    box: GuestSandbox,
+    e2b: Emulator,
+    templates: set[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    why: str,
+) -> None:
+    monkeypatch.setattr(snapshotting, "_PAUSE", 0.0)
+    caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
+    before = len(e2b.calls)
+    for _ in range(4):
+        e2b.faults.add(Fault("DELETE /templates/", status=status))
+    e2b.faults.add(Fault(snapshots_of(box), lose=True))
+    with pytest.raises(ProviderError, match="answer of E2B was lost"):
+        await backend_of(box).snapshot()
+    assert sum(call.startswith("DELETE /templates/") for call in e2b.calls[before:]) == 4
+    (left,) = set(e2b.templates.all) - templates
+    assert left in caplog.text
+    assert why in caplog.text
+
+
+async def test_a_machine_that_is_too_old_is_said_to_want_a_pause_and_a_resume(
+    box: GuestSandbox, e2b: Emulator, templates: set[str]
+) -> None:
+    said = "Snapshots without memory are not supported on this sandbox's node; take a full snapshot"
+    e2b.faults.add(Fault(snapshots_of(box), status=409, message=said))
+    before = len(e2b.calls)
+    with pytest.raises(ProviderError, match="Pause the sandbox, resume it"):
+        await backend_of(box).snapshot()
+    assert not any(call.startswith("DELETE") for call in e2b.calls[before:])
+    assert set(e2b.templates.all) == templates
+
+
+async def test_a_template_that_a_sandbox_runs_of_is_not_removed(
+    provider: E2BProvider, box: GuestSandbox, e2b: Emulator, templates: set[str]
+) -> None:
+    image = await backend_of(box).snapshot()
+    second = await provider.create(SandboxSpec(image=image))
+    try:
+        with pytest.raises(vendor.SandboxException, match="400"):
+            await vendor.AsyncSandbox.delete_snapshot(image, **e2b.options)
+    finally:
+        await second.terminate()
+    assert await vendor.AsyncSandbox.delete_snapshot(image, **e2b.options)
+    assert set(e2b.templates.all) == templates
 
 
 async def test_a_cancelled_snapshot_that_was_made_is_removed(

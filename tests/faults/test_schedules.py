@@ -93,10 +93,7 @@ async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) ->
 async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(
     pytestconfig: pytest.Config, anyio_backend: str
 ) -> None:
-    # Each backend takes every second group.
-    mine = 0 if anyio_backend == "asyncio" else 1
-    seeds = chosen_seeds(pytestconfig, normal=40, full=500)
-    seeds = [seed for seed in seeds if seed // PER_AGENT % 2 == mine]
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=20, full=500, together=PER_AGENT)
     async with shared_sandbox() as sandbox:
         path = await FakeCLI().put(sandbox)
         struck = await run_schedules(seeds, sandbox.id, path)

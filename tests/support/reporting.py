@@ -26,8 +26,8 @@ _BUDGETS["e2b"] = 180
 _BUDGETS["modal_provider"] = 180
 _BUDGET_OF_ANY_OTHER = 60
 _FULL_FACTOR = 3
-# Only --full installs an engine.
-_ENGINE = "docker_engine"
+# Only --full installs one.
+_ENGINES = ("docker_engine", "podman_engine")
 # The normal run has these suites on one backend. What differs between the two lies below them, in suites
 # that it has on both.
 _ON_ASYNCIO = ("tests/agent/", "tests/config/", "tests/conformance/", "tests/faults/", "tests/local/")
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_left_out(item: pytest.Item) -> bool:
     parameters: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
     is_second = item.nodeid.startswith(_ON_ASYNCIO) and parameters.get("anyio_backend") == "trio"
-    return is_second or _ENGINE in getattr(item, "fixturenames", ())
+    return is_second or not set(_ENGINES).isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -35,10 +35,11 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return one; None when there is none of that name."""
+        del ctx
         if cmd_name not in _COMMANDS:
-            for name in _COMMANDS:  # typer suggests what is like it, of those that were imported
-                self.get_command(ctx, name)
-        elif cmd_name not in self.commands:
+            # Typer suggests what is like it, of these names.
+            self.commands.update({name: self.commands.get(name) for name in _COMMANDS})  # type: ignore[misc]
+        elif self.commands.get(cmd_name) is None:
             self.commands[cmd_name] = _import(cmd_name)
         return self.commands.get(cmd_name)
 

@@ -62,5 +62,5 @@ def check_port(port: int) -> None:
     Raises:
         ConfigError: It is none.
     """
-    if not 1 <= port <= _HIGHEST_PORT:
-        raise ConfigError(f"port {port}: a TCP port is a number from 1 to {_HIGHEST_PORT}")
+    if type(port) is not int or not 1 <= port <= _HIGHEST_PORT:  # True is an int, too
+        raise ConfigError(f"port {port!r}: a TCP port is a number from 1 to {_HIGHEST_PORT}")

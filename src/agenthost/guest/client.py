@@ -55,15 +55,14 @@ class GuestSandbox:
         self._provider = provider
         self._capabilities = capabilities
         self._ended = False
+        self._given_up: str | None = None  # the id of the last link that was up and ended by a pause
 
     def __repr__(self) -> str:
         return f"<GuestSandbox {self._provider}:{self._name}>"
 
     @property
     def session(self) -> Session:
-        """The link of now. One that ended because the sandbox was paused is followed by another one."""
-        if isinstance(self._session.failure.error, SandboxPausedError):
-            self._session = self._connect()  # when it has not been resumed yet this says so again
+        """The link of now."""
         return self._session
 
     @property
@@ -103,7 +102,7 @@ class GuestSandbox:
         max_output: int = 16 * 1024 * 1024,
     ) -> ExecResult:
         """Run a program to its end. See Sandbox.exec."""
-        session = self.session
+        session = self._live()
         params = start_params(session.unique(), argv, cwd=cwd, env=env, user=user)
         return await execute(session, params, stdin=stdin, timeout=timeout, max_output=max_output)
 
@@ -116,13 +115,13 @@ class GuestSandbox:
         user: str | None = None,
     ) -> AbstractAsyncContextManager[Process]:
         """Start a program with streams. See Sandbox.spawn."""
-        session = self.session
+        session = self._live()
         return spawn(session, start_params(session.unique(), argv, cwd=cwd, env=env, user=user))
 
     async def read_file(self, path: str) -> bytes:
         """Return a file's bytes. See Sandbox.read_file."""
         _refuse_nul(path)
-        session = self.session
+        session = self._live()
         sid = f"f/{session.unique()}"
         flow: Inflow | None = None
         opened = True
@@ -148,7 +147,7 @@ class GuestSandbox:
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""
         _refuse_nul(path)
-        session = self.session
+        session = self._live()
         params: dict[str, Any] = {"path": path, "mode": mode}
         if len(data) <= _INLINE_FILE:
             await session.call("write", {**params, "data": b64encode(data).decode("ascii")})
@@ -178,7 +177,7 @@ class GuestSandbox:
         """
         command = argv or self.layout.runner_argv()
         params = agent_params(agent_id, command, self.token, env=env, model=model, news=argv is None)
-        return open_channel(self.session, params, self.token)
+        return open_channel(self._live(), params, self.token)
 
     def drive_agent(
         self, agent_id: str, *, after: int | None = 0, lasting: bool = False
@@ -190,25 +189,25 @@ class GuestSandbox:
             after: Offset in its journal to go on from; None is the oldest byte that is kept.
             lasting: It runs on when the block is left; the channel's attribute can change it.
         """
-        return drive_agent(self.session, agent_id, self.token, after=after, lasting=lasting)
+        return drive_agent(self._live(), agent_id, self.token, after=after, lasting=lasting)
 
     def observe_agent(
         self, agent_id: str, *, after: int | None = None
     ) -> AbstractAsyncContextManager[Observation]:
         """Read an agent's journal from an offset; None is the oldest byte that is kept."""
-        return observe_agent(self.session, agent_id, self.token, after=after)
+        return observe_agent(self._live(), agent_id, self.token, after=after)
 
     async def agents(self) -> list[AgentStatus]:
         """Return what agents there are, oldest first."""
-        return [agent_status(one) for one in await self.session.call("agents", {})]
+        return [agent_status(one) for one in await self._live().call("agents", {})]
 
     async def keep_for(self, seconds: float) -> None:
         """Have the guest end after so many seconds, unless a driver of an agent comes before."""
-        await self.session.call("keep", {"seconds": seconds})
+        await self._live().call("keep", {"seconds": seconds})
 
     async def kept_for(self) -> float | None:
         """Return after how many seconds from now the guest ends by ``keep_for``, None for never."""
-        seconds = (await self.session.call("about", {}))["kept_for"]
+        seconds = (await self._live().call("about", {}))["kept_for"]
         return None if seconds is None else float(seconds)
 
     async def info(self) -> SandboxInfo:
@@ -219,9 +218,25 @@ class GuestSandbox:
         """End the sandbox. Idempotent."""
         if not self._ended:
             self._ended = True
-            self._session.close(SandboxGoneError(f"sandbox {self._name} was terminated"))
+            gone = SandboxGoneError(f"sandbox {self._name} was terminated")
+            self._session.close(gone)
+            self._session.failure.error = gone  # also where a pause had ended the link before
         await self.backend.terminate()
         note_gone(self._id, self._name)
+
+    def _live(self) -> Session:
+        """Return the link for one more call: another one when that of now has ended by a pause.
+
+        Whether the sandbox has been resumed shows then.
+        """
+        if not self._ended and isinstance(self._session.failure.error, SandboxPausedError):
+            if self._session.was_up:
+                self._given_up = self._session.link.link_id
+            self._session = self._connect()
+            if self._given_up is not None:
+                # What was under way over that link has ended for its callers: now it ends inside, too.
+                self._session.post("forget", {"link": self._given_up})
+        return self._session
 
 
 def _refuse_nul(path: str) -> None:

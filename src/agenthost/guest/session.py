@@ -21,6 +21,7 @@ from agenthost.errors import (
     ReplayGapError,
     SandboxGoneError,
     SandboxNotFoundError,
+    SandboxPausedError,
     SupersededError,
     WireVersionError,
 )
@@ -82,6 +83,7 @@ class Session:
         self._patience = budget if start is None else max(start, budget)
         self._wake = anyio.Event()
         self._ready = anyio.Event()
+        self.was_up = False  # the guest has answered, once at least
         self._waiters: dict[int, _Waiter] = {}  # by the call's first number
         self._lasting: dict[int, tuple[int, str, dict[str, Any]]] = {}  # by the call's number of now
         self._granting: dict[tuple[str, str], _Waiter] = {}
@@ -166,6 +168,8 @@ class Session:
             return
         if info.state == "ended":
             raise SandboxGoneError(f"sandbox {self.name} has ended")
+        if info.state == "paused":
+            raise SandboxPausedError(f"sandbox {self.name} is paused: resume it first")
 
     async def _serve(self, carrier: Carrier) -> bool:
         """Use one carrier to its end; True when the link was up."""
@@ -267,6 +271,7 @@ class Session:
                     waiter.ok, waiter.value = True, (epoch, offset)
                     waiter.event.set()
             case events.Ready():
+                self.was_up = True
                 self._ready.set()
             case events.Opened(sid, agent, meta):
                 if agent in self.channels:

@@ -100,13 +100,19 @@ class GuestHub:
         """Forget links that were silent for too long."""
         for link_id, link in list(self.links.items()):
             if not link.connected and now - link.last_heard >= self.settings.forget_link_after:
-                link.close()
-                del self.links[link_id]
-                for door in self.doors.values():
-                    door.asked.pop(link_id, None)
-                for sid in [sid for sid, (_, _, owner) in self._streams.items() if owner == link_id]:
-                    self.remove_stream(sid)
-                self.events.append(LinkForgotten(link_id))
+                self.forget_link(link_id)
+
+    def forget_link(self, link_id: str) -> None:
+        """Forget a link and its streams, now: LinkForgotten follows, where it was known."""
+        link = self.links.pop(link_id, None)
+        if link is None:
+            return
+        link.close()
+        for door in self.doors.values():
+            door.asked.pop(link_id, None)
+        for sid in [sid for sid, (_, _, owner) in self._streams.items() if owner == link_id]:
+            self.remove_stream(sid)
+        self.events.append(LinkForgotten(link_id))
 
     # ---- for links
 

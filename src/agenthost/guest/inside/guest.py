@@ -53,6 +53,7 @@ class _Guest:
         self._calls.add("cut", self._cut)
         self._calls.add("stop", self._stop)
         self._calls.add("keep", self._keep)
+        self._calls.add("forget", self._forget)
         self._kept_until: float | None = None
 
     async def run(self, listener: socket.socket, first: FirstAgent | None) -> None:
@@ -119,6 +120,13 @@ class _Guest:
     def _keep(self, reply: Reply, params: dict[str, Any]) -> None:
         """End the guest after so many seconds, unless a driver comes before."""
         self._kept_until = time.monotonic() + float(params["seconds"])
+        reply.ok()
+
+    def _forget(self, reply: Reply, params: dict[str, Any]) -> None:
+        """Forget a link of the same host that it has given up: what it had started ends."""
+        if params["link"] != reply.link.link_id:
+            self._hub.forget_link(str(params["link"]))
+            self._look(None)
         reply.ok()
 
     def _about(self, reply: Reply, _params: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ _LINGER = 5.0  # seconds that what an agent still sends is read after it was ref
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_BODY = (204, 304)
 # The last event of the Messages API's stream: behind it comes nothing but the body's end.
-_LAST_EVENT = re.compile(rb"event: message_stop\r?\ndata:[^\n]*\n\r?\n$")
+_LAST_EVENT = re.compile(rb"\nevent: message_stop\r?\ndata:[^\n]*\n\r?\n$")
 _TAIL = 256  # bytes that the last event takes at most, with the spaces that the API pads it with
 # They belong to one connection, or are the credential that must not leave.
 _DROPPED = frozenset(
@@ -132,7 +132,7 @@ class ModelEndpoint:
         One that lacks nothing but its end is ended: whoever has read its last event asks no more.
         """
         repeated = 0
-        for exchange in self._exchanges.values():
+        for exchange in list(self._exchanges.values()):
             if exchange.agent != agent or not exchange.is_begun:
                 continue
             if exchange.is_whole:
@@ -140,6 +140,7 @@ class ModelEndpoint:
             else:
                 exchange.cut()
                 repeated += 1
+            exchange.close()  # now: the new driver must not take it up while the agent still reads
         return repeated
 
     def serves(self, agent: str) -> bool:

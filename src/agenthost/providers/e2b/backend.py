@@ -224,7 +224,10 @@ class E2BBackend:
         # Asked first: the vendor's connect would resume a sandbox that is paused.
         self._refuse_unless_running(await self.info())
         if self._reached is None:
-            self._reached = await connect(self._client, await self._ask())
+            try:
+                self._reached = await connect(self._client, await self._ask())
+            except SandboxNotFoundError as exc:  # it has ended between the two questions
+                raise SandboxGoneError(f"sandbox {self._known.name} has ended") from exc
         return self._reached
 
     async def _ask(self) -> e2b.SandboxInfo:

@@ -272,6 +272,8 @@ class Control:
     async def _forget_template(self, name: str, *, body: dict[str, Any]) -> Answer:
         del body
         template = self._template(name)
+        if any(box.template == template.id for box in self._boxes.all.values()):
+            raise Refusal(400, f"cannot delete template '{name}': sandboxes of it are running or paused")
         template.builds.clear()
         self._templates.all.pop(template.name, None)
         return Answer(204)

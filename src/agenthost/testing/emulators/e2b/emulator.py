@@ -196,7 +196,11 @@ class Emulator:
         is_open = internet is not False and "0.0.0.0/0" not in network.get("denyOut", [])
         machine = await self._machines.make(workdir=WORKDIR, network=is_open, site=image.site, env=self._env)
         if image.files is not None:
-            await unpack(machine, image.files)
+            try:
+                await unpack(machine, image.files)
+            except BaseException:
+                await machine.end()
+                raise
         programs = Programs(machine, self._tasks, end_kept=self._end_kept, friendly=self._friendly)
         on_timeout: Literal["kill", "pause"] = "pause" if body.get("autoPause") else "kill"
         auto_resume: dict[str, Any] = body.get("autoResume") or {}
