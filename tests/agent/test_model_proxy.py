@@ -116,6 +116,7 @@ async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back(
         ("x-tenant", "forged"),
         ("content-length", "999"),
         ("transfer-encoding", "chunked"),
+        ("accept-encoding", "gzip, br"),
     )
     async with upstream.server as server:
         done = await serve(server.url, FakeExchange(Head(headers=sent), [b'{"a"', b": 1}"]))
@@ -126,6 +127,7 @@ async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back(
     assert request.headers["x-tenant"] == "seven"
     assert request.headers["anthropic-beta"] == "one,two"
     assert request.headers["content-length"] == "8"
+    assert request.headers["accept-encoding"] == "identity"  # the guest looks for an answer's last event
     assert request.headers["host"] in server.url
     assert not {"authorization", "cookie", "transfer-encoding", "user-agent"} & set(request.headers)
     assert (done.status, done.data, done.ended) == (200, b'{"ok": true}', True)

@@ -131,12 +131,12 @@ async def test_a_port_at_which_nobody_listens_is_told_and_is_a_bad_gateway(
     assert "port is not open" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("port", [0, -1, 65536])
+@pytest.mark.parametrize("port", [0, -1, 65536, True, "8000"])
 async def test_what_is_no_port_is_refused_before_e2b_is_asked(
-    box: GuestSandbox, e2b: Emulator, port: int
+    box: GuestSandbox, e2b: Emulator, port: Any
 ) -> None:
     before = len(e2b.calls)
-    with pytest.raises(ConfigError, match=f"port {port}: .* 1 to 65535"):
+    with pytest.raises(ConfigError, match=f"port {port!r}: .* 1 to 65535"):
         await backend_of(box).endpoint(port)
     assert len(e2b.calls) == before
 

@@ -1,4 +1,7 @@
-"""One HTTP request into a machine: to a port of it, also where only its own loopback has that."""
+"""One HTTP request into a machine: to a port of it, also where only its own loopback has that.
+
+It passes whole requests and whole answers, and of a header that is repeated in an answer the last one.
+"""
 
 from __future__ import annotations
 
