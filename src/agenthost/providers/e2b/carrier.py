@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("agenthost.providers.e2b")
 
 _OPENING = 30.0  # seconds until a program has to be started
-_CLOSING = 4.0  # seconds that ending it may take
+_CLOSING = 4.0  # seconds that each of the three steps of ending it may take
 # A carrier is renewed after so much: E2B's load balancer ends every stream after 24 hours, and what it keeps
 # of one is not known.
 RENEW_BYTES = 64 * 1024 * 1024
@@ -144,6 +144,9 @@ class CommandCarrier:
             task.cancel()
         with anyio.move_on_after(_CLOSING):
             await asyncio.wait(tasks)
+        # With a time of its own: a stream of output that is left open is closed by the event loop in the end,
+        # which then reports what the client makes of that.
+        with anyio.move_on_after(_CLOSING):
             await self._handle.disconnect()
 
 
