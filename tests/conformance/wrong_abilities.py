@@ -45,7 +45,7 @@ class KeptAtItsEnd(WrappedSandbox):
 
     async def terminate(self) -> None:
         assert isinstance(self.maker, KeepsWhatIsThereLater)
-        if self.maker.kept is None:
+        if self.maker.kept is None and self.capabilities.snapshot:
             self.maker.kept = await super().backend.snapshot()
         await super().terminate()
 

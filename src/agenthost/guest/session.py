@@ -167,7 +167,7 @@ class Session:
             _log.debug("sandbox %s: the provider does not say how it is: %r", self.name, exc)
             return
         if info.state == "ended":
-            raise SandboxGoneError(f"sandbox {self.name} has ended")
+            raise SandboxGoneError(info.resources.get("ended") or f"sandbox {self.name} has ended")
         if info.state == "paused":
             raise SandboxPausedError(f"sandbox {self.name} is paused: resume it first")
 
