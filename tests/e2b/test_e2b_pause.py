@@ -11,7 +11,7 @@ import pytest
 from claude_agent_sdk import PermissionResultAllow, ResultMessage
 from support.hosting import KEY
 
-from agenthost import HostedAgent
+from agenthost import AgentRef, Cursor, HostedAgent
 from agenthost.errors import SandboxGoneError, SandboxPausedError
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.e2b.backend import E2BBackend
@@ -106,6 +106,7 @@ async def test_a_paused_sandbox_stays_so_until_it_is_resumed_and_is_then_the_sam
 
 
 async def test_a_program_that_was_under_way_does_not_run_on_without_its_caller(box: GuestSandbox) -> None:
+    pid = ""
     with anyio.fail_after(LIMIT):
         with pytest.raises(SandboxPausedError):
             async with box.spawn(["sh", "-c", "echo $$; exec sleep 98765"]) as program:
@@ -149,6 +150,8 @@ async def test_an_agent_goes_on_with_its_turn_where_its_cursor_stands(
 
     options: dict[str, Any] = {"cli_path": await FakeCLI().put(box), "include_partial_messages": True}
     steps = [FakeCLI.partials(50), FakeCLI.tool("Bash", {"n": 1}, ask=True), FakeCLI.text("done")]
+    ref: AgentRef | None = None
+    cursor = Cursor()
     with anyio.fail_after(LIMIT):
         with pytest.raises(SandboxPausedError):
             async with HostedAgent({**options, "can_use_tool": pause}, sandbox=box) as agent:
@@ -157,6 +160,7 @@ async def test_an_agent_goes_on_with_its_turn_where_its_cursor_stands(
                 async for message in agent.receive_messages():
                     numbers += [FakeCLI.number(message)]  # each by itself: in the end this raises
                     cursor = agent.cursor
+        assert ref is not None
         await backend_of(box).resume()
         async with HostedAgent.attach(
             ref, sandbox=box, after=cursor, options={"can_use_tool": allow}
