@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - to see what the vendor's client leaves behind
+import gc
 from functools import partial
 
 import anyio
@@ -236,6 +237,24 @@ async def test_a_carrier_that_is_closed_leaves_no_program_and_no_task(
     mine_left = {task for task in asyncio.all_tasks() - tasks if "e2b/sandbox_async" in repr(task)}
     assert mine_left == set()
     assert (await box.exec(["echo", "here"])).stdout == b"here\n"
+
+
+async def test_a_dial_that_is_cancelled_while_it_is_opened_reports_nothing_to_the_event_loop(
+    e2b: Emulator, box: GuestSandbox
+) -> None:
+    client = Client(**e2b.options, domain=None)
+    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    held = e2b.faults.add(Fault(START, hold=True))
+    try:
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(open_carrier, sandbox, dial_command(BOOT))
+                await held.struck.wait()
+                tasks.cancel_scope.cancel()
+        gc.collect()  # a task whose error nobody has fetched tells so now, which fails this test
+    finally:
+        e2b.faults.clear()
+        held.release()
 
 
 async def test_closing_the_way_to_a_server_that_does_not_answer_is_bounded(

@@ -28,9 +28,10 @@ from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.e2b.carrier import CommandCarrier, open_carrier
 from agenthost.providers.e2b.client import Client
 from agenthost.providers.e2b.creating import connect
-from agenthost.providers.e2b.places import BOOT, HOME, NAME, OURS, USER
+from agenthost.providers.e2b.places import BOOT, NAME, OURS, USER
 from agenthost.providers.e2b.ports import endpoint
 from agenthost.providers.e2b.snapshotting import snapshot
+from agenthost.providers.e2b.starting import start
 from agenthost.sandbox import Boot, Carrier, SandboxInfo, SandboxState
 from agenthost.supports import Endpoint
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import e2b
 
 _BAKE = "agenthost bake e2b"
+_START = 60.0  # seconds until the bootstrap has to be started
 # Before the bootstrap: the end of a line that a profile may have begun; the working directory, which only
 # root may make in most places; and what an image that was a sandbox before has left.
 _PREPARE = """
@@ -99,15 +101,15 @@ class E2BBackend:
         code = 0
         async with self._client.asking(f"starting the guest in sandbox {name}", within=SECONDS + 30):
             try:
-                await sandbox.commands.run(
+                program = await start(
+                    sandbox,
                     line,
-                    user=USER,
-                    cwd=HOME,
+                    within=_START,
                     on_stdout=lambda text: bootstrap.feed(text.encode()),
                     on_stderr=on_stderr,
                     timeout=SECONDS,
-                    retain_output=False,
                 )
+                await program.wait()
             except CommandExitException as exc:
                 code = exc.exit_code
         bootstrap.finish(code, said.encode())

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from agenthost.providers.e2b.input import GatheringQueue
-from agenthost.providers.e2b.places import HOME, USER
 from agenthost.providers.e2b.shell import ENVIRONMENT, Opening
+from agenthost.providers.e2b.starting import start
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -168,18 +168,15 @@ async def open_carrier(
 
     # 0 is no limit: what the client takes unless told ends every program after a minute.
     try:
-        handle = await sandbox.commands.run(
+        handle = await start(
+            sandbox,
             opening.command,
-            background=True,
-            user=USER,
-            cwd=HOME,
+            within=_OPENING,
             envs=ENVIRONMENT,
             on_stdout=on_stdout,
             on_stderr=carrier.said,
             stdin=True,
             timeout=0,
-            request_timeout=_OPENING,
-            retain_output=False,
         )
     except BaseException:
         out.close()
