@@ -94,6 +94,9 @@ class E2BBackend:
         bootstrap = Bootstrap(name, bake=_BAKE, on_progress=boot.on_progress)
         said = ""
 
+        def on_stdout(text: str) -> None:
+            bootstrap.feed(text.encode())
+
         def on_stderr(text: str) -> None:
             nonlocal said
             said = (said + text)[-4000:]
@@ -105,7 +108,7 @@ class E2BBackend:
                     sandbox,
                     line,
                     within=_START,
-                    on_stdout=lambda text: bootstrap.feed(text.encode()),
+                    on_stdout=on_stdout,
                     on_stderr=on_stderr,
                     timeout=SECONDS,
                 )
