@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import e2b as vendor
 import httpx
 import pytest
 from packaging.version import Version
+from support.port_server import ask, serving
 
 from agenthost.errors import ConfigError, ProviderError, SandboxGoneError, SandboxPausedError
 from agenthost.guest.client import GuestSandbox
@@ -18,46 +17,9 @@ from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.supports import Endpoint, SupportsPorts
-from agenthost.testing.conformance.streams import read_line
 from agenthost.testing.emulators.e2b import Emulator, Fault
 
 TOKEN = "e2b-traffic-access-token"
-# Answers in chunks, with what it was asked; ends the connection in the middle when it is asked for /cut.
-SERVE = """
-import json
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Answer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["content-length"])).decode()
-        told = json.dumps([self.path, body, sorted(self.headers)]).encode()
-        self.send_response(201)
-        self.send_header("x-of", "the server")
-        if self.path == "/cut":
-            self.send_header("content-length", str(len(told) + 1))
-        else:
-            self.send_header("transfer-encoding", "chunked")
-            told = b"".join(b"1\\r\\n%c\\r\\n" % one for one in told) + b"0\\r\\n\\r\\n"
-        self.end_headers()
-        self.wfile.write(told)
-        self.close_connection = True
-
-    def log_message(self, *words):
-        pass
-
-server = HTTPServer(("127.0.0.1", 0), Answer)
-print(server.server_port, flush=True)
-server.serve_forever()
-"""
-
-
-@asynccontextmanager
-async def serving(box: GuestSandbox) -> AsyncGenerator[int]:
-    """Have a server in a sandbox, and yield its port."""
-    async with box.spawn([box.layout.python, "-I", "-c", SERVE]) as server:
-        yield int(await read_line(server))
 
 
 def backend_of(box: GuestSandbox) -> E2BBackend:
@@ -66,19 +28,13 @@ def backend_of(box: GuestSandbox) -> E2BBackend:
     return box.backend
 
 
-async def ask(endpoint: Endpoint, headers: dict[str, str] | None = None, path: str = "/x") -> httpx.Response:
-    async with httpx.AsyncClient() as client:
-        given = dict(endpoint.headers if headers is None else headers)
-        return await client.post(f"{endpoint.url}{path}", headers=given, content=b"of the host")
-
-
 @pytest.mark.parametrize("network", [NetworkPolicy.open(), NetworkPolicy.none()], ids=["open", "none"])
 async def test_a_port_is_reached_with_the_headers_and_not_without(
     provider: E2BProvider, e2b: Emulator, network: NetworkPolicy
 ) -> None:
     box = await provider.create(SandboxSpec(network=network))
     try:
-        async with serving(box) as port:
+        async with serving(box, "127.0.0.1") as port:
             endpoint = await backend_of(box).endpoint(port)
             answer = await ask(endpoint)
             assert (answer.status_code, answer.headers["x-of"]) == (201, "the server")
@@ -102,7 +58,7 @@ async def test_a_port_is_reached_with_the_headers_and_not_without(
 async def test_where_the_public_may_come_in_no_token_is_told_or_asked_for(provider: E2BProvider) -> None:
     box = await provider.create(SandboxSpec(provider_options={"public_ports": True}))
     try:
-        async with serving(box) as port:
+        async with serving(box, "127.0.0.1") as port:
             endpoint = await backend_of(box).endpoint(port)
             assert TOKEN not in endpoint.headers
             assert (await ask(endpoint)).status_code == 201
@@ -124,7 +80,7 @@ async def test_another_process_is_told_the_same(
 async def test_a_port_at_which_nobody_listens_is_told_and_is_a_bad_gateway(
     box: GuestSandbox,
 ) -> None:
-    async with serving(box) as port:
+    async with serving(box, "127.0.0.1") as port:
         pass
     answer = await ask(await backend_of(box).endpoint(port))
     assert answer.status_code == 502
