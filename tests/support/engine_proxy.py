@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.streams.stapled import MultiListener
 
+from agenthost.background import BackgroundTasks
 from agenthost.providers.docker.address import find_address
 
 _CHUNK = 64 * 1024
@@ -83,9 +84,6 @@ async def engine_proxy(host: str, *faults: Fault) -> AsyncGenerator[str]:
 
     listener: MultiListener[ByteStream] = await anyio.create_tcp_listener(local_host="127.0.0.1")  # type: ignore[assignment] # its sockets are byte streams
     port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    async with listener, anyio.create_task_group() as tasks:
+    async with listener, BackgroundTasks() as tasks:
         tasks.start_soon(listener.serve, serve)
-        try:
-            yield f"tcp://127.0.0.1:{port}"
-        finally:
-            tasks.cancel_scope.cancel()
+        yield f"tcp://127.0.0.1:{port}"

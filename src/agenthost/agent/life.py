@@ -17,7 +17,6 @@ import anyio.abc
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.attachment import Attachment
-from agenthost.agent.detached import start_detached
 from agenthost.agent.errors import rebuild
 from agenthost.agent.journal import Journal
 from agenthost.agent.model_serving import serve_model
@@ -29,6 +28,7 @@ from agenthost.agent.progress import Reporter
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
+from agenthost.background import start_detached
 from agenthost.errors import (
     AgentError,
     AgentHostError,

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, Self
 
 import anyio
-import anyio.abc
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError
 from agenthost.guest.asked import refuse_incapable
 from agenthost.guest.boot import GuestLayout, make_boot
@@ -46,7 +46,7 @@ class GuestProvider(ABC):
     def __init__(self, *, secret: str | bytes | None = None, limits: Limits | None = None) -> None:
         self._secret = deployment_secret(secret)
         self._limits = limits or Limits()
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._tasks: BackgroundTasks | None = None
         self._sessions: list[Session] = []
 
     # ---- what an adapter brings
@@ -82,8 +82,7 @@ class GuestProvider(ABC):
 
     async def __aenter__(self) -> Self:
         """Open."""
-        tasks = anyio.create_task_group()
-        self._tasks = await tasks.__aenter__()
+        self._tasks = await BackgroundTasks().open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -92,10 +91,8 @@ class GuestProvider(ABC):
         assert tasks is not None
         for session in tuple(self._sessions):
             session.close()
-        tasks.cancel_scope.cancel()
         try:
-            # Without the block's own exception: its caller must see that one, not a group around it.
-            await tasks.__aexit__(None, None, None)
+            await tasks.aclose()
         finally:
             with anyio.move_on_after(_ENDING, shield=True):
                 await self.aclose()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.lowlevel
 
+from agenthost.background import BackgroundTasks
 from agenthost.testing.fake_clock import FakeClock
 from agenthost.testing.fake_files import FakeFiles
 from agenthost.testing.fake_programs import ProgramFunction
@@ -266,14 +267,11 @@ class ProgramView:
 @asynccontextmanager
 async def playing(process: FakeProcess, function: ProgramFunction, view: ProgramView) -> AsyncGenerator[None]:
     """Run a program while the block is open; leaving it kills the program."""
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    tasks.start_soon(process.play, function, view)
-    try:
-        yield
-    finally:
-        process.scope.cancel()
-        # Without the block's own error: its caller must see that one, not a group around it.
-        await tasks.__aexit__(None, None, None)
+    async with BackgroundTasks() as tasks:
+        tasks.start_soon(process.play, function, view)
+        try:
+            yield
+        finally:
+            process.scope.cancel()
     if process.failure is not None:
         raise process.failure

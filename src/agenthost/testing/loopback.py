@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream, TaskGroup
+from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
+
+from agenthost.background import BackgroundTasks
 
 _HEAD_LIMIT = 256 * 1024
 _BODY_LIMIT = 64 * 1024 * 1024
@@ -156,7 +158,7 @@ class LoopbackServer:
     ) -> None:
         self._handler = handler
         self._in_pieces = in_pieces
-        self._tasks: TaskGroup | None = None
+        self._tasks = BackgroundTasks()
         self.port = 0
 
     @property
@@ -165,25 +167,24 @@ class LoopbackServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        if self._tasks is not None:
-            raise RuntimeError("this server has been opened already")
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+        await self._tasks.open()
+        try:
+            listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+        except BaseException:
+            await self._tasks.aclose()
+            raise
         self.port = listener.extra(SocketAttribute.local_port)
-        self._tasks = await anyio.create_task_group().__aenter__()
         self._tasks.start_soon(self._serve, listener)
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._tasks is not None
-        self._tasks.cancel_scope.cancel()
-        # Not handing the exception on keeps it out of an ExceptionGroup: it is the caller's, not a task's.
-        await self._tasks.__aexit__(None, None, None)
+        await self._tasks.__aexit__(exc_type, exc, trace)
 
     async def _serve(self, listener: MultiListener[SocketStream]) -> None:
         async with listener:
-            await listener.serve(self._connection, self._tasks)
+            await listener.serve(self._connection)
 
     async def _connection(self, stream: SocketStream) -> None:
         async with stream:

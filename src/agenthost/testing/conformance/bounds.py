@@ -17,6 +17,7 @@ import anyio
 import anyio.abc
 import pytest
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import ExecTimeoutError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -93,11 +94,10 @@ async def _listening_here(came: list[str]) -> AsyncGenerator[list[str]]:
             targets.append(f"agenthost-{secrets.token_hex(8)}")
             abstract = await anyio.create_unix_listener(f"\0{targets[-1]}")
             listeners.append(await stack.enter_async_context(abstract))
-        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks = await stack.enter_async_context(BackgroundTasks())
         for listener in listeners:
             tasks.start_soon(listener.serve, meet)
         yield targets
-        tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager

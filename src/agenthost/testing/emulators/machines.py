@@ -16,6 +16,7 @@ from typing import Self
 import anyio
 import anyio.abc
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.local.bwrap import Account
@@ -48,7 +49,7 @@ class Machine:
         sandbox: What it is made of: files, programs that are waited for, its end.
     """
 
-    def __init__(self, sandbox: GuestSandbox, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, sandbox: GuestSandbox, tasks: BackgroundTasks) -> None:
         self.sandbox = sandbox
         self._tasks = tasks
         self._end = anyio.Event()
@@ -118,7 +119,7 @@ class Machines:
         self._directory.chmod(0o711)  # a host that is root runs them as other users
         self._bare = self._directory / "bare"
         self._bare.mkdir()
-        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        self._tasks = await self._stack.enter_async_context(BackgroundTasks())
         self._tasks.start_soon(self._renew_leases)
         return self
 

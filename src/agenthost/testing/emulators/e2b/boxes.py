@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-import anyio.abc
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.e2b.programs import Programs
 from agenthost.testing.emulators.machines import Machine
@@ -103,7 +103,7 @@ class Box:
 class Boxes:
     """All sandboxes that there are."""
 
-    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, tasks: BackgroundTasks) -> None:
         self._tasks = tasks
         self.all: dict[str, Box] = {}
 

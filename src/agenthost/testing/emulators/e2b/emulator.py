@@ -12,8 +12,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import anyio
-import anyio.abc
 
+from agenthost.background import BackgroundTasks
 from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box, Boxes
 from agenthost.testing.emulators.e2b.control import Control, new_id
 from agenthost.testing.emulators.e2b.daemon import Daemon
@@ -46,7 +46,7 @@ class Emulator:
         self,
         server: LoopbackServer,
         machines: Machines,
-        tasks: anyio.abc.TaskGroup,
+        tasks: BackgroundTasks,
         *,
         friendly: bool,
         env: Mapping[str, str],
@@ -274,26 +274,23 @@ async def emulator(
     def in_pieces(request: HttpRequest) -> bool:
         return request.target.endswith("/StreamInput")
 
-    async with Machines(Account("user", 1000, HOME)) as machines:
-        tasks = await anyio.create_task_group().__aenter__()
-        try:
-            async with LoopbackServer(handle, in_pieces=in_pieces) as server:
-                running = Emulator(
-                    server,
-                    machines,
-                    tasks,
-                    friendly=friendly,
-                    env=env or {},
-                    build_env=build_env or {},
-                    longest=longest,
-                    end_kept=end_kept,
-                    creates=None if friendly else Rate(creates_at_once, creates_each_second),
-                )
-                for name, site in (templates or {}).items():
-                    running.templates.add(name, site)
-                found.append(running)
-                yield running
-        finally:
-            tasks.cancel_scope.cancel()
-            # Without the block's own exception: its caller must see that one, not a group around it.
-            await tasks.__aexit__(None, None, None)
+    async with (
+        Machines(Account("user", 1000, HOME)) as machines,
+        BackgroundTasks() as tasks,
+        LoopbackServer(handle, in_pieces=in_pieces) as server,
+    ):
+        running = Emulator(
+            server,
+            machines,
+            tasks,
+            friendly=friendly,
+            env=env or {},
+            build_env=build_env or {},
+            longest=longest,
+            end_kept=end_kept,
+            creates=None if friendly else Rate(creates_at_once, creates_each_second),
+        )
+        for name, site in (templates or {}).items():
+            running.templates.add(name, site)
+        found.append(running)
+        yield running

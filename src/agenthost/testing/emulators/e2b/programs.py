@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import anyio.abc
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
 from agenthost.sandbox import Process
 from agenthost.testing.emulators.machines import Machine
@@ -58,9 +58,7 @@ class Programs:
         friendly: Output waits for its first listener and comes in whole pieces.
     """
 
-    def __init__(
-        self, machine: Machine, tasks: anyio.abc.TaskGroup, *, end_kept: float, friendly: bool
-    ) -> None:
+    def __init__(self, machine: Machine, tasks: BackgroundTasks, *, end_kept: float, friendly: bool) -> None:
         self._machine = machine
         self._tasks = tasks
         self._end_kept = end_kept

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio.abc
-
+from agenthost.background import BackgroundTasks
 from agenthost.testing.emulators.building import ImageBuild
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class Templates:
         env: Of the steps: where an index of packages is, for instance.
     """
 
-    def __init__(self, directory: Path, tasks: anyio.abc.TaskGroup, env: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, tasks: BackgroundTasks, env: Mapping[str, str]) -> None:
         self._directory = directory
         self._tasks = tasks
         self._env = env

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import MissingExtraError, UnsupportedError
 from agenthost.testing.emulators.machines import Account, Machine, Machines
 from agenthost.testing.emulators.modal.faults import Faults
@@ -129,7 +130,7 @@ async def emulator(
         ) from error
     async with AsyncExitStack() as stack:
         machines = await stack.enter_async_context(Machines(Account("root", 0, "/root")))
-        tasks = await stack.enter_async_context(anyio.create_task_group())
+        tasks = await stack.enter_async_context(BackgroundTasks())
         store = ImageStore(images or machines.directory / "images", build_env or {})
         world = World(machines, tasks, store, friendly=friendly, seed=seed)
         credential = (f"ak-{secrets.token_hex(11)}", f"as-{secrets.token_hex(11)}")
@@ -156,4 +157,3 @@ async def emulator(
             with anyio.CancelScope(shield=True):
                 for server in servers:
                     await server.close()
-            tasks.cancel_scope.cancel()

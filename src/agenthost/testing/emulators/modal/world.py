@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-import anyio.abc
 from modal_proto import api_pb2
 
+from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.machines import Machine, Machines
 from agenthost.testing.emulators.modal.faults import Faults
@@ -61,7 +61,7 @@ class World:
     """Everything behind one emulator."""
 
     def __init__(
-        self, machines: Machines, tasks: anyio.abc.TaskGroup, images: ImageStore, *, friendly: bool, seed: int
+        self, machines: Machines, tasks: BackgroundTasks, images: ImageStore, *, friendly: bool, seed: int
     ) -> None:
         self.faults = Faults(token_seconds=_FRIENDLY_TOKEN if friendly else _HOSTILE_TOKEN)
         self.friendly = friendly

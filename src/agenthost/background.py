@@ -1,0 +1,123 @@
+"""Tasks that belong to the event loop and not to a block of the caller.
+
+A task group must be left in the task that entered it. A fixture of a test framework, a web framework's
+lifespan and a notebook cell enter in one task and leave in another, and ``query`` is iterated without a
+block around it. What they open keeps its tasks here instead. This is the only module of the host that knows
+the event loops by name: anyio has no word for such a task.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - anyio has no task that belongs to the loop and not to a block
+import contextvars
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, cast
+
+import anyio
+import anyio.abc
+
+_log = logging.getLogger("agenthost")
+
+_running: set[asyncio.Task[None]] = set()  # asyncio itself holds its tasks only weakly
+
+
+def start_detached(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``function`` in a task of its own. It must raise nothing."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        trio.lowlevel.spawn_system_task(function, context=contextvars.copy_context())
+    else:
+        task = loop.create_task(function())
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+
+class BackgroundTasks:
+    """A task group that may be closed in another task than the one that opened it.
+
+    Use it as ``async with``, or call ``open`` and ``aclose``. Leaving cancels its tasks and returns when all
+    have ended, also when the caller is cancelled meanwhile. When a task raises, the others are cancelled; the
+    error is raised by ``aclose``. An exception of the block is never wrapped in a group.
+    """
+
+    def __init__(self) -> None:
+        self._group: anyio.abc.TaskGroup | None = None
+        self._error: BaseException | None = None
+
+    async def open(self) -> Self:
+        """Open it. RuntimeError when it was opened before."""
+        if self._group is not None:
+            raise RuntimeError("these tasks have been opened already")
+        self._opened, self._leave, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
+        start_detached(self._run)
+        with anyio.CancelScope(shield=True):  # it takes one step of the event loop
+            await self._opened.wait()
+        return self
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> None:
+        """Start a task. Raises RuntimeError when this is not open."""
+        self._open_group().start_soon(function, *args)
+
+    async def start(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> Any:
+        """Start a task and return what it reports as started; see ``TaskGroup.start``."""
+        return await self._open_group().start(function, *args)
+
+    async def aclose(self) -> None:
+        """Cancel the tasks and wait for their end. Raises what one of them raised. Idempotent."""
+        if self._group is None:
+            return
+        self._leave.set()
+        raised: BaseException | None = None
+        with anyio.CancelScope(shield=True):
+            while not self._ended.is_set():
+                try:
+                    await self._ended.wait()
+                except anyio.get_cancelled_exc_class() as cancelled:
+                    raised = cancelled  # asyncio's own cancel() knows no shield; it is obeyed afterwards
+        raised, self._error = raised or self._error, None
+        if raised is not None:
+            raise raised
+
+    async def __aenter__(self) -> Self:
+        """Open."""
+        return await self.open()
+
+    async def __aexit__(self, exc_type: object, exc: BaseException | None, trace: object) -> None:
+        """Close. An error of a task is logged where the block itself raised."""
+        try:
+            await self.aclose()
+        except Exception:
+            if exc is None:
+                raise
+            _log.exception("a background task failed, and then the block that it belongs to")
+
+    def _open_group(self) -> anyio.abc.TaskGroup:
+        if self._group is None or self._leave.is_set():
+            raise RuntimeError("these tasks are not open")
+        return self._group
+
+    async def _run(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                self._opened.set()
+                await self._leave.wait()
+                group.cancel_scope.cancel()
+        except Exception as error:  # noqa: BLE001 - raised again by ``aclose``
+            self._error = _only(error)
+        finally:
+            self._opened.set()
+            self._leave.set()
+            self._ended.set()
+
+
+def _only(error: BaseException) -> BaseException:
+    """Return the exception in a group of one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    inside = cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return _only(inside[0]) if len(inside) == 1 else cast("BaseException", error)

@@ -1,0 +1,205 @@
+"""What ``agenthost.testing`` opens passes an exception of its block on, and may be left in another task."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+import agenthost.testing
+from agenthost import open_provider
+from agenthost.background import BackgroundTasks
+from agenthost.errors import UnsupportedError
+from agenthost.spec import SandboxSpec
+from agenthost.testing import FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
+from agenthost.testing.emulators import e2b, modal
+from agenthost.testing.emulators.machines import Account, Machines
+from agenthost.testing.emulators.modal.faults import Faults
+from agenthost.testing.loopback import Exchange, LoopbackServer
+
+
+class BodyError(Exception):
+    """What the block raises."""
+
+
+@asynccontextmanager
+async def _asked(url: str) -> AsyncGenerator[None]:
+    """Have a request on its way whose answer does not come."""
+    port = int(url.rpartition(":")[2])
+    body = b'{"model": "claude-x", "messages": []}'
+    async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+        await stream.send(
+            b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        yield
+
+
+@asynccontextmanager
+async def _busy_server() -> AsyncGenerator[None]:
+    reached = anyio.Event()
+
+    async def hold(exchange: Exchange) -> None:
+        del exchange
+        reached.set()
+        await anyio.sleep_forever()
+
+    async with LoopbackServer(hold) as server, _asked(server.url):
+        await reached.wait()
+        yield
+
+
+@asynccontextmanager
+async def _busy_model() -> AsyncGenerator[None]:
+    reached = anyio.Event()
+
+    def step(request: object) -> Hold:
+        del request
+        reached.set()
+        return Hold(anyio.Event())
+
+    async with ScriptedModel([step]) as model, _asked(model.url):
+        await reached.wait()
+        yield
+
+
+@asynccontextmanager
+async def _busy_machines() -> AsyncGenerator[None]:
+    async with Machines(Account("user", 1000, "/home/user")) as machines:
+        machine = await machines.make(workdir="/workspace", network=False)
+        await machine.start(["sleep", "1000"])
+        yield
+
+
+@asynccontextmanager
+async def _busy_program() -> AsyncGenerator[None]:
+    sandbox = FakeSandbox()
+    sandbox.script("serve", lambda program: program.sleep(float("inf")))
+    async with sandbox.spawn(["serve"]):
+        yield
+
+
+@asynccontextmanager
+async def _faulty_provider() -> AsyncGenerator[None]:
+    async with LinkFaults() as faults, faults.around(_local()) as provider:
+        sandbox = await provider.create(SandboxSpec())
+        try:
+            yield
+        finally:
+            await sandbox.terminate()
+
+
+def _local() -> Any:
+    return importlib.import_module("agenthost.providers.local.provider").LocalProvider()
+
+
+# By what is found in the package; a few more stand for it when it is in use.
+OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
+    "emulators.e2b.emulator.emulator": e2b.emulator,
+    "emulators.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),
+    "emulators.modal.emulator.emulator": modal.emulator,
+    "emulators.modal.faults.Faults.hold": lambda: Faults().hold("SandboxCreateV2"),
+    "fake_agent.FakeAgent": FakeAgent,
+    "fake_process.playing": _busy_program,  # by what uses it
+    "fake_provider.FakeProvider": FakeProvider,
+    "fake_sandbox.FakeSandbox.spawn": _busy_program,
+    "faults.LinkFaults": LinkFaults,
+    "loopback.LoopbackServer": _busy_server,
+    "scripted_model.ScriptedModel": ScriptedModel,
+}
+IN_USE: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
+    "background tasks": BackgroundTasks,
+    "a machine with a program": _busy_machines,
+    "a model that is asked": _busy_model,
+    "a provider": lambda: open_provider("local"),
+    "a provider with faults": _faulty_provider,
+}
+EVERY = {**OPENED, **IN_USE}
+
+
+# The emulator of Modal works where Modal's client does.
+PAIRS = [
+    (loop, name)
+    for loop in ("asyncio", "trio")
+    for name in EVERY
+    if loop == "asyncio" or "modal.e" not in name
+]
+each = pytest.mark.parametrize(("anyio_backend", "name"), PAIRS)
+
+
+@each
+async def test_an_exception_of_the_block_arrives_as_it_is(anyio_backend: str, name: str) -> None:
+    del anyio_backend
+    error = BodyError("of the block")
+    # Anything else that arrives is the defect.
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        async with EVERY[name]():
+            raise error
+    assert caught.value is error
+
+
+@each
+async def test_a_block_may_be_left_in_another_task(anyio_backend: str, name: str) -> None:
+    del anyio_backend
+    opened = EVERY[name]()
+
+    async def enter() -> None:
+        await opened.__aenter__()
+
+    async def leave() -> None:
+        await opened.__aexit__(None, None, None)
+
+    for step in (enter, leave):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(step)
+
+
+@each
+async def test_a_block_that_is_cancelled_ends(anyio_backend: str, name: str) -> None:
+    del anyio_backend
+    with anyio.CancelScope() as scope:
+        async with EVERY[name]():
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+def test_the_emulator_of_modal_refuses_trio() -> None:
+    async def main() -> None:
+        async with modal.emulator():
+            raise AssertionError("it was opened")
+
+    with pytest.raises(UnsupportedError, match="works on asyncio"):
+        anyio.run(main, backend="trio")
+
+
+def test_every_async_context_manager_of_the_package_is_tried() -> None:
+    assert set(OPENED) == set(_found())
+
+
+def _found() -> list[str]:
+    found: list[str] = []
+    for info in pkgutil.walk_packages(agenthost.testing.__path__, "agenthost.testing."):
+        if info.name.startswith(("agenthost.testing.conformance", "agenthost.testing.fake_program.")):
+            continue  # checks, not things to be opened; a program of its own
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            if getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
+                continue
+            where = f"{info.name.removeprefix('agenthost.testing.')}.{name}"
+            if inspect.isclass(value):
+                found += [where] if "__aenter__" in vars(value) else []
+                found += [f"{where}.{one}" for one, member in vars(value).items() if _opens(one, member)]
+            elif _opens(name, value):
+                found.append(where)
+    return found
+
+
+def _opens(name: str, value: object) -> bool:
+    inner = getattr(value, "__wrapped__", None)
+    return not name.startswith("_") and inspect.isasyncgenfunction(inner)
