@@ -114,6 +114,52 @@ async def test_a_line_that_is_no_json_ends_it_with_an_error(tmp_path: Path) -> N
     assert end["error"]["type"] == "JSONDecodeError"
 
 
+LOADING = """
+import json, logging, sys
+logging.basicConfig(level=logging.WARNING)
+sys.path[:0] = {path!r}
+from agenthost.runner.sdk import load, reload_with_mcp
+first = load()
+loaded = sorted({{name.partition(".")[0] for name in sys.modules}} & {{"mcp", "jsonschema"}})
+import mcp.types
+again = reload_with_mcp()
+base = again.module.ToolAnnotations.__mro__[1].__module__
+print(json.dumps([first.has_mcp, loaded, hasattr(mcp.types, "Tool"), again.has_mcp, base]))
+"""
+
+
+def load_in_a_process(*path: str) -> tuple[list[object], str]:
+    program = LOADING.format(path=list(path))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    return json.loads(done.stdout), done.stderr
+
+
+def test_the_sdk_is_imported_without_mcp_and_again_with_it() -> None:
+    told, errors = load_in_a_process()
+
+    has_mcp, loaded, is_real, later, base = told
+    assert (has_mcp, loaded, is_real, later) == (False, [], True, True)
+    assert str(base).startswith("mcp")
+    assert errors == ""
+
+
+def test_an_sdk_that_needs_mcp_at_its_import_gets_it_and_that_is_said_once(tmp_path: Path) -> None:
+    package = tmp_path / "claude_agent_sdk"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "import mcp.types\n"
+        "class ClaudeSDKClient: pass\n"
+        "class ToolAnnotations(mcp.types.ToolAnnotations): pass\n"
+        "ToolAnnotations(title='made at import')\n"
+    )
+
+    told, errors = load_in_a_process(str(tmp_path))
+
+    assert told[0] is True
+    assert errors.count("cannot be imported without") == 1
+    assert "ToolAnnotations was not loaded" in errors
+
+
 def test_its_memory_is_closed_to_its_neighbours() -> None:
     program = (
         "import ctypes, json\n"

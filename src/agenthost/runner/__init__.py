@@ -3,7 +3,7 @@
 Lines of JSON come in on stdin and events go out on stdout:
 
     main.py      streams, signals, exit          sdk.py       import of the SDK
-    loop.py      the event loop
+    loop.py      the event loop                  lean_import.py  the SDK's import without mcp
     agent.py     the client from start to end    options.py   options from data, secrets to files
     journal.py   events, paced by their reader   stderr.py    the CLI's stderr
     prompts.py   which prompts are open          faults.py    exceptions as data

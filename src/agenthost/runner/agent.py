@@ -174,10 +174,18 @@ class Agent:
 
     async def _connect(self, operation: dict[str, Any]) -> None:
         assert self._sdk is not None
+        callbacks: dict[str, Any] = operation.get("callbacks") or {}
         try:
             found = await asyncio.shield(self._sdk)
         except Refusal:
             return  # told by _announce
+        if callbacks.get("servers") and not found.has_mcp:
+            self._sdk = asyncio.get_running_loop().run_in_executor(None, sdk_loader.reload_with_mcp)
+            try:
+                found = await asyncio.shield(self._sdk)
+            except Refusal as refusal:
+                self.stop(describe(refusal))
+                return
         host_version = str(operation.get("sdk_version"))
         self._requests.configure(found.codec, patience=operation.get("decision_wait"))
         try:
@@ -189,7 +197,7 @@ class Agent:
                 stderr=self._journal.stderr_line,
                 relayed=relayed_options(
                     found,
-                    operation.get("callbacks") or {},
+                    callbacks,
                     self._requests,
                     self._journal,
                     hook_timeout=operation.get("hook_timeout") or _HOOK_SECONDS,
