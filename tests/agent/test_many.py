@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
+from support.deep_runs import count_of
 from support.many_agents import LightProvider
 
 from agenthost import HostedAgent, SandboxSpec, open_provider
@@ -15,7 +17,8 @@ from agenthost.testing import FakeCLI
 LIMIT = 240
 
 
-async def test_twenty_agents_in_one_sandbox_each_hear_their_own_answers() -> None:
+async def test_agents_in_one_sandbox_each_hear_their_own_answers(pytestconfig: pytest.Config) -> None:
+    count = count_of(pytestconfig, "agents", normal=4, full=8)
     cli = FakeCLI()
     heard: dict[int, list[Any]] = {}
 
@@ -29,7 +32,7 @@ async def test_twenty_agents_in_one_sandbox_each_hear_their_own_answers() -> Non
             path = await cli.put(sandbox)
             options = {"cli_path": path, "include_partial_messages": True}
             async with AsyncExitStack() as stack:
-                agents = [HostedAgent(options, sandbox=sandbox) for _ in range(20)]
+                agents = [HostedAgent(options, sandbox=sandbox) for _ in range(count)]
                 # Two at once: a runner's start takes half a second of a core.
                 limiter = anyio.CapacityLimiter(2)
 
@@ -49,11 +52,12 @@ async def test_twenty_agents_in_one_sandbox_each_hear_their_own_answers() -> Non
         numbers = [FakeCLI.number(message) for message in messages]
         assert numbers == list(range(1, len(numbers) + 1))
         assert f"agent {number}" in str(messages)
-    assert len(heard) == 20
+    assert len(heard) == count
 
 
-async def test_two_hundred_agents_on_one_host_lose_nothing(tmp_path: Path) -> None:
+async def test_many_agents_on_one_host_lose_nothing(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     wanted = 200
+    count = count_of(pytestconfig, "agents", normal=40, full=40)
     heard: list[list[str]] = []
 
     async def work(agent: HostedAgent) -> None:
@@ -64,7 +68,7 @@ async def test_two_hundred_agents_on_one_host_lose_nothing(tmp_path: Path) -> No
     with anyio.fail_after(LIMIT):
         async with LightProvider(state_dir=str(tmp_path)) as provider, AsyncExitStack() as stack:
             sandboxes = [await provider.create(SandboxSpec()) for _ in range(4)]
-            agents = [HostedAgent({}, sandbox=sandboxes[number % 4]) for number in range(200)]
+            agents = [HostedAgent({}, sandbox=sandboxes[number % 4]) for number in range(count)]
             async with anyio.create_task_group() as tasks:
                 for agent in agents:
                     stack.push_async_callback(agent.disconnect)
@@ -77,4 +81,4 @@ async def test_two_hundred_agents_on_one_host_lose_nothing(tmp_path: Path) -> No
                     tasks.start_soon(agent.disconnect)
             for sandbox in sandboxes:
                 await sandbox.terminate()
-    assert heard == [[*map(str, range(wanted)), str(wanted)]] * 200
+    assert heard == [[*map(str, range(wanted)), str(wanted)]] * count

@@ -16,9 +16,9 @@ TESTS = Path(__file__).parents[1]
 
 
 def read_late(tmp_path: Path, *arguments: str) -> dict[str, Any]:
-    """Run support/stalled_reader.py as a host of its own and return what it tells."""
+    """Run stalled_reader.py as a host of its own and return what it tells."""
     backend, *more = arguments
-    argv = [sys.executable, "-m", "support.stalled_reader", backend, str(tmp_path / "record"), *more]
+    argv = [sys.executable, "-m", "agent.stalled_reader", backend, str(tmp_path / "record"), *more]
     done = subprocess.run(argv, cwd=TESTS, stdout=subprocess.PIPE, check=True, timeout=LIMIT)
     told: dict[str, Any] = json.loads(done.stdout)
     return told

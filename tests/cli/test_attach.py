@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import pytest
 from claude_agent_sdk import HookMatcher, PermissionResultAllow
-from support.command_line import COMMAND, Done, environment, run_agenthost
-from support.detached import PLAIN, detached, end, happened, is_there
+from cli.detached import PLAIN, detached, end, happened, is_there
+from support.command_line import COMMAND, Done, environment, run_agenthost, run_command
+from support.preloaded import Program
 
 from agenthost import AgentRef, HostedAgent, SandboxSpec, open_provider
 from agenthost.guest.provider import GuestProvider
@@ -43,14 +43,13 @@ async def never(*_: object) -> PermissionResultAllow:
 class Attached:
     """A running ``agenthost attach``."""
 
-    def __init__(self, process: anyio.abc.Process) -> None:
+    def __init__(self, process: Program) -> None:
         self.process = process
         self.printed = ""
         self.before = ""  # all that was waited for
 
     async def until(self, text: str) -> None:
         """Wait until it has printed a text behind what was waited for before."""
-        assert self.process.stdout is not None
         while text not in self.printed:
             self.printed += (await self.process.stdout.receive()).decode()
         head, _, self.printed = self.printed.partition(text)
@@ -63,8 +62,6 @@ class Attached:
 
     async def end(self) -> Done:
         """Return how it ends, and what it printed behind what was waited for."""
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
         self.printed += b"".join([chunk async for chunk in self.process.stdout]).decode()
         errors = b"".join([chunk async for chunk in self.process.stderr]).decode()
         return Done(await self.process.wait(), self.printed, errors)
@@ -73,9 +70,8 @@ class Attached:
 @asynccontextmanager
 async def attached(ref: AgentRef, *arguments: str, stdin: int | None = None) -> AsyncGenerator[Attached]:
     """Run ``attach`` with a pipe as stdin, or with what is given."""
-    command = [COMMAND, "attach", ref.agent, *arguments]
     stdin = subprocess.PIPE if stdin is None else stdin
-    async with await anyio.open_process(command, env=environment(KEY), stdin=stdin) as process:
+    async with run_command("attach", ref.agent, *arguments, env=environment(KEY), stdin=stdin) as process:
         yield Attached(process)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.docker_engine import DockerEngine
+from docker.docker_engine import DockerEngine
 
 from agenthost.cli.app import run_command_line
 

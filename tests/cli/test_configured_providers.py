@@ -11,8 +11,8 @@ from pathlib import Path
 
 import anyio
 import pytest
+from cli.detached import PLAIN, detached
 from support.command_line import run_agenthost
-from support.detached import PLAIN, detached
 from support.hosting import KEY
 from support.installed import environment_with, install, write_module
 from support.written import write

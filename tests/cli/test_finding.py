@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.detached import PLAIN, detached, happened
+from cli.detached import PLAIN, detached, happened
 
 from agenthost import Cursor, SandboxSpec, open_provider
 from agenthost.cli.finding import open_finder

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import HookMatcher
-from support.command_line import COMMAND, Done, environment, run_agenthost
-from support.detached import PLAIN, detached, happened, is_there
+from cli.detached import PLAIN, detached, happened, is_there
+from support.command_line import Done, environment, run_agenthost, run_command
 
 from agenthost import AgentRef, HostedAgent, SandboxSpec, message_from_json, open_provider
 from agenthost.guest.client import GuestSandbox
@@ -151,11 +151,8 @@ async def test_a_person_who_goes_away_leaves_a_question_open(tmp_path: Path) -> 
         with anyio.fail_after(LIMIT):
             async with (
                 detached(tmp_path, [DECISION], can_use_tool=never) as ref,
-                await anyio.open_process(
-                    [COMMAND, "attach", ref.agent, "--finish"], env=environment(KEY), stdin=terminal
-                ) as process,
+                run_command("attach", ref.agent, "--finish", env=environment(KEY), stdin=terminal) as process,
             ):
-                assert process.stdout is not None
                 seen = b""
                 while b"allow it?" not in seen:
                     seen += await process.stdout.receive()
@@ -171,11 +168,8 @@ async def test_ctrl_c_leaves_at_once_and_ends_nothing(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with (
             detached(tmp_path, [FakeCLI.text("Hm."), FakeCLI.stall()]) as ref,
-            await anyio.open_process(
-                [COMMAND, "attach", ref.agent, "--finish"], env=environment(KEY)
-            ) as process,
+            run_command("attach", ref.agent, "--finish", env=environment(KEY)) as process,
         ):
-            assert process.stdout is not None
             seen = b""
             while b"Hm.\n" not in seen:
                 seen += await process.stdout.receive()

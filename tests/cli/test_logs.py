@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 
 import anyio
-import anyio.abc
 import claude_agent_sdk as sdk
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
-from support.command_line import COMMAND, Done, environment, run_agenthost
-from support.detached import PLAIN, detached, end, happened
+from cli.detached import PLAIN, detached, end, happened
+from support.command_line import Done, environment, run_agenthost, run_command
+from support.preloaded import Program
 
 from agenthost import HostedAgent, message_from_json
 from agenthost.testing import FakeCLI
@@ -33,19 +33,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def until_printed(process: anyio.abc.Process, text: str) -> str:
+async def until_printed(process: Program, text: str) -> str:
     """Return what it has printed when that holds a text."""
-    assert process.stdout is not None
     seen = ""
     while text not in seen:
         seen += (await process.stdout.receive()).decode()
     return seen
 
 
-async def rest(process: anyio.abc.Process) -> Done:
+async def rest(process: Program) -> Done:
     """Return what it prints from now on, and how it ends."""
-    assert process.stdout is not None
-    assert process.stderr is not None
     out = b"".join([chunk async for chunk in process.stdout]).decode()
     err = b"".join([chunk async for chunk in process.stderr]).decode()
     return Done(await process.wait(), out, err)
@@ -68,9 +65,7 @@ async def test_followed_it_is_read_to_its_end(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with (
             HostedAgent(ClaudeAgentOptions(cli_path=cli), provider=PLAIN) as agent,
-            await anyio.open_process(
-                [COMMAND, "logs", "--follow", agent.ref.agent], env=environment()
-            ) as process,
+            run_command("logs", "--follow", agent.ref.agent, env=environment()) as process,
         ):
             await agent.query("go")
             await until_printed(process, "Done.\n")
@@ -124,7 +119,7 @@ async def test_ctrl_c_leaves_quietly(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with (
             detached(tmp_path, [FakeCLI.text("Hm."), FakeCLI.stall()]) as ref,
-            await anyio.open_process([COMMAND, "logs", "-f", ref.agent], env=environment()) as process,
+            run_command("logs", "-f", ref.agent, env=environment()) as process,
         ):
             await until_printed(process, "Hm.\n")
             process.send_signal(signal.SIGINT)
@@ -135,7 +130,7 @@ async def test_a_sandbox_that_ends_before_its_agent_is_told(tmp_path: Path) -> N
     with anyio.fail_after(LIMIT):
         async with (
             detached(tmp_path, [FakeCLI.text("Hm."), FakeCLI.stall()]) as ref,
-            await anyio.open_process([COMMAND, "logs", "-f", ref.agent], env=environment()) as process,
+            run_command("logs", "-f", ref.agent, env=environment()) as process,
         ):
             await until_printed(process, "Hm.\n")
             await end(ref)

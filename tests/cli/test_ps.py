@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
+from cli.detached import PLAIN, detached, end, happened
 from support.command_line import Done, run_agenthost
-from support.detached import PLAIN, detached, end, happened
 
 from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.cli import finding

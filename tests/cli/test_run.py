@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import claude_agent_sdk as sdk
 import pytest
-from support.command_line import COMMAND, environment, run_agenthost
+from support.command_line import environment, run_agenthost, run_command
 
 from agenthost.testing import ApiError, ModelRequest, ScriptedModel, Stall, Text, ToolUse
 from agenthost.wire.codec import Codec, public_classes
@@ -168,12 +168,11 @@ async def test_a_signal_in_the_middle_of_a_turn_leaves_nothing(number: signal.Si
 
     async with (
         ScriptedModel([step], api_key=KEY) as model,
-        await anyio.open_process([COMMAND, "run", "go"], env=environment(model_env(model))) as process,
+        run_command("run", "go", env=environment(model_env(model))) as process,
     ):
         await asked.wait()
         assert len(sandboxes()) == 1
         process.send_signal(number)
-        assert process.stderr is not None
         errors = b"".join([chunk async for chunk in process.stderr])
         assert await process.wait() == code
     assert sandboxes() == []

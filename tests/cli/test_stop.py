@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from cli.detached import PLAIN, detached, is_there
 from support.command_line import run_agenthost
-from support.detached import PLAIN, detached, is_there
 
 from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.cli import finding

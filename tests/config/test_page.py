@@ -10,8 +10,8 @@ from pathlib import Path
 
 import anyio
 import pytest
+from docker.docker_engine import DockerEngine
 from support.command_line import environment, run_agenthost
-from support.docker_engine import DockerEngine
 
 from agenthost.cli.allow import Allow
 from agenthost.config import load_config

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from support.docker_engine import DockerEngine, ask
+from docker.docker_engine import DockerEngine, ask
 
 from agenthost.guest.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine

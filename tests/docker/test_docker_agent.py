@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
-from support.conversations import results_of, texts_of
-from support.docker_engine import DockerEngine
+from docker.docker_engine import DockerEngine
+from faults.conversations import results_of, texts_of
 from support.hosting import KEY, scripted
 
 from agenthost import HostedAgent

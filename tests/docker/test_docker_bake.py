@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from support.base_image import build_base_image, sdk_by_name, with_files
-from support.docker_engine import DockerEngine, ask
+from docker.base_image import build_base_image, sdk_by_name, with_files
+from docker.docker_engine import DockerEngine, ask
 
 from agenthost.errors import BootstrapError, ConfigError, ProviderError
 from agenthost.providers.docker import images

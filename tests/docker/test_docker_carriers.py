@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.docker_engine import DockerEngine, needs_its_files
-from support.engine_proxy import engine_proxy
+from docker.docker_engine import DockerEngine, needs_its_files
+from docker.engine_proxy import engine_proxy
 from support.inside import living, until
 
 from agenthost.errors import ConfigError, UnsupportedError

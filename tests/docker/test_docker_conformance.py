@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from support.docker_engine import DockerEngine, ask, needs_its_files
+from docker.docker_engine import DockerEngine, ask, needs_its_files
 
 from agenthost import SandboxProvider
 from agenthost.testing import HostedAgentConformance, SandboxConformance

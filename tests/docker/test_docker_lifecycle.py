@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import anyio
 import pytest
-from support.docker_engine import DockerEngine
-from support.engine_proxy import Fault, engine_proxy
+from docker.docker_engine import DockerEngine
+from docker.engine_proxy import Fault, engine_proxy
 
 from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
 from agenthost.guest.client import GuestSandbox

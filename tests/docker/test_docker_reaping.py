@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import anyio.abc
 import pytest
+from docker.docker_engine import DockerEngine
+from faults.killed_hosts import kill_hosts, reap_all
 from support.command_line import COMMAND, environment
-from support.docker_engine import DockerEngine
-from support.killed_hosts import kill_hosts, reap_all
 
 import agenthost
 from agenthost.providers.docker.engine import Engine
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("count", [8, pytest.param(40, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [8, pytest.param(40, marks=pytest.mark.deep)])
 async def test_after_reap_nothing_of_killed_hosts_is_left(
     docker_engine: DockerEngine, baked: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.docker_engine import DockerEngine
+from docker.docker_engine import DockerEngine
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
 from agenthost.guest.client import GuestSandbox

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from docker.docker_engine import DockerEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from support.docker_engine import DockerEngine
 
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.docker.address import find_address

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import anyio
 import pytest
-from support.docker_engine import DockerEngine
+from docker.docker_engine import DockerEngine
 from support.inside import living
 
 import agenthost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from support.examples import EXAMPLES
+from examples.running import EXAMPLES
 
 PAGE = (EXAMPLES.parent / "docs" / "write-an-adapter.md").read_text()
 PACKAGE = EXAMPLES / "custom_provider"

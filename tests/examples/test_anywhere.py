@@ -9,9 +9,9 @@ from typing import Any
 
 import anyio
 import pytest
+from docker.docker_engine import DockerEngine
+from examples.running import KEY, model_environment, run_example
 from parity.compare import compare
-from support.docker_engine import DockerEngine
-from support.examples import KEY, model_environment, run_example
 
 from agenthost.testing import ScriptedModel, Text, ToolUse
 

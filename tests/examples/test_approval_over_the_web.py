@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from support.examples import KEY, Example, model_environment, sandboxes, start_example
+from examples.running import KEY, Example, model_environment, sandboxes, start_example
 
 from agenthost import AgentRef
 from agenthost.testing import ModelRequest, ScriptedModel, Text, ToolUse

@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 import uv_build
+from examples.running import EXAMPLES
+from examples.ssh_server import ssh_server
 from support.command_line import environment
-from support.examples import EXAMPLES
-from support.ssh_server import ssh_server
 
 PACKAGE = EXAMPLES / "custom_provider"
 LIMIT = 900.0  # seconds until the package's own tests are taken to hang

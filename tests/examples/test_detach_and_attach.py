@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 from claude_agent_sdk import AssistantMessage, TextBlock, ToolResultBlock, ToolUseBlock, UserMessage
-from support.examples import KEY, model_environment, run_example, sandboxes, start_example
+from examples.running import KEY, model_environment, run_example, sandboxes, start_example
 
 from agenthost import AgentRef, Cursor, message_from_json
 from agenthost.testing import Hold, ModelRequest, ScriptedModel, Text, ToolUse

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import ClassVar
 
 import pytest
-from support.examples import EXAMPLES, KEY, model_environment, run_example
+from examples.running import EXAMPLES, KEY, model_environment, run_example
 
 from agenthost import Sandbox
 from agenthost.testing import SandboxConformance, ScriptedModel, Text, ToolUse

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.examples import EXAMPLES, KEY, model_environment, run_example
+from examples.running import EXAMPLES, KEY, model_environment, run_example
 
 from agenthost.testing import ModelRequest, ScriptedModel, Text, ToolUse
 

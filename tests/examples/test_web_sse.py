@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from support.examples import EXAMPLES, KEY, Example, model_environment, sandboxes, start_example
+from examples.running import EXAMPLES, KEY, Example, model_environment, sandboxes, start_example
 from support.inside import until
 
 from agenthost import HostedAgent, message_from_json

@@ -1,16 +1,9 @@
-"""How many schedules of faults, and which."""
+"""A host that has a key and no way to a model."""
 
 from __future__ import annotations
 
 import pytest
 from support.hosting import KEY
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the flags. They are there when this directory or something in it is named on the command line."""
-    group = parser.getgroup("agenthost")
-    group.addoption("--fault-schedules", type=int, help="schedules of faults to try [40; 500 with --full]")
-    group.addoption("--fault-seed", type=int, help="seed of the first, or of the only one")
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import PermissionResultAllow
+from guest.plain_guest import plain_guest
 from support.hosting import scripted
-from support.plain_guest import plain_guest
 
 from agenthost import HostedAgent
 from agenthost.guest.client import GuestSandbox

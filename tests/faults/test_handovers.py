@@ -1,6 +1,6 @@
 """Seeded deaths of hosts while an agent works: the next host gets each event once, from the saved cursor on.
 
-A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --fault-seed SEED``.
+A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --schedule-seed SEED``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import anyio
 import pytest
-from support.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
-from support.handovers import LongConversation
-from support.seeds import chosen_seeds
+from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
+from faults.handovers import LongConversation
+from support.deep_runs import chosen_seeds
 
 from agenthost import AgentRef, Cursor, HostedAgent
 from agenthost.testing import FakeCLI, LinkFaults, ModelRequest, ScriptedModel, Turn
@@ -101,7 +101,7 @@ async def run_schedules(seeds: Sequence[int], world: World) -> None:
 async def test_each_host_goes_on_where_the_one_before_had_saved_its_cursor(
     pytestconfig: pytest.Config, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=4, full=100)
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=12)
     async with shared_sandbox() as sandbox:
         world = World(sandbox.id, await FakeCLI().put(sandbox))
         async with ScriptedModel(world.answer, api_key=KEY) as model:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import os
 import random
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from claude_agent_sdk import PermissionResultAllow, ResultMessage
-from support import victims
-from support.conversations import retries, texts_of
+from faults import victims
+from faults.conversations import retries, texts_of
 from support.hosting import scripted
+from support.preloaded import Program, run_preloaded
 
 from agenthost import HostedAgent, open_provider
 from agenthost.testing import FakeCLI, Hold, Text, Turn
 
-PROGRAM = Path(__file__).parent.parent / "support" / "mortal_host.py"
+PROGRAM = Path(__file__).with_name("mortal_host.py")
 LIMIT = 120.0
 LIFETIME = 20.0  # seconds of a sandbox whose host is killed
 AT_ONCE = 3
@@ -34,14 +33,18 @@ CASES = [
     *((stage, backend, 0) for stage, backend in zip(STAGES, ["asyncio", "trio"] * 4, strict=True)),
 ]
 # In parts, each of which has LIMIT seconds.
+SEEDS = [
+    0,
+    pytest.param(1, marks=pytest.mark.full),
+    *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(2, 9)),
+]
 MORE = [[(stage, backend, seed) for stage in STAGES] for backend in ("asyncio", "trio") for seed in (1, 2)]
 
 
 class Host:
     """A program that hosts an agent."""
 
-    def __init__(self, process: anyio.abc.Process) -> None:
-        assert process.stdout is not None
+    def __init__(self, process: Program) -> None:
         self._process = process
         self._lines = BufferedByteReceiveStream(process.stdout)
 
@@ -74,22 +77,12 @@ async def host_of(
     workspace: Path, prompt: str, *how: str, backend: str, lifetime: float = LIFETIME
 ) -> AsyncGenerator[Host]:
     """Run a host."""
-    argv = [
-        sys.executable,
-        str(PROGRAM),
-        backend,
-        str(lifetime),
-        "/workspace/claude",
-        str(workspace),
-        prompt,
-        *how,
-    ]
-    async with await anyio.open_process(argv, stderr=None) as process:
+    argv = ["python", str(PROGRAM), backend, str(lifetime), "/workspace/claude", str(workspace), prompt, *how]
+    async with run_preloaded(argv, env=os.environ, stderr=None) as process:
         try:
             yield Host(process)
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
 
 
 @pytest.fixture
@@ -115,7 +108,7 @@ async def nothing_is_left(seconds: float) -> None:
     assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
 
 
-@pytest.mark.parametrize("cases", [CASES, *(pytest.param(more, marks=pytest.mark.full) for more in MORE)])
+@pytest.mark.parametrize("cases", [CASES, *(pytest.param(more, marks=pytest.mark.deep) for more in MORE)])
 async def test_killed_at_any_stage_nothing_outlives_the_lifetime(
     workspace: Path, cases: list[tuple[str, str, int]]
 ) -> None:
@@ -146,7 +139,14 @@ async def allow(*_: object) -> PermissionResultAllow:
     return PermissionResultAllow()
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.full) for n in range(1, 6))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        pytest.param(1, marks=pytest.mark.full),
+        *(pytest.param(n, marks=pytest.mark.deep) for n in range(2, 9)),
+    ],
+)
 @pytest.mark.parametrize("where", ["turn", "callback"])
 async def test_another_host_gets_each_message_once_from_the_cursor_that_the_killed_one_saved(
     workspace: Path, where: str, seed: int

@@ -11,7 +11,7 @@ import anyio.to_thread
 import claude_agent_sdk
 import pytest
 from claude_agent_sdk import PermissionResultAllow, StreamEvent
-from support import victims
+from faults import victims
 from support.hosting import KEY
 
 from agenthost import AgentRef, HostedAgent, Limits, open_provider
@@ -37,7 +37,11 @@ TOLD: dict[str, tuple[type[Exception], ...]] = {
     "runner": (AgentError,),
     "cli": (claude_agent_sdk.ProcessError,),
 }
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 4))]
+SEEDS = [
+    0,
+    pytest.param(1, marks=pytest.mark.full),
+    *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(2, 6)),
+]
 
 
 @pytest.fixture

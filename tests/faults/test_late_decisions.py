@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 from claude_agent_sdk import PermissionResultAllow, ResultMessage, ToolResultBlock, UserMessage
-from support.fault_world import KEY, LIMIT, short_provider
+from faults.fault_world import KEY, LIMIT, short_provider
 
 from agenthost import HostedAgent, Limits
 from agenthost.testing import FakeCLI, LinkFaults

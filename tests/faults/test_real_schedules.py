@@ -1,15 +1,15 @@
 """Seeded faults of the link under the real CLI: messages, callbacks, tools and model requests, each once.
 
-A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --fault-seed SEED``.
+A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --schedule-seed SEED``.
 """
 
 from __future__ import annotations
 
 import anyio
 import pytest
-from support.fault_world import KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
-from support.real_conversations import RealConversation
-from support.seeds import chosen_seeds
+from faults.fault_world import KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
+from faults.real_conversations import RealConversation
+from support.deep_runs import chosen_seeds
 
 from agenthost import HostedAgent
 from agenthost.testing import LinkFaults, ScriptedModel
@@ -46,7 +46,7 @@ async def run_schedule(seed: int, sandbox_id: str) -> int:
 async def test_each_message_arrives_once_and_no_request_is_made_twice_with_the_real_cli(
     pytestconfig: pytest.Config, anyio_backend: str
 ) -> None:
-    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=50)
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=8)
     waiting = iter(seeds)
     failures: list[Exception] = []
     struck: list[int] = []

@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from support import victims
-from support.killed_hosts import kill_hosts, reap_all
+from faults import victims
+from faults.killed_hosts import kill_hosts, reap_all
 
 import agenthost
 from agenthost import open_provider
@@ -24,7 +24,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(60, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "count", [6, pytest.param(20, marks=pytest.mark.full), pytest.param(60, marks=pytest.mark.deep)]
+)
 async def test_after_reap_no_sandbox_process_or_file_of_killed_hosts_is_left(
     tmp_path: Path, count: int
 ) -> None:

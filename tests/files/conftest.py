@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from support.boxes import open_box
+from files.boxes import open_box
 
 from agenthost.sandbox import Sandbox
 

@@ -8,8 +8,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from support.archives import archive_of, member, names_of, packed, unpacked
-from support.boxes import fill, tree
+from files.archives import archive_of, member, names_of, packed, unpacked
+from files.boxes import fill, tree
 
 from agenthost.files import TransferLimits
 from agenthost.files.inside.tar import END, MAX_HEADER, Member, RefusedError, header

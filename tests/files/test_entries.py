@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from support.boxes import sh
+from files.boxes import sh
 
 from agenthost.errors import SandboxError
 from agenthost.files import FileInfo, exists, list_dir, remove, stat

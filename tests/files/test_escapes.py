@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from files.archives import archive_of, member, names_of, packed, unpacked
+from files.boxes import fill, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.archives import archive_of, member, names_of, packed, unpacked
-from support.boxes import fill, tree
 from support.old_python import old_python
 
 from agenthost.files import Ignore, TransferLimits

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.archives import archive_of, member, names_of, packed, unpacked
-from support.boxes import fill
+from files.archives import archive_of, member, names_of, packed, unpacked
+from files.boxes import fill
 
 from agenthost.errors import ConfigError
 from agenthost.files import Ignore

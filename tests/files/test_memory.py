@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-from support.boxes import sh
+from files.boxes import sh
 
 from agenthost.files import download_dir, upload_dir
 from agenthost.files.inside.packing import Packed, pack

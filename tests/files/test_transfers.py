@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from support.archives import packed
-from support.boxes import fill, open_box, sh, tree, with_python
+from files.archives import packed
+from files.boxes import fill, open_box, sh, tree, with_python
 from support.lent import Lent
 
 from agenthost.errors import ConfigError, DownloadError, SandboxGoneError, UnsupportedError

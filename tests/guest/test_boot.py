@@ -15,9 +15,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from support.model_agent import script_agent
+from guest.model_agent import script_agent
+from guest.plain_guest import plain_guest
 from support.old_python import old_python
-from support.plain_guest import plain_guest
 
 from agenthost.errors import AccessDeniedError
 from agenthost.guest.boot import GuestLayout, guest_zipapp, make_boot, runner_zipapp

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 import anyio
 import anyio.lowlevel
 import pytest
+from guest.model_agent import PRELUDE, body_of, script_agent
 from support.inside import living, until
-from support.model_agent import PRELUDE, body_of, script_agent
 
 from agenthost.errors import (
     AgentEndedError,

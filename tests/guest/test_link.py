@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import anyio.lowlevel
 import pytest
-from support.carriers import FaultyProvider
+from guest.carriers import FaultyProvider
+from guest.model_agent import script_agent
 from support.inside import end, living, until
-from support.model_agent import script_agent
 
 from agenthost.errors import (
     AccessDeniedError,

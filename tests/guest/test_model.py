@@ -7,8 +7,8 @@ import hashlib
 import anyio
 import anyio.lowlevel
 import pytest
+from guest.model_agent import body_of, script_agent
 from support.inside import guest_memory
-from support.model_agent import body_of, script_agent
 
 from agenthost.guest.channel import Exchange
 from agenthost.guest.client import GuestSandbox

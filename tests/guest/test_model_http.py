@@ -7,7 +7,7 @@ import json
 
 import anyio
 import pytest
-from support.model_agent import body_of, script_agent
+from guest.model_agent import body_of, script_agent
 
 from agenthost.guest.channel import Exchange
 from agenthost.guest.client import GuestSandbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import anyio
-from support.model_agent import script_agent
+from guest.model_agent import script_agent
 
 from agenthost.guest.client import GuestSandbox
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.plain_guest import plain_guest
+from guest.plain_guest import plain_guest
 
 from agenthost.guest.inside.spool import DiskSpool, FileSpool
 

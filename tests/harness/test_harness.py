@@ -13,7 +13,10 @@ import pytest
 from support.loopback_guard import NetworkRefusedError, is_loopback
 
 SUPPORT = Path(__file__).parent.parent
-PLUGINS = ["-p", "support.leftovers", "-p", "support.loopback_guard", "-p", "support.reporting"]
+PLUGINS = [
+    *("-p", "support.leftovers", "-p", "support.loopback_guard"),
+    *("-p", "support.processor_time", "-p", "support.reporting"),
+]
 
 
 def run(directory: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -127,7 +130,7 @@ def test_short():
     assert "1 passed, 1 deselected" in run(tmp_path, source).stdout
     full = run(tmp_path, source, "--full").stdout
     assert "2 passed" in full
-    assert "time by suite" in full
+    assert "processor seconds by suite" in full
 
 
 def test_reaching_another_machine_fails_the_test_even_when_it_is_swallowed(tmp_path: Path) -> None:

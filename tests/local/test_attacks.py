@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.stand_in import StandIn, contents, processes_with, stand_in
+from local.stand_in import StandIn, contents, processes_with, stand_in
 
 from agenthost.providers.local.seccomp import REFUSED
 from agenthost.spec import Mount, NetworkPolicy, SandboxSpec

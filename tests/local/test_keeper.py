@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from support.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
+from local.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
 
 from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
 from agenthost.providers.local.engine import Engine
@@ -200,7 +200,7 @@ async def test_a_sandbox_outlives_its_host_and_another_one_finds_it() -> None:
     program = textwrap.dedent(
         """
         import anyio, os, sys
-        from support.stand_in import stand_in
+        from local.stand_in import stand_in
         from agenthost.spec import SandboxSpec
         async def main():
             async with stand_in(SandboxSpec(labels={"made-by": "the dead"})) as sandbox:

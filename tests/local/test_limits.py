@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
+from local.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
 
 from agenthost.errors import UnsupportedError
 from agenthost.providers.local.limits import plan_limits, supported_limits

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.stand_in import contents, stand_in, wait_gone
+from local.stand_in import contents, stand_in, wait_gone
 
 from agenthost import open_provider
 from agenthost.errors import ConfigError, SandboxNotFoundError

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from support.stand_in import contents, processes_with, wait_gone
+from local.stand_in import contents, processes_with, wait_gone
 
 from agenthost.errors import SandboxNotFoundError, UnsupportedError
 from agenthost.guest.client import GuestSandbox

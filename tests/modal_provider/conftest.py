@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from support.modal_accounts import assert_clean
-from support.modal_images import end_thread_of_the_client
+from modal_provider.accounts import assert_clean
+from modal_provider.images import end_thread_of_the_client
 
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.testing.emulators.modal import ModalEmulator, emulator

@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
-from support.conversations import results_of, texts_of
+from faults.conversations import results_of, texts_of
 from support.hosting import KEY, scripted
 
 from agenthost import HostedAgent

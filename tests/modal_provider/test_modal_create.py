@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from support.modal_accounts import assert_clean, shorten
+from modal_provider.accounts import assert_clean, shorten
 
 from agenthost.errors import ConfigError, SandboxStartError, UnsupportedError
 from agenthost.providers.modal.errors import (

@@ -11,7 +11,7 @@ import modal as vendor
 import modal.exception as theirs
 import pytest
 from modal.stream_type import StreamType
-from support.modal_accounts import assert_clean
+from modal_provider.accounts import assert_clean
 
 from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.settings import Settings, Times

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.modal_accounts import assert_clean
+from modal_provider.accounts import assert_clean
 from support.package_index import PackageIndex
 
 from agenthost.errors import BootstrapError, ConfigError, ProviderError

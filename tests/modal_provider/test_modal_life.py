@@ -9,7 +9,7 @@ from typing import Any, cast
 import anyio
 import modal as vendor
 import pytest
-from support.modal_accounts import assert_clean
+from modal_provider.accounts import assert_clean
 
 from agenthost.errors import (
     SandboxGoneError,

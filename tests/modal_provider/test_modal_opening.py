@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import modal as vendor
 import pytest
-from support.modal_accounts import account_of, assert_clean
+from modal_provider.accounts import account_of, assert_clean
 
 from agenthost.errors import (
     ConfigError,

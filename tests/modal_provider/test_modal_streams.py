@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from support.modal_accounts import account_of, assert_clean, shorten
+from modal_provider.accounts import account_of, assert_clean, shorten
 
 from agenthost.errors import LinkLostError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox

@@ -34,11 +34,14 @@ _QUIET = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "CLAUDE_CODE_DISABLE_
 _LOOPBACK = re.compile(r"\b127\.0\.0\.1:\d+")
 
 
-async def play(scenario: Scenario, directory: Path, provider: str) -> tuple[Any, Any]:
-    """Return what both sides showed, as plain trees. They run at the same time."""
-    shown: dict[Side, Any] = {}
+async def play(scenario: Scenario, directory: Path, provider: str, *, bare: Any = None) -> tuple[Any, Any]:
+    """Return what both sides showed, as plain trees. They run at the same time.
 
-    async def bare() -> None:
+    ``bare`` is what the bare side showed before, which is then not played again.
+    """
+    shown: dict[Side, Any] = {"bare": bare}
+
+    async def play_the_bare_side() -> None:
         shown["bare"] = await play_bare(scenario, directory)
 
     async def hosted() -> None:
@@ -47,7 +50,8 @@ async def play(scenario: Scenario, directory: Path, provider: str) -> tuple[Any,
     with _heard_warnings():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hosted)
-            tasks.start_soon(bare)
+            if bare is None:
+                tasks.start_soon(play_the_bare_side)
     if any(name.startswith("error:") for name in scenario.covers):
         # The SDK leaves the pipes of a CLI that died to the garbage collector, which would say so later.
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):

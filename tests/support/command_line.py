@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from support.preloaded import Program, Reader, run_preloaded
 
 COMMAND = str(Path(sys.executable).with_name("agenthost"))
 _SECONDS = 180
@@ -52,10 +55,26 @@ class Done:
 async def run_agenthost(
     *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path | None = None
 ) -> Done:
-    """Run the command to its end, while a model or a server of the test answers it."""
-    done = await anyio.run_process(
-        [COMMAND, *arguments], input=stdin, env=environment(env), cwd=cwd, check=False
-    )
-    return Done(
-        done.returncode, done.stdout.decode(errors="replace"), (done.stderr or b"").decode(errors="replace")
-    )
+    """Run the command to its end, preloaded, while a model or a server of the test answers it."""
+    printed: dict[str, bytes] = {}
+
+    async def read(name: str, reader: Reader) -> None:
+        printed[name] = b"".join([chunk async for chunk in reader])
+
+    async with run_command(*arguments, env=environment(env), cwd=cwd) as program:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, "stdout", program.stdout)
+            tasks.start_soon(read, "stderr", program.stderr)
+            assert program.stdin is not None
+            with contextlib.suppress(anyio.BrokenResourceError):
+                await program.stdin.send(stdin)
+            program.stdin.close()
+        code = await program.wait()
+    return Done(code, printed["stdout"].decode(errors="replace"), printed["stderr"].decode(errors="replace"))
+
+
+def run_command(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, stdin: int = subprocess.PIPE
+) -> AbstractAsyncContextManager[Program]:
+    """Start the command, preloaded: see ``run_preloaded``."""
+    return run_preloaded(["agenthost", *arguments], env=env, cwd=cwd, stdin=stdin)

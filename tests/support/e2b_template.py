@@ -1,39 +1,35 @@
-"""The template that the e2b provider's sandboxes begin as: baked once by each process that needs it."""
+"""The template that the e2b provider's sandboxes begin as: baked once in a run."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 from support.package_index import PackageIndex
+from support.run_directory import RunDirectory
 
 from agenthost.supports import ImageRecipe
 
 
 @pytest.fixture(scope="session")
-def e2b_template(package_index: PackageIndex) -> Iterator[dict[str, Path]]:
-    """Give the template that the provider bakes, built once in a run by itself."""
+def e2b_template(package_index: PackageIndex, run_directory: RunDirectory) -> dict[str, Path]:
+    """Give the template that the provider bakes, built by itself."""
     # Here, because every run loads this file and most have no use for E2B's client.
     from agenthost.providers.e2b.provider import E2BProvider
     from agenthost.testing.emulators.e2b import emulator
 
-    with tempfile.TemporaryDirectory(prefix="e2b-") as directory:
-        os.chmod(directory, 0o711)  # a host that is root runs machines as other users
-        kept = Path(directory, "site")
+    async def bake(directory: Path) -> None:
+        async with (
+            package_index.serving() as environment,
+            emulator(build_env=environment) as e2b,
+            E2BProvider(**e2b.options) as provider,
+        ):
+            image = await provider.build(ImageRecipe())
+            (directory / "name").write_text(image)
+            shutil.move(e2b.site(image), directory / "site")
 
-        async def bake() -> str:
-            async with (
-                package_index.serving() as environment,
-                emulator(build_env=environment) as e2b,
-                E2BProvider(**e2b.options) as provider,
-            ):
-                image = await provider.build(ImageRecipe())
-                shutil.move(e2b.site(image), kept)
-                return image
-
-        yield {anyio.run(bake): kept}
+    baked = run_directory.once("e2b-template", partial(anyio.run, bake))
+    return {(baked / "name").read_text(): baked / "site"}

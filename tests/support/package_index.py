@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
+from support.run_directory import RunDirectory
 from support.wheelhouse import fill_wheelhouse
 
 from agenthost.testing.loopback import Exchange, LoopbackServer
@@ -55,8 +56,12 @@ def _normal(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def package_index() -> Iterator[PackageIndex]:
+def wheelhouse(run_directory: RunDirectory) -> Path:
+    """Give a directory with wheels of the SDK and all that it needs."""
+    return run_directory.once("wheels", partial(fill_wheelhouse, names=["claude-agent-sdk"]))
+
+
+@pytest.fixture(scope="session")
+def package_index(wheelhouse: Path) -> PackageIndex:
     """Give an index that has the SDK and all that it needs."""
-    with tempfile.TemporaryDirectory(prefix="index-") as directory:
-        fill_wheelhouse(Path(directory), "claude-agent-sdk")
-        yield PackageIndex(Path(directory))
+    return PackageIndex(wheelhouse)

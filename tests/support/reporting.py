@@ -1,39 +1,36 @@
-"""Skips are said aloud, and each suite has a printed budget of time."""
+"""What a run leaves out, the reason of each skip, and the processor seconds of each suite."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import pytest
+from support.processor_time import seconds_of
 
 # A test that no CI machine can run says so in its reason; --fail-on-skip lets only these pass.
 NOT_IN_CI = "not in CI: "
 # What a provider cannot do, as the conformance kits say it, no machine can run.
 _NOT_ABLE = re.compile(r"clause \d+\.\d+: ")
 
-# Seconds on two cores, for the normal run; --full may take three times as long. Printed, never enforced.
-_BUDGETS = {"testing": 60, "wire": 120, "guest": 120, "local": 180, "runner": 120, "agent": 240, "cli": 240}
-_BUDGETS["conformance"] = 240
-_BUDGETS["faults"] = 180
-_BUDGETS["config"] = 150
-_BUDGETS["files"] = 120
-_BUDGETS["docker"] = 240
-_BUDGETS["examples"] = 150
-_BUDGETS["e2b"] = 180
-_BUDGETS["modal_provider"] = 180
-_BUDGET_OF_ANY_OTHER = 60
-_FULL_FACTOR = 3
+# Processor seconds of each suite: in the normal run and with --full. Printed, never enforced.
+_BUDGETS: dict[str, tuple[int, int]] = {}
+_BUDGET_OF_ANY_OTHER = (10, 30)
 # Only --full installs one.
 _ENGINES = ("docker_engine", "podman_engine")
-# The normal run has these suites on one backend. What differs between the two lies below them, in suites
-# that it has on both.
-_ON_ASYNCIO = ("tests/agent/", "tests/config/", "tests/conformance/", "tests/faults/", "tests/local/")
 
-_times: dict[str, float] = defaultdict(float)
-_counts: dict[str, int] = defaultdict(int)
+
+@dataclass(slots=True)
+class _Suite:
+    tests: int = 0
+    seconds: float = 0.0
+    processor: float = 0.0
+
+
+_suites: dict[str, _Suite] = defaultdict(_Suite)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,32 +43,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare our marker."""
+    """Declare our markers."""
     config.addinivalue_line("markers", "full: a long test, run with --full only")
+    config.addinivalue_line("markers", "deep: more of the same, run where --schedules is given")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tests out of the normal run."""
-    if config.getoption("--full"):
-        return
-    long = [item for item in items if item.get_closest_marker("full") or _is_left_out(item)]
-    if long:
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)
+    """Leave out what this run is not asked for."""
+    left_out: list[pytest.Item] = []
+    if config.getoption("schedules", default=None) is None:
+        left_out += [item for item in items if item.get_closest_marker("deep")]
+    if not config.getoption("--full"):
+        left_out += [item for item in items if item.get_closest_marker("full") or _is_left_out(item)]
+    if left_out:
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+        config.hook.pytest_deselected(items=list(gone))
 
 
 def _is_left_out(item: pytest.Item) -> bool:
     parameters: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
-    is_second = item.nodeid.startswith(_ON_ASYNCIO) and parameters.get("anyio_backend") == "trio"
-    return is_second or not set(_ENGINES).isdisjoint(getattr(item, "fixturenames", ()))
+    # The second loop is for --full: what differs between the two lies in anyio and in a few lines of ours.
+    return parameters.get("anyio_backend") == "trio" or not set(_ENGINES).isdisjoint(
+        getattr(item, "fixturenames", ())
+    )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Add up the time of each suite: the directory below tests/."""
-    suite = Path(report.nodeid.partition("::")[0]).parts[1:-1]
-    name = suite[0] if suite else "tests"
-    _times[name] += report.duration
-    _counts[name] += report.when == "call"
+    parts = Path(report.nodeid.partition("::")[0]).parts[1:-1]
+    suite = _suites[parts[0] if parts else "tests"]
+    suite.tests += report.when == "call"
+    suite.seconds += report.duration
+    suite.processor += seconds_of(report)
 
 
 def _skips(terminal: pytest.TerminalReporter) -> list[tuple[str, str]]:
@@ -106,11 +110,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section(title)
         for nodeid, reason in sorted(skips):
             terminalreporter.write_line(f"{nodeid}: {reason}")
-    if _times:
-        terminalreporter.section("time by suite")
-        factor = _FULL_FACTOR if config.getoption("--full") else 1
-        for name, seconds in sorted(_times.items()):
-            budget = _BUDGETS.get(name, _BUDGET_OF_ANY_OTHER) * factor
-            over = "  OVER" if seconds > budget else ""
-            line = f"{name:<12} {_counts[name]:>5} tests {seconds:>7.1f} s of {budget} s{over}"
-            terminalreporter.write_line(line)
+    if _suites:
+        terminalreporter.section("processor seconds by suite")
+        _write_suites(terminalreporter, is_full=bool(config.getoption("--full")))
+
+
+def _write_suites(terminal: pytest.TerminalReporter, *, is_full: bool) -> None:
+    over: list[str] = []
+    for name, suite in sorted(_suites.items()):
+        budget = _BUDGETS.get(name, _BUDGET_OF_ANY_OTHER)[is_full]
+        line = f"{name:<14} {suite.tests:>5} tests {suite.processor:>7.1f} of {budget:>4}"
+        terminal.write_line(f"{line}, {suite.seconds:>7.1f} s in all")
+        if suite.processor > 2 * budget:
+            over.append(name)
+    everything = _Suite(
+        *(sum(getattr(suite, field) for suite in _suites.values()) for field in _Suite.__slots__)
+    )
+    line = f"{'all':<14} {everything.tests:>5} tests {everything.processor:>7.1f}"
+    terminal.write_line(f"{line}         , {everything.seconds:>7.1f} s in all")
+    if over:
+        terminal.write_line(f"over twice its budget: {', '.join(over)}", yellow=True)

@@ -1,11 +1,12 @@
 """Which worker runs a test, and after how long a test that hangs is failed.
 
 The tests of one file stay on one worker, since what a module sets up is made once for them. Those that need
-something costly stay together, an engine or a baked image: each worker would make its own.
+a container engine stay together.
 """
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pytest
@@ -14,19 +15,22 @@ from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissing
 # Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
 _HUNG = 300
 _HUNG_FULL = 900  # with --full, where many try more
+# A container engine is one for a worker, and each would bake an image of its own.
 _TOGETHER = (
     "tests/cli/test_bake.py",
     "tests/config/test_page.py",
     "tests/docker/",
-    "tests/e2b/",
-    "tests/emulators/",
     "tests/examples/test_anywhere.py",
-    "tests/modal_provider/",
 )
-
+# One file that holds hundreds of long tests. A scenario stays in its part, whose bare side is played once.
+_IN_PARTS = "tests/parity/test_parity.py"
+_PARTS = 8
 
 # What has the longest tests begins first, or one worker would end long after the others.
-_FIRST = (*_TOGETHER, "tests/conformance/", "tests/faults/", "tests/parity/", "tests/agent/", "tests/cli/")
+_FIRST = (
+    *(*_TOGETHER, "tests/conformance/", "tests/e2b/", "tests/modal_provider/"),
+    *("tests/faults/", "tests/parity/", "tests/agent/", "tests/cli/", "tests/examples/"),
+)
 
 
 @pytest.hookimpl(trylast=True)
@@ -51,5 +55,8 @@ def _rank(item: pytest.Item) -> int:
 
 class _Files(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
+        path, _, test = nodeid.partition("::")
+        if path == _IN_PARTS:
+            scenario = test.partition("[")[2].rpartition("-local")[0] or test
+            return f"{path}-{zlib.crc32(scenario.encode()) % _PARTS}"
         return "together" if path.startswith(_TOGETHER) else path

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
+from collections.abc import Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def fill_wheelhouse(directory: Path, *names: str) -> None:
+def fill_wheelhouse(directory: Path, names: Sequence[str]) -> None:
     """Write a wheel of each package and of all that it needs, or might need and is here."""
     waiting, done = list(names), set[str]()
     while waiting:
@@ -43,4 +44,4 @@ def _write(directory: Path, package: Distribution) -> None:
 
 
 if __name__ == "__main__":
-    fill_wheelhouse(Path(sys.argv[1]), *sys.argv[2:])
+    fill_wheelhouse(Path(sys.argv[1]), sys.argv[2:])

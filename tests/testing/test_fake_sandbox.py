@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import anyio
 import pytest
-from support.boxes import fill
+from files.boxes import fill
 
 from agenthost import SandboxSpec
 from agenthost.errors import (

@@ -22,7 +22,7 @@ from claude_agent_sdk import (
     ToolUseBlock,
     query,
 )
-from support.claude_cli import FAKE_KEY, ask, cli_options
+from testing.claude_cli import FAKE_KEY, ask, cli_options
 
 from agenthost.testing import (
     ApiError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.wire_pair import (
+from wire.simulation.pair import (
     ALL,
     HandMadeGuest,
     HandMadeHost,

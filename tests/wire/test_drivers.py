@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from support.wire_content import token
-from support.wire_pair import (
+from wire.simulation.content import token
+from wire.simulation.pair import (
     ALL,
     HandMadeHost,
     happened,

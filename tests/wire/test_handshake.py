@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.wire_content import token
-from support.wire_pair import (
+from wire.simulation.content import token
+from wire.simulation.pair import (
     ALL,
     HandMadeGuest,
     HandMadeHost,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.wire_content import token
-from support.wire_pair import ALL, HandMadeGuest, HandMadeHost, journal, make_host, make_hub, shown
+from wire.simulation.content import token
+from wire.simulation.pair import ALL, HandMadeGuest, HandMadeHost, journal, make_host, make_hub, shown
 
 from agenthost.wire.frames import ProtocolError
 from agenthost.wire.host import HostLink

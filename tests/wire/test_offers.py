@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from support.wire_content import token
-from support.wire_pair import Joint, happened, join, make_host, make_hub, received
+from wire.simulation.content import token
+from wire.simulation.pair import Joint, happened, join, make_host, make_hub, received
 
 from agenthost.wire.events import Event, Missing, Opened, Received, Shut, Stopped
 from agenthost.wire.guest import GuestHub

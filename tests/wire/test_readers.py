@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.wire_content import content
-from support.wire_pair import (
+from wire.simulation.content import content
+from wire.simulation.pair import (
     ALL,
     Joint,
     happened,
@@ -14,7 +14,7 @@ from support.wire_pair import (
     make_hub,
     received,
 )
-from support.wire_program import SMALL, program
+from wire.simulation.program import SMALL, program
 
 from agenthost.wire.events import Ended, Gap, Missing, Received
 from agenthost.wire.spool import MemorySpool

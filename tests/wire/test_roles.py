@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.wire_pair import (
+from wire.simulation.pair import (
     HandMadeHost,
     happened,
     join,

@@ -6,9 +6,9 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.wire_actions import Schedule
-from support.wire_host import HostModel
-from support.wire_world import World
+from wire.simulation.actions import Schedule
+from wire.simulation.host import HostModel
+from wire.simulation.world import World
 
 
 @settings(settings.get_profile("wire-schedules"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.wire_pair import ALL, HandMadeGuest, Joint, join, make_host, make_hub, parse
+from wire.simulation.pair import ALL, HandMadeGuest, Joint, join, make_host, make_hub, parse
 
 from agenthost.wire.frames import encode
 from agenthost.wire.settings import KIB, MIB, WireSettings

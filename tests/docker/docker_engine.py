@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.base_image import build_base_image
+from docker.base_image import build_base_image
 
 _START = 60.0  # seconds until a private engine answers
 _STOP = 60.0

@@ -1,6 +1,6 @@
 """A program that makes a sandbox with an agent in it and uses it, to be killed at any moment.
 
-    python -m support.reapable_host PROVIDER [STAGE]
+    python reapable_host.py PROVIDER [STAGE]
 
 Prints one word at each stage. At STAGE it waits to be killed.
 """

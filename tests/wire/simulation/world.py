@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from support.wire_guest import GuestModel
-from support.wire_host import HostModel
+from wire.simulation.guest import GuestModel
+from wire.simulation.host import HostModel
 
 from agenthost.wire.settings import WireSettings
 

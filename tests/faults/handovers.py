@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import ResultMessage, StreamEvent
-from support.conversations import STALLED, Conversation, Plan, results_of, retries, texts_of
+from faults.conversations import STALLED, Conversation, Plan, results_of, retries, texts_of
 
 from agenthost import AgentRef, Cursor, HostedAgent
 from agenthost.errors import SupersededError

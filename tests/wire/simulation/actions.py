@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from support.wire_host import HostModel
-from support.wire_world import AGENTS, LONGEST_LINE, LONGEST_WRITE, SimCarrier, World
+from wire.simulation.host import HostModel
+from wire.simulation.world import AGENTS, LONGEST_LINE, LONGEST_WRITE, SimCarrier, World
 
 
 class Schedule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.wire_content import token
+from wire.simulation.content import token
 
 from agenthost.wire import events
 from agenthost.wire.events import Event

@@ -17,7 +17,7 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
-from support.conversations import results_of, retries, texts_of
+from faults.conversations import results_of, retries, texts_of
 
 from agenthost import HostedAgent
 from agenthost.testing import Hold, LinkFaults, ScriptedModel, Text, ToolUse, Turn

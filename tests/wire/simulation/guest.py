@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from support.wire_content import content, token
+from wire.simulation.content import content, token
 
 from agenthost.wire import events
 from agenthost.wire.frames import Data

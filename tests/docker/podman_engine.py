@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from support.base_image import build_base_image, sdk_by_name, with_files
-from support.docker_engine import DockerEngine, engine_directory, provide_image, remove_groups, running
+from docker.base_image import build_base_image, sdk_by_name, with_files
+from docker.docker_engine import DockerEngine, engine_directory, provide_image, remove_groups, running
 
 _IMAGE = "agenthost-test/own:latest"
 _NEEDS = ("podman", "runc", "unshare")

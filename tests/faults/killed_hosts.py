@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from pathlib import Path
 
 import anyio
 from support.hosting import KEY
+from support.preloaded import run_preloaded
 
 import agenthost
 from agenthost import Reaped, SandboxProvider
@@ -17,20 +17,19 @@ from agenthost.testing import FakeCLI
 AT_ONCE = 4
 STAGES = ("", "begin", "ready", "turn", "leaving", "end")
 _LOOK_AGAIN = 0.1  # seconds; a guest hears of the end of its host a moment later
-TESTS = Path(__file__).parents[1]
+PROGRAM = Path(__file__).with_name("reapable_host.py")
 
 
 async def kill_host(seed: int, provider: str, workspace: Path, *, most: float) -> str:
     """Start a host, kill it up to ``most`` seconds after a stage that the seed names. Return what it told."""
     chance = random.Random(seed)
     stage, moment = chance.choice(STAGES), chance.uniform(0, most)
-    env = {**os.environ, "PYTHONPATH": str(TESTS), "ANTHROPIC_API_KEY": KEY}
-    argv = [sys.executable, "-m", "support.reapable_host", provider]
+    env = {**os.environ, "ANTHROPIC_API_KEY": KEY}
+    argv = ["python", str(PROGRAM), provider]
     if chance.random() < 0.5:
         argv.append(stage)  # it is there still, however fast this machine is
     told = b""
-    async with await anyio.open_process(argv, stderr=None, cwd=workspace, env=env) as host:
-        assert host.stdout is not None
+    async with run_preloaded(argv, stderr=None, cwd=workspace, env=env) as host:
         try:
             while stage and stage.encode() not in told.split():
                 told += await host.stdout.receive()

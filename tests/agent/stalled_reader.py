@@ -1,6 +1,6 @@
 """A host that reads nothing while its agent floods it, and then everything.
 
-    python -m support.stalled_reader BACKEND RECORD [HIGH_WATER]
+    python -m agent.stalled_reader BACKEND RECORD [HIGH_WATER]
 
 RECORD is where the agent's CLI tells that all has gone out. HIGH_WATER replaces the bytes of messages that
 the host keeps unread. Prints one line of JSON: MiB that it grew by while it did not read, MiB in all, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from support.conversations import ORPHAN
+from faults.conversations import ORPHAN
 from support.hosting import KEY
 
 from agenthost import Limits, SandboxSpec, open_provider

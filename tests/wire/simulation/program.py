@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.wire_pair import (
+from wire.simulation.pair import (
     Joint,
     happened,
     join,

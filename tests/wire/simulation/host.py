@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from support.wire_content import content, token
-from support.wire_guest import answer_size
+from wire.simulation.content import content, token
+from wire.simulation.guest import answer_size
 
 from agenthost.wire import events
 from agenthost.wire.host import HostLink
@@ -16,8 +16,8 @@ from agenthost.wire.streams import RecvStream, SendStream
 from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER
 
 if TYPE_CHECKING:
-    from support.wire_guest import GuestModel
-    from support.wire_world import SimCarrier
+    from wire.simulation.guest import GuestModel
+    from wire.simulation.world import SimCarrier
 
 
 @dataclass

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
-from support.docker_engine import DockerEngine
-from support.wheelhouse import fill_wheelhouse
+from docker.docker_engine import DockerEngine
 
 from agenthost.providers.docker.provider import DockerProvider
 from agenthost.supports import ImageRecipe
 
 
 @pytest.fixture(scope="session")
-def wheels() -> Iterator[dict[str, str]]:
+def wheels(wheelhouse: Path) -> dict[str, str]:
     """Give the environment in which pip and uv find the SDK, and all that it needs, without a network."""
-    with tempfile.TemporaryDirectory(prefix="wheels-") as directory:
-        fill_wheelhouse(Path(directory), "claude-agent-sdk")
-        pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": directory, "PIP_CONFIG_FILE": os.devnull}
-        yield {**pip, "UV_NO_INDEX": "1", "UV_FIND_LINKS": directory}
+    directory = str(wheelhouse)
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": directory, "PIP_CONFIG_FILE": os.devnull}
+    return {**pip, "UV_NO_INDEX": "1", "UV_FIND_LINKS": directory}
 
 
 @pytest.fixture(scope="session")
