@@ -6,7 +6,7 @@ A schedule that fails prints its seed. To run it again: ``scripts/test tests/fau
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import anyio
 import pytest
 from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
 from faults.handovers import LongConversation
+from faults.many_schedules import run_many
 from support.deep_runs import chosen_seeds
 
 from agenthost import AgentRef, Cursor, HostedAgent
@@ -80,24 +81,6 @@ class World:
             del self._conversations[name]
 
 
-async def run_schedules(seeds: Sequence[int], world: World) -> None:
-    waiting = iter(seeds)
-    failures: list[Exception] = []
-
-    async def work() -> None:
-        for seed in waiting:
-            try:
-                await world.run(seed)
-            except AssertionError as error:  # the others go on: one run tells all that fail
-                failures.append(error)
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(AT_ONCE):
-            tasks.start_soon(work)
-    if failures:
-        raise ExceptionGroup(f"{len(failures)} of {len(seeds)} schedules failed", failures)
-
-
 async def test_each_host_goes_on_where_the_one_before_had_saved_its_cursor(
     pytestconfig: pytest.Config, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,5 +89,5 @@ async def test_each_host_goes_on_where_the_one_before_had_saved_its_cursor(
         world = World(sandbox.id, await FakeCLI().put(sandbox))
         async with ScriptedModel(world.answer, api_key=KEY) as model:
             monkeypatch.setenv("ANTHROPIC_BASE_URL", model.url)
-            await run_schedules(seeds, world)
+            await run_many(world.run, seeds, at_once=AT_ONCE)
         assert await running(sandbox) == []

@@ -5,9 +5,12 @@ A schedule that fails prints its seed. To run it again: ``scripts/test tests/fau
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 from faults.fault_world import KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
+from faults.many_schedules import run_many
 from faults.real_conversations import RealConversation
 from support.deep_runs import chosen_seeds
 
@@ -47,22 +50,8 @@ async def test_each_message_arrives_once_and_no_request_is_made_twice_with_the_r
     pytestconfig: pytest.Config, anyio_backend: str
 ) -> None:
     seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=8)
-    waiting = iter(seeds)
-    failures: list[Exception] = []
-    struck: list[int] = []
     async with shared_sandbox() as sandbox:
-
-        async def work() -> None:
-            for seed in waiting:
-                try:
-                    struck.append(await run_schedule(seed, sandbox.id))
-                except AssertionError as error:  # the others go on: one run tells all that fail
-                    failures.append(error)
-
-        async with anyio.create_task_group() as tasks:
-            for _ in range(AT_ONCE):
-                tasks.start_soon(work)
-        if failures:
-            raise ExceptionGroup(f"{len(failures)} of {len(seeds)} schedules failed", failures)
+        run = partial(run_schedule, sandbox_id=sandbox.id)
+        struck = await run_many(run, seeds, at_once=AT_ONCE)
         assert await running(sandbox) == []
     assert sum(struck) >= len(struck)  # a schedule in which nothing happens proves nothing

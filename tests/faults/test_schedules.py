@@ -8,12 +8,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from faults.conversations import Conversation
 from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, running, shared_sandbox, short_provider
+from faults.many_schedules import run_many
 from support.deep_runs import chosen_seeds
 
 from agenthost import HostedAgent
@@ -71,23 +73,9 @@ async def run_group(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> lis
 async def run_schedules(seeds: Sequence[int], sandbox_id: str, cli_path: str) -> list[Fault]:
     """Run schedules, several agents at once; return what struck."""
     groups = [list(group) for _, group in itertools.groupby(seeds, lambda seed: seed // PER_AGENT)]
-    waiting = iter(groups)
-    failures: list[Exception] = []
-    struck: list[Fault] = []
-
-    async def work() -> None:
-        for group in waiting:
-            try:
-                struck.extend(await run_group(group, sandbox_id, cli_path))
-            except AssertionError as error:  # the others go on: one run tells all that fail
-                failures.append(error)
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(AT_ONCE):
-            tasks.start_soon(work)
-    if failures:
-        raise ExceptionGroup(f"{len(failures)} of {len(groups)} agents failed", failures)
-    return struck
+    run = partial(run_group, sandbox_id=sandbox_id, cli_path=cli_path)
+    struck = await run_many(run, groups, at_once=AT_ONCE, what="agents")
+    return list(itertools.chain.from_iterable(struck))
 
 
 async def test_each_event_arrives_once_and_in_order_whatever_befalls_the_link(

@@ -11,6 +11,7 @@ import pytest
 from claude_agent_sdk import PermissionResultAllow, StreamEvent
 from faults.conversations import Conversation
 from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, short_provider
+from faults.many_schedules import run_many
 from support.deep_runs import chosen_seeds
 
 from agenthost import HostedAgent, Limits, open_provider
@@ -72,21 +73,11 @@ async def test_a_sandbox_is_made_filled_used_and_ended_while_its_link_breaks(
     pytestconfig: pytest.Config, anyio_backend: str, tmp_path: Path
 ) -> None:
     seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=8)
-    waiting = iter(seeds)
-    failures: list[Exception] = []
 
-    async def work() -> None:
-        for seed in waiting:
-            try:
-                await live(seed, tmp_path / str(seed))
-            except AssertionError as error:  # the others go on: one run tells all that fail
-                failures.append(error)
+    async def run(seed: int) -> None:
+        await live(seed, tmp_path / str(seed))
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(AT_ONCE // 2):
-            tasks.start_soon(work)
-    if failures:
-        raise ExceptionGroup(f"{len(failures)} of {len(seeds)} lives failed", failures)
+    await run_many(run, seeds, at_once=AT_ONCE // 2, what="lives")
     await no_sandbox_is_left()
 
 
