@@ -81,6 +81,15 @@ async def kill(role: str) -> None:
     assert await anyio.to_thread.run_sync(victims.kill, role), f"there is no {role} to be killed"
 
 
+async def begin_a_turn(agent: HostedAgent) -> None:
+    """Send a prompt and return when the CLI has begun to answer."""
+    await agent.query("go")
+    async for message in agent.receive_messages():
+        if isinstance(message, StreamEvent):
+            return
+    raise AssertionError("the turn ended before it began")
+
+
 async def read_to_the_end(agent: HostedAgent) -> None:
     async for _ in agent.receive_messages():
         pass
@@ -157,10 +166,7 @@ async def test_killed_while_nobody_drives(cli: dict[str, Any], provider: str, ro
     cli["options"]["can_use_tool"] = allow
     with anyio.fail_after(LIMIT):
         async with HostedAgent(**cli) as agent:
-            await agent.query("go")
-            async for message in agent.receive_messages():
-                if isinstance(message, StreamEvent):
-                    break
+            await begin_a_turn(agent)
             ref = await agent.detach()
         await kill(role)
         heir = HostedAgent.attach(ref, options={"can_use_tool": allow}, limits=LIMITS)
@@ -178,10 +184,7 @@ async def test_killed_while_it_is_detached(cli: dict[str, Any], provider: str, r
     with anyio.fail_after(LIMIT):
         agent = HostedAgent(**cli)
         await agent.connect()
-        await agent.query("go")
-        async for message in agent.receive_messages():
-            if isinstance(message, StreamEvent):
-                break
+        await begin_a_turn(agent)
         ref: AgentRef | None = None
         with victims.killer(role, moment(role, seed, "detach", most=0.05)) as killed, may_be_told:
             ref = await agent.detach()
@@ -205,10 +208,7 @@ async def test_killed_while_the_agent_is_closed(
     with anyio.fail_after(LIMIT):
         agent = HostedAgent(**cli)
         await agent.connect()
-        await agent.query("go")
-        async for message in agent.receive_messages():
-            if isinstance(message, StreamEvent):
-                break
+        await begin_a_turn(agent)
         # It may be told, it need not: nothing is wanted of the agent any more.
         may_be_told = contextlib.suppress(AgentHostError, claude_agent_sdk.ClaudeSDKError)
         with victims.killer(role, moment(role, seed, most=0.3)), may_be_told:
