@@ -1,8 +1,14 @@
-"""A host that has a key, for agents which the tests themselves start."""
+"""One event loop for all tests, and a host that has a key, for agents which the tests themselves start."""
 
 from __future__ import annotations
 
 import pytest
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run each test once: the command is a process of its own, whatever event loop the test has."""
+    return "asyncio"
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import anyio
 
 from agenthost import AgentRef, HostedAgent, Sandbox, open_provider
 from agenthost.agent.credentials import Credentials
@@ -64,6 +66,12 @@ async def is_there(ref: AgentRef) -> bool:
     """Return whether its sandbox is."""
     async with open_provider(ref.provider) as provider:
         return ref.sandbox in [info.id async for info in provider.list()]
+
+
+async def never(*_: object) -> NoReturn:
+    """Be a callback that does not answer."""
+    await anyio.sleep_forever()
+    raise AssertionError
 
 
 async def happened(ref: AgentRef, text: str = "", **fields: Any) -> None:

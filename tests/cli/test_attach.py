@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 import pytest
-from claude_agent_sdk import HookMatcher, PermissionResultAllow
-from cli.detached import PLAIN, detached, end, happened, is_there
+from claude_agent_sdk import HookMatcher
+from cli.detached import PLAIN, detached, end, happened, is_there, never
 from support.command_line import COMMAND, Done, environment, run_agenthost, run_command
 from support.preloaded import Program
 
@@ -27,17 +27,6 @@ KEY = {"ANTHROPIC_API_KEY": "sk-ant-of-the-tests", "ANTHROPIC_BASE_URL": "http:/
 ASK = FakeCLI.tool("Bash", {"command": "ls"}, ask=True, result="a.py")
 
 pytestmark = pytest.mark.usefixtures("host_key")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
-async def never(*_: object) -> PermissionResultAllow:
-    await anyio.sleep_forever()
-    raise AssertionError
 
 
 class Attached:

@@ -45,12 +45,6 @@ anyio.run(main)
 pytestmark = pytest.mark.usefixtures("host_key")
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
     """Return a state directory that only a config names."""

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from pathlib import Path
 
 import anyio
 import pytest
+from cli.scripted_runs import sandboxes
 from support.command_line import COMMAND, environment, run_agenthost
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
-def sandboxes() -> list[str]:
-    """Return what the state directory has of sandboxes."""
-    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("local*/*")]
 
 
 async def test_the_agent_mends_the_program_and_the_sandbox_is_tight() -> None:

@@ -16,12 +16,6 @@ from agenthost.testing import FakeCLI
 pytestmark = pytest.mark.usefixtures("host_key")
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once, as the commands do."""
-    return "asyncio"
-
-
 async def test_an_agent_is_found_by_its_name_a_beginning_its_sandbox_or_its_ref(tmp_path: Path) -> None:
     async with detached(tmp_path) as ref, open_finder() as finder:
         names = (ref.agent, ref.agent[:9], "agent-", ref.sandbox_name, ref.sandbox_name[:6], ref.to_json())

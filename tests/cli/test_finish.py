@@ -6,12 +6,11 @@ import os
 import pty
 import signal
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from claude_agent_sdk import HookMatcher
-from cli.detached import PLAIN, detached, happened, is_there
+from cli.detached import PLAIN, detached, happened, is_there, never
 from support.command_line import Done, environment, run_agenthost, run_command
 
 from agenthost import AgentRef, HostedAgent, SandboxSpec, message_from_json, open_provider
@@ -23,12 +22,6 @@ KEY = {"ANTHROPIC_API_KEY": "sk-ant-of-the-tests", "ANTHROPIC_BASE_URL": "http:/
 DECISION = FakeCLI.tool("Bash", {"command": "ls"}, ask=True)
 
 pytestmark = pytest.mark.usefixtures("host_key")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
 
 
 async def finish(ref: AgentRef, *arguments: str, cwd: Path | None = None) -> Done:
@@ -129,9 +122,6 @@ async def test_one_that_died_is_told_and_taken_away(tmp_path: Path) -> None:
 
 
 async def test_what_needs_a_function_of_its_program_is_left_to_it(tmp_path: Path) -> None:
-    async def never(*_: object) -> Any:
-        await anyio.sleep_forever()
-
     hooks = {"PreToolUse": [HookMatcher(hooks=[never])]}
     async with detached(tmp_path, [DECISION], hooks=hooks) as ref:
         await happened(ref, kind="request")
@@ -143,9 +133,6 @@ async def test_what_needs_a_function_of_its_program_is_left_to_it(tmp_path: Path
 
 
 async def test_a_person_who_goes_away_leaves_a_question_open(tmp_path: Path) -> None:
-    async def never(*_: object) -> Any:
-        await anyio.sleep_forever()
-
     person, terminal = pty.openpty()
     try:
         with anyio.fail_after(LIMIT):

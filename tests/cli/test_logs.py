@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import claude_agent_sdk as sdk
 import pytest
-from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
-from cli.detached import PLAIN, detached, end, happened
+from claude_agent_sdk import ClaudeAgentOptions
+from cli.detached import PLAIN, detached, end, happened, never
 from support.command_line import Done, environment, run_agenthost, run_command
 from support.preloaded import Program
 
@@ -25,12 +25,6 @@ TURN = [
 SAID = ["claude   I look.", "tool     Bash ls", "result   a.py", "claude   Done."]
 
 pytestmark = pytest.mark.usefixtures("host_key")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
 
 
 async def until_printed(process: Program, text: str) -> str:
@@ -141,10 +135,6 @@ async def test_a_sandbox_that_ends_before_its_agent_is_told(tmp_path: Path) -> N
 
 
 async def test_what_it_asks_and_waits_for_is_among_what_it_says(tmp_path: Path) -> None:
-    async def never(*_: object) -> PermissionResultAllow:
-        await anyio.sleep_forever()
-        raise AssertionError
-
     asking = FakeCLI.tool("Bash", {"command": "rm -r x\x1b[2J", "description": "d"}, ask=True)
     async with detached(tmp_path, [asking], can_use_tool=never) as ref:
         await happened(ref, kind="request")

@@ -22,12 +22,6 @@ RESULT = {"message": {"$type": "ResultMessage", "session_id": "s-1", "is_error":
 FAILED = {"message": {"$type": "ResultMessage", "session_id": "s-1", "is_error": True}}
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: nothing here waits."""
-    return "asyncio"
-
-
 def state(name: str, **fields: Any) -> dict[str, Any]:
     return {"state": name, **fields}
 

@@ -6,19 +6,18 @@ The real claude CLI in an isolated sandbox, with a scripted model on this machin
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import anyio
 import pytest
+from cli.scripted_runs import KEY, model_env, sandboxes
 from support.command_line import environment, run_agenthost
 
 from agenthost import AgentRef
 from agenthost.testing import ModelRequest, ScriptedModel, Stall, Text, ToolUse
 
-KEY = "sk-ant-outlive-0123456789"
 LIMIT = 180
 
 HOST = """
@@ -37,21 +36,6 @@ anyio.run(main)
 """
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: host and command are processes of their own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
-def model_env(model: ScriptedModel) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-
-
-def sandboxes() -> list[str]:
-    """Return what the state directory has of sandboxes."""
-    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("local*/*")]
 
 
 async def listed() -> list[dict[str, object]]:

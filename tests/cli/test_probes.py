@@ -19,7 +19,11 @@ from agenthost.spec import Mount, NetworkPolicy, SandboxSpec
 
 KEY = f"sk-ant-{secrets.token_hex(24)}"
 
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed"),
+    # The probes run in the test's own event loop; the commands of the other files do not.
+    pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"], scope="module"),
+]
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
-from cli.detached import PLAIN, detached, end, happened
+from claude_agent_sdk import ClaudeAgentOptions
+from cli.detached import PLAIN, detached, end, happened, never
 from support.command_line import Done, run_agenthost
 
 from agenthost import HostedAgent, SandboxSpec, open_provider
@@ -22,17 +21,6 @@ from agenthost.guest.client import GuestSandbox
 from agenthost.testing import FakeCLI
 
 pytestmark = pytest.mark.usefixtures("host_key")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
-async def never(*_: object) -> PermissionResultAllow:
-    await anyio.sleep_forever()
-    raise AssertionError
 
 
 def rows(done: Done) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ import json
 import sys
 
 import anyio
-import pytest
 from support.command_line import run_agenthost
 
 from agenthost import SandboxSpec, open_provider
@@ -21,12 +20,6 @@ async def main():
 
 anyio.run(main)
 """
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
 
 
 async def test_a_dry_run_tells_and_the_real_one_ends() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -10,29 +9,13 @@ from pathlib import Path
 import anyio
 import claude_agent_sdk as sdk
 import pytest
+from cli.scripted_runs import KEY, model_env, sandboxes
 from support.command_line import environment, run_agenthost, run_command
 
 from agenthost.testing import ApiError, ModelRequest, ScriptedModel, Stall, Text, ToolUse
 from agenthost.wire.codec import Codec, public_classes
 
-KEY = "sk-ant-run-0123456789"
-
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
-def model_env(model: ScriptedModel) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-
-
-def sandboxes() -> list[str]:
-    """Return what the state directory has of sandboxes."""
-    return [str(path) for path in Path(os.environ["AGENTHOST_STATE_DIR"]).glob("local*/*")]
 
 
 async def test_a_person_reads_what_the_agent_says_and_does() -> None:

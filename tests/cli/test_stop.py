@@ -20,12 +20,6 @@ from agenthost.testing import FakeCLI
 pytestmark = pytest.mark.usefixtures("host_key")
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """Run once: the command is a process of its own, which this side's loop says nothing about."""
-    return "asyncio"
-
-
 async def test_an_agent_ends_with_its_sandbox_and_one_that_is_not_there_is_told(tmp_path: Path) -> None:
     async with (
         detached(tmp_path, [FakeCLI.stall(deaf=True)]) as first,
