@@ -13,16 +13,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from agent.turns import Unanswered, response, results, turn
 from claude_agent_sdk import (
     ClaudeAgentOptions,
     InMemorySessionStore,
     MirrorErrorMessage,
     PermissionResultAllow,
-    PermissionResultDeny,
     ResultMessage,
     ToolAnnotations,
-    ToolResultBlock,
-    UserMessage,
     create_sdk_mcp_server,
     tool,
 )
@@ -55,27 +53,6 @@ PLAIN = "local-unisolated"
 
 async def allow(*_: object) -> PermissionResultAllow:
     return PermissionResultAllow()
-
-
-async def response(agent: HostedAgent) -> list[Any]:
-    return [message async for message in agent.receive_response()]
-
-
-async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
-    await agent.query(prompt)
-    return await response(agent)
-
-
-def results(messages: list[Any]) -> list[str]:
-    """Return what tools gave, as text."""
-    found = [
-        block.content
-        for message in messages
-        if isinstance(message, UserMessage) and isinstance(message.content, list)
-        for block in message.content
-        if isinstance(block, ToolResultBlock)
-    ]
-    return [one if isinstance(one, str) else "".join(part["text"] for part in one or ()) for one in found]
 
 
 @pytest.mark.parametrize("provider", ["local", PLAIN])
@@ -258,26 +235,17 @@ async def test_a_new_driver_supersedes_the_old_one_which_ends_nothing(script: An
 
 
 async def test_what_a_superseded_driver_was_asked_is_cancelled_there_and_asked_anew(script: Any) -> None:
-    asked, dropped = anyio.Event(), anyio.Event()
-
-    async def never(*_: object) -> PermissionResultAllow:
-        asked.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            dropped.set()
-        raise AssertionError
-
+    question = Unanswered()
     with anyio.fail_after(LIMIT):
         async with (
             script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")),
-            HostedAgent(ClaudeAgentOptions(can_use_tool=never), provider=PLAIN) as old,
+            HostedAgent(ClaudeAgentOptions(can_use_tool=question.call), provider=PLAIN) as old,
         ):
             await old.query("go")
-            await asked.wait()
+            await question.called.wait()
             async with HostedAgent.attach(old.ref, options={"can_use_tool": allow}) as new:
                 assert results(await response(new)) == ["made"]
-                await dropped.wait()
+                await question.cancelled.wait()
 
 
 async def test_an_attach_that_fails_or_is_cancelled_ends_nothing(script: Any) -> None:
@@ -325,18 +293,12 @@ async def test_a_decision_that_nobody_made_is_asked_again_of_the_next_driver(scr
 async def test_a_decision_waits_for_a_driver_that_can_make_it(
     script: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard = anyio.Event()
-
-    async def never(*_: object) -> PermissionResultAllow:
-        heard.set()
-        await anyio.sleep_forever()
-        raise AssertionError
-
+    question = Unanswered()
     with anyio.fail_after(LIMIT):
         async with script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")):
-            async with HostedAgent(ClaudeAgentOptions(can_use_tool=never), provider=PLAIN) as agent:
+            async with HostedAgent(ClaudeAgentOptions(can_use_tool=question.call), provider=PLAIN) as agent:
                 await agent.query("go")
-                await heard.wait()
+                await question.called.wait()
                 ref = await agent.detach()
             async with HostedAgent.attach(ref) as unable:
                 await unable.get_server_info()  # the question lies before this answer
@@ -347,21 +309,15 @@ async def test_a_decision_waits_for_a_driver_that_can_make_it(
 
 
 async def test_with_nobody_there_a_decision_is_denied_after_decision_wait(script: Any) -> None:
-    heard = anyio.Event()
-
-    async def never(*_: object) -> PermissionResultDeny:
-        heard.set()
-        await anyio.sleep_forever()
-        raise AssertionError
-
+    question = Unanswered()
     limits = Limits(decision_wait=0.05)
     with anyio.fail_after(LIMIT):
         async with script(ToolUse("Bash", {"command": "touch x; echo made"}), Text("Done.")):
             async with HostedAgent(
-                ClaudeAgentOptions(can_use_tool=never), provider=PLAIN, limits=limits
+                ClaudeAgentOptions(can_use_tool=question.call), provider=PLAIN, limits=limits
             ) as agent:
                 await agent.query("go")
-                await heard.wait()
+                await question.called.wait()
                 ref = await agent.detach()
             async with HostedAgent.attach(ref, role="observer") as observer:
                 seen = observer.receive_messages()

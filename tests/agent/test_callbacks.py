@@ -7,14 +7,13 @@ from typing import Any
 
 import anyio
 import pytest
+from agent.turns import Unanswered, results, turn
 from claude_agent_sdk import (
     ClaudeAgentOptions,
     HookMatcher,
     InMemorySessionStore,
     MirrorErrorMessage,
     PermissionResultAllow,
-    ToolResultBlock,
-    UserMessage,
     create_sdk_mcp_server,
     tool,
 )
@@ -25,23 +24,6 @@ from agenthost.testing import FakeCLI, ModelRequest, Text, ToolUse
 
 LIMIT = 120
 PLAIN = "local-unisolated"
-
-
-async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
-    await agent.query(prompt)
-    return [message async for message in agent.receive_response()]
-
-
-def results(messages: list[Any]) -> list[str]:
-    """Return what tools gave, as text."""
-    found = [
-        block.content
-        for message in messages
-        if isinstance(message, UserMessage) and isinstance(message.content, list)
-        for block in message.content
-        if isinstance(block, ToolResultBlock)
-    ]
-    return [one if isinstance(one, str) else "".join(part["text"] for part in one or ()) for one in found]
 
 
 @pytest.mark.parametrize("provider", ["local", PLAIN])
@@ -108,16 +90,8 @@ async def test_a_function_that_raises_answers_with_its_text_whatever_it_raises(s
 
 
 async def test_a_hook_that_takes_too_long_is_cancelled_and_its_tool_not_run(script: Any) -> None:
-    cancelled = anyio.Event()
-
-    async def never(*_: object) -> dict[str, Any]:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
-    matcher = HookMatcher(matcher="Bash", hooks=[never], timeout=0.2)  # type: ignore[list-item] # a plain dict is an output
+    question = Unanswered()
+    matcher = HookMatcher(matcher="Bash", hooks=[question.call], timeout=0.2)
     with anyio.fail_after(LIMIT):
         async with (
             script(ToolUse("Bash", {"command": "echo ran"}), Text("Done.")),
@@ -126,30 +100,21 @@ async def test_a_hook_that_takes_too_long_is_cancelled_and_its_tool_not_run(scri
             ) as agent,
         ):
             messages = await turn(agent, "go")
-            await cancelled.wait()
+            await question.cancelled.wait()
     assert "PreToolUse hook did not respond before its timeout" in results(messages)[0]
 
 
 async def test_an_interrupt_cancels_what_is_being_decided(script: Any) -> None:
-    asked, cancelled = anyio.Event(), anyio.Event()
-
-    async def never(*_: object) -> PermissionResultAllow:
-        asked.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cancelled.set()
-        raise AssertionError
-
+    question = Unanswered()
     with anyio.fail_after(LIMIT):
         async with (
             script(ToolUse("Bash", {"command": "touch x"}), Text("Next.")),
-            HostedAgent(ClaudeAgentOptions(can_use_tool=never), provider=PLAIN) as agent,
+            HostedAgent(ClaudeAgentOptions(can_use_tool=question.call), provider=PLAIN) as agent,
         ):
             await agent.query("go")
-            await asked.wait()
+            await question.called.wait()
             await agent.interrupt()
-            await cancelled.wait()
+            await question.cancelled.wait()
             messages: list[Any] = [message async for message in agent.receive_response()]
             assert messages[-1].subtype == "error_during_execution"
             assert (await turn(agent, "again"))[-1].result == "Next."

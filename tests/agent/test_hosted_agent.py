@@ -11,7 +11,8 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
-from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, StreamEvent, TextBlock
+from agent.turns import texts, turn
+from claude_agent_sdk import ClaudeAgentOptions, ResultMessage, StreamEvent
 from support.hosting import KEY
 
 import agenthost
@@ -31,21 +32,6 @@ def echo(request: ModelRequest) -> Text:
 
 def refuse(_: ModelRequest) -> ApiError:
     return ApiError(400, "no such thing")
-
-
-async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
-    await agent.query(prompt)
-    return [message async for message in agent.receive_response()]
-
-
-def texts(messages: list[Any]) -> list[str]:
-    return [
-        block.text
-        for message in messages
-        if isinstance(message, AssistantMessage)
-        for block in message.content
-        if isinstance(block, TextBlock)
-    ]
 
 
 @pytest.mark.parametrize("provider", ["local", PLAIN])

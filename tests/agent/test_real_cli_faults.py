@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
-from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, TextBlock
+from agent.turns import texts, turn
+from claude_agent_sdk import ResultMessage, StreamEvent
 
 from agenthost import HostedAgent, open_provider
 from agenthost.errors import AgentError, SandboxGoneError
@@ -29,11 +30,6 @@ async def read_all(agent: HostedAgent) -> list[Any]:
     return [message async for message in agent.receive_messages()]
 
 
-async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
-    await agent.query(prompt)
-    return [message async for message in agent.receive_response()]
-
-
 async def begin_a_turn(agent: HostedAgent) -> None:
     """Return when the model has begun to answer."""
     await agent.query("go")
@@ -41,16 +37,6 @@ async def begin_a_turn(agent: HostedAgent) -> None:
         if isinstance(message, StreamEvent) and message.event["type"] == "content_block_delta":
             return
     raise AssertionError("the turn ended before it began")
-
-
-def texts(messages: list[Any]) -> list[str]:
-    return [
-        block.text
-        for message in messages
-        if isinstance(message, AssistantMessage)
-        for block in message.content
-        if isinstance(block, TextBlock)
-    ]
 
 
 async def running(sandbox: Sandbox, pattern: str) -> list[str]:
