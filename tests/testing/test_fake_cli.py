@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import (
-    AssistantMessage,
     ClaudeAgentOptions,
     ClaudeSDKClient,
     HookMatcher,
@@ -33,6 +32,7 @@ from claude_agent_sdk import (
     query,
     tool,
 )
+from testing.messages import texts
 
 from agenthost import SandboxSpec, open_provider
 from agenthost.testing import ApiError, Cut, FakeCLI, ModelRequest, ScriptedModel, Text, ToolUse, Turn
@@ -63,11 +63,6 @@ async def turn(client: ClaudeSDKClient, prompt: str) -> list[Any]:
 def results(messages: list[Any]) -> list[ToolResultBlock]:
     users = [message.content for message in messages if isinstance(message, UserMessage)]
     return [block for content in users for block in content if isinstance(block, ToolResultBlock)]
-
-
-def texts(messages: list[Any]) -> list[str]:
-    said = [message.content for message in messages if isinstance(message, AssistantMessage)]
-    return [block.text for content in said for block in content if isinstance(block, TextBlock)]
 
 
 async def test_every_message_has_a_number_and_the_next_turn_goes_on_counting(options: Any) -> None:

@@ -23,6 +23,7 @@ from claude_agent_sdk import (
     query,
 )
 from testing.claude_cli import FAKE_KEY, ask, cli_options
+from testing.messages import texts
 
 from agenthost.testing import (
     ApiError,
@@ -38,16 +39,6 @@ from agenthost.testing import (
     ToolUse,
     Turn,
 )
-
-
-def texts(messages: list[Message]) -> list[str]:
-    return [
-        block.text
-        for message in messages
-        if isinstance(message, AssistantMessage)
-        for block in message.content
-        if isinstance(block, TextBlock)
-    ]
 
 
 async def ask_until_error(options: ClaudeAgentOptions) -> list[Message]:
