@@ -44,6 +44,15 @@ async def modal(anyio_backend: str, modal_images: Path) -> AsyncIterator[ModalEm
 
 
 @pytest.fixture(scope="module")
+async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
+    """Give an emulator without the SDK in any image, for tests in which no agent lives."""
+    del anyio_backend
+    async with emulator() as served:
+        yield served
+        assert_clean(served)
+
+
+@pytest.fixture(scope="module")
 async def provider(modal: ModalEmulator) -> AsyncIterator[ModalProvider]:
     """Give the provider, open."""
     async with ModalProvider(**modal.options) as opened:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from modal_provider.accounts import assert_clean, shorten
+from modal_provider.accounts import shorten
 
 from agenthost.errors import ConfigError, SandboxStartError, UnsupportedError
 from agenthost.providers.modal.errors import (
@@ -19,19 +19,10 @@ from agenthost.providers.modal.errors import (
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Times
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec, generate_name
-from agenthost.testing.emulators.modal import ModalEmulator, emulator
+from agenthost.testing.emulators.modal import ModalEmulator
 
 LIMIT = 120
 CREATE = "SandboxCreateV2"
-
-
-@pytest.fixture(scope="module")
-async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
-    """Give an emulator without the SDK in any image: no agent lives here."""
-    del anyio_backend
-    async with emulator() as served:
-        yield served
-        assert_clean(served)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import modal as vendor
 import modal.exception as theirs
 import pytest
 from modal.stream_type import StreamType
-from modal_provider.accounts import assert_clean
 
 from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.settings import Settings, Times
@@ -19,14 +18,6 @@ from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
 LIMIT = 120
 SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
-
-
-@pytest.fixture(scope="module")
-async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
-    del anyio_backend
-    async with emulator() as served:
-        yield served
-        assert_clean(served)
 
 
 @pytest.fixture(scope="module")

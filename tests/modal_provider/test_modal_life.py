@@ -9,7 +9,6 @@ from typing import Any, cast
 import anyio
 import modal as vendor
 import pytest
-from modal_provider.accounts import assert_clean
 
 from agenthost.errors import (
     SandboxGoneError,
@@ -25,18 +24,10 @@ from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Settings, Times
 from agenthost.spec import SandboxSpec
 from agenthost.supports import SupportsHeaderInjection, SupportsImages, SupportsSnapshot
-from agenthost.testing.emulators.modal import ModalEmulator, emulator
+from agenthost.testing.emulators.modal import ModalEmulator
 
 LIMIT = 120
 SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
-
-
-@pytest.fixture(scope="module")
-async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
-    del anyio_backend
-    async with emulator() as served:
-        yield served
-        assert_clean(served)
 
 
 @pytest.fixture(scope="module")

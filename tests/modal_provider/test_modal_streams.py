@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from modal_provider.accounts import account_of, assert_clean, shorten
+from modal_provider.accounts import account_of, shorten
 
 from agenthost.errors import LinkLostError, SandboxGoneError
 from agenthost.guest.client import GuestSandbox
@@ -20,18 +20,10 @@ from agenthost.providers.modal.carrier import ExecCarrier
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Times
 from agenthost.spec import Limits, SandboxSpec
-from agenthost.testing.emulators.modal import ModalEmulator, emulator
+from agenthost.testing.emulators.modal import ModalEmulator
 from agenthost.wire.settings import WireSettings
 
 LIMIT = 120
-
-
-@pytest.fixture(scope="module")
-async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
-    del anyio_backend
-    async with emulator() as served:
-        yield served
-        assert_clean(served)
 
 
 @pytest.fixture
