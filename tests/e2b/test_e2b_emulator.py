@@ -27,6 +27,22 @@ async def sandbox(e2b: Emulator) -> AsyncIterator[vendor.AsyncSandbox]:
         await made.kill()
 
 
+async def printed_for_the_next_client(sandbox: vendor.AsyncSandbox, first: str = "") -> str:
+    """Return what a program's second client gets of it.
+
+    The program runs the command ``first``, prints "while-away" when its first client has gone, and "late"
+    when the second one has come.
+    """
+    command = f"{first}{WAIT.format('cut')}; echo while-away; touch said; {WAIT.format('go')}; echo late"
+    handle = await sandbox.commands.run(command, background=True, timeout=0)
+    with anyio.fail_after(LIMIT):
+        await handle.disconnect()
+        await sandbox.commands.run("touch cut; " + WAIT.format("said"))
+        again = await sandbox.commands.connect(handle.pid, timeout=0)
+        await sandbox.commands.run("touch go")
+        return (await again.wait()).stdout
+
+
 async def test_what_a_program_prints_comes_back_in_pieces_and_its_exit_code(
     sandbox: vendor.AsyncSandbox,
 ) -> None:
@@ -51,14 +67,7 @@ async def test_a_limit_of_time_kills_a_program_in_the_background_too(sandbox: ve
 async def test_a_program_whose_client_goes_away_runs_on_and_what_it_prints_is_lost(
     sandbox: vendor.AsyncSandbox,
 ) -> None:
-    command = f"echo early; {WAIT.format('cut')}; echo while-away; touch said; {WAIT.format('go')}; echo late"
-    handle = await sandbox.commands.run(command, background=True, timeout=0)
-    with anyio.fail_after(LIMIT):
-        await handle.disconnect()
-        await sandbox.commands.run("touch cut; " + WAIT.format("said"))
-        again = await sandbox.commands.connect(handle.pid, timeout=0)
-        await sandbox.commands.run("touch go")
-        assert (await again.wait()).stdout == "late\n"
+    assert await printed_for_the_next_client(sandbox, "echo early; ") == "late\n"
 
 
 async def test_a_kill_hits_one_process_and_not_what_it_started(sandbox: vendor.AsyncSandbox) -> None:
@@ -100,14 +109,7 @@ async def test_the_end_of_a_program_is_known_for_a_while_only() -> None:
 async def test_a_friendly_one_keeps_what_was_printed_for_who_comes_late() -> None:
     async with emulator(friendly=True) as friendly:
         sandbox = await vendor.AsyncSandbox.create(timeout=600, **friendly.options)
-        command = f"{WAIT.format('cut')}; echo while-away; touch said; {WAIT.format('go')}; echo late"
-        handle = await sandbox.commands.run(command, background=True, timeout=0)
-        with anyio.fail_after(LIMIT):
-            await handle.disconnect()
-            await sandbox.commands.run("touch cut; " + WAIT.format("said"))
-            again = await sandbox.commands.connect(handle.pid, timeout=0)
-            await sandbox.commands.run("touch go")
-            assert (await again.wait()).stdout == "while-away\nlate\n"
+        assert await printed_for_the_next_client(sandbox) == "while-away\nlate\n"
 
 
 async def test_files_go_both_ways(sandbox: vendor.AsyncSandbox) -> None:
