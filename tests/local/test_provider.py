@@ -8,12 +8,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
+from local.sandboxes import open_sandbox
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, SandboxStartError, UnsupportedError
 from agenthost.guest.client import GuestSandbox
@@ -24,17 +26,7 @@ from agenthost.spec import HeaderInjection, Mount, NetworkPolicy, ResourceLimits
 
 _SOURCE = Path(__file__).parents[2] / "src"
 
-
-@asynccontextmanager
-async def sandbox(spec: SandboxSpec | None = None) -> AsyncGenerator[tuple[LocalProvider, GuestSandbox]]:
-    """Make a sandbox and end it with the block."""
-    async with LocalProvider() as provider:
-        box = await provider.create(spec or SandboxSpec())
-        try:
-            yield provider, box
-        finally:
-            with anyio.CancelScope(shield=True):
-                await box.terminate()
+sandbox = partial(open_sandbox, LocalProvider)
 
 
 async def test_the_tools_of_an_agent_are_there() -> None:

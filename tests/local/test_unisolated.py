@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
+from local.sandboxes import open_sandbox
 from local.stand_in import contents, processes_with, wait_gone
 
 from agenthost.errors import SandboxNotFoundError, UnsupportedError
@@ -19,17 +19,7 @@ from agenthost.guest.client import GuestSandbox
 from agenthost.providers.local.local_unisolated import UnisolatedProvider
 from agenthost.spec import Mount, NetworkPolicy, SandboxSpec
 
-
-@asynccontextmanager
-async def sandbox(spec: SandboxSpec | None = None) -> AsyncGenerator[tuple[UnisolatedProvider, GuestSandbox]]:
-    """Make a sandbox and end it with the block."""
-    async with UnisolatedProvider() as provider:
-        box = await provider.create(spec or SandboxSpec())
-        try:
-            yield provider, box
-        finally:
-            with anyio.CancelScope(shield=True):
-                await box.terminate()
+sandbox = partial(open_sandbox, UnisolatedProvider)
 
 
 async def start_daemon(box: GuestSandbox, *, hidden: bool = False) -> int:
