@@ -8,12 +8,8 @@ import pytest
 
 pytest_plugins = ["pytester", "support.leftovers", "support.loopback_guard"]
 pytest_plugins += ["support.processor_time", "support.reporting"]
-pytest_plugins += [
-    "support.preloaded",
-    "support.scheduling",
-    "support.run_directory",
-    "support.package_index",
-]
+pytest_plugins += ["support.preloaded", "support.run_directory", "support.scheduling"]
+pytest_plugins += ["support.package_index", "support.deep_runs"]
 # One engine of each kind for the whole run.
 pytest_plugins += ["docker.docker_engine", "docker.docker_images", "docker.podman_engine"]
 pytest_plugins += ["support.e2b_template", "modal_provider.images", "support.live"]

@@ -46,7 +46,8 @@ def surroundings(request: pytest.FixtureRequest, provider: str) -> dict[str, str
 
 
 @pytest.mark.parametrize(
-    "provider", ["local", "local-unisolated", pytest.param("docker", marks=pytest.mark.full)]
+    "provider",
+    ["local", *(pytest.param(name, marks=pytest.mark.full) for name in ("local-unisolated", "docker"))],
 )
 async def test_the_program_runs_on_another_provider_when_one_line_is_another(
     tmp_path: Path, surroundings: dict[str, str], provider: str

@@ -44,20 +44,3 @@ async def box(provider: E2BProvider) -> AsyncIterator[GuestSandbox]:
         yield sandbox
     finally:
         await sandbox.terminate()
-
-
-# Checks of the kits that take long here: what is sent is encoded three times, and a host that is killed is
-# heard of when its silence has lasted. Of the agents' kit the normal run has what goes over the link most.
-_LONG = ("50_mb", "holds_up_nobody", "not_renewed", "lifetime_is_over")
-_AGENTS = ("tools_work_inside", "can_be_interrupted", "cut_link", "another_process", "key_is_nowhere_inside")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep them for the long run."""
-    for item in items:
-        if item.path.name != "test_e2b_conformance.py":
-            continue
-        words = _AGENTS if "TestE2BAgent" in item.nodeid else _LONG
-        if any(word in item.name for word in words) is ("TestE2BAgent" not in item.nodeid):
-            item.add_marker(pytest.mark.full)

@@ -9,6 +9,8 @@ import pytest
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 from agenthost.testing.emulators.e2b import Emulator
 
+pytestmark = pytest.mark.full  # the normal run has both kits on `local`
+
 
 class TestE2B(SandboxConformance):
     provider_name = "e2b"

@@ -309,7 +309,7 @@ async def test_a_sandbox_that_was_started_anew_is_gone_and_not_taken_for_the_old
     provider: E2BProvider, e2b: Emulator, box: GuestSandbox
 ) -> None:
     del provider
-    await e2b.box(box.id).reboot()
+    await e2b.box(box.id).reboot(60)
     await until_gone(box)
 
 

@@ -10,7 +10,7 @@ from files.boxes import open_box
 from agenthost.sandbox import Sandbox
 
 
-@pytest.fixture(scope="module", params=["local", "local-unisolated"])
+@pytest.fixture(scope="module", params=["local", pytest.param("local-unisolated", marks=pytest.mark.full)])
 async def box(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Sandbox]:
     """Give a sandbox that the tests of a module share: they leave nothing behind in it."""
     del anyio_backend

@@ -318,7 +318,7 @@ async def test_an_archive_that_ends_before_it_was_said_to_be_whole_is_not_put_in
         assert (await sh(box, "ls new")).split() == [b"a", b"b"]
 
 
-@pytest.mark.parametrize("provider", ["local", "local-unisolated"])
+@pytest.mark.parametrize("provider", ["local", pytest.param("local-unisolated", marks=pytest.mark.full)])
 async def test_a_sandbox_that_has_gone_is_told_of_and_leaves_nothing_here(
     tmp_path: Path, provider: str
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 
 
@@ -9,6 +11,7 @@ class TestLocal(SandboxConformance):
     provider_name = "local"
 
 
+@pytest.mark.full
 class TestLocalUnisolated(SandboxConformance):
     provider_name = "local-unisolated"
 
@@ -17,5 +20,6 @@ class TestLocalAgent(HostedAgentConformance):
     provider_name = "local"
 
 
+@pytest.mark.full
 class TestLocalUnisolatedAgent(HostedAgentConformance):
     provider_name = "local-unisolated"

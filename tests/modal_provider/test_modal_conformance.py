@@ -10,6 +10,8 @@ import pytest
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 from agenthost.testing.emulators.modal import ModalEmulator
 
+pytestmark = pytest.mark.full  # the normal run has both kits on `local`
+
 
 class TestModal(SandboxConformance):
     provider_name = "modal"
@@ -23,7 +25,6 @@ class TestModal(SandboxConformance):
         return modal.options
 
 
-@pytest.mark.full  # test_modal_agent.py has one of these in every run
 class TestModalAgent(HostedAgentConformance):
     provider_name = "modal"
 

@@ -3,47 +3,31 @@
 A server process imports what the ``agenthost`` command needs, once for each worker, and forks for every
 program: that has its own pid, environment, working directory, stdin and signals as any other, and no second
 of imports before it. What a start from nothing does is proved by the tests that run the installed command.
-
-The server is this file, run as a script with the path of its socket.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
-import gc
 import json
 import os
-import runpy
-import selectors
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NoReturn
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
 import pytest
+from support import processes
 
-_LARGEST = 1 << 20  # bytes of one request
 _READ = 1 << 16
-_PRELOADED = (
-    *("agenthost.cli.app", "agenthost.cli.attach", "agenthost.cli.logs", "agenthost.cli.ps"),
-    *("agenthost.cli.run", "agenthost.cli.stop", "agenthost.cli.reap", "agenthost.cli.providers"),
-    *("agenthost.cli.config_check", "agenthost.cli.doctor", "agenthost.cli.emulate", "agenthost.cli.bake"),
-    *("agenthost.agent.life", "agenthost.agent.configured", "agenthost.providers.local.provider"),
-    *("agenthost.providers.local.local_unisolated", "agenthost.guest.on_sandbox", "agenthost.testing"),
-    *("agenthost.files.transfer", "agenthost.guest.client", "agenthost.agent.model_proxy", "httpx"),
-    *("claude_agent_sdk", "rich.console", "rich.table", "rich.progress", "anyio._backends._asyncio"),
-)
+_SERVER = Path(__file__).with_name("fork_server.py")
 
 
 class Reader(anyio.abc.ByteReceiveStream):
@@ -206,9 +190,10 @@ class _Server:
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(self._path)
                 listener.listen(64)
-                argv = [sys.executable, str(Path(__file__)), str(listener.fileno())]
+                argv = [sys.executable, str(_SERVER), str(listener.fileno())]
                 # Its end is the end of its stdin: it outlives no worker.
                 self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+                processes.OWN.add(self._process.pid)
         return self._path
 
     def close(self) -> None:
@@ -230,91 +215,3 @@ def no_server_is_left(leaves_nothing_behind: object) -> Iterator[None]:
     del leaves_nothing_behind
     yield
     _server.close()
-
-
-# ---- in the server
-
-
-def serve(listener: socket.socket) -> None:
-    """Fork for each connection, and tell it the pid and the exit code, until stdin ends."""
-    import importlib
-
-    for name in _PRELOADED:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
-    waiting = selectors.DefaultSelector()
-    waiting.register(listener, selectors.EVENT_READ, None)
-    waiting.register(0, selectors.EVENT_READ, None)
-    while True:
-        for key, _ in waiting.select():
-            if key.fileobj == 0:
-                return
-            if key.fileobj is listener:
-                client = listener.accept()[0]
-                pid = _start(client, waiting)
-                waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, (client, pid))
-            else:
-                client, pid = key.data
-                waiting.unregister(key.fd)
-                os.close(key.fd)
-                code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-                with contextlib.suppress(OSError), client:
-                    client.send(str(code).encode())
-
-
-def _start(client: socket.socket, waiting: selectors.BaseSelector) -> int:
-    fds = array.array("i")
-    data, ancillary, _, _ = client.recvmsg(_LARGEST, socket.CMSG_SPACE(3 * fds.itemsize))
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(content)
-    pid = os.fork()
-    if pid == 0:
-        for key in waiting.get_map().values():
-            for inner in (key.fileobj, key.data and key.data[0]):
-                if isinstance(inner, socket.socket):
-                    inner.close()
-                elif isinstance(inner, int) and inner != 0:
-                    os.close(inner)
-        waiting.close()
-        client.close()
-        _become(json.loads(data), list(fds))
-    for fd in fds:
-        os.close(fd)
-    client.send(str(pid).encode())
-    return pid
-
-
-def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
-    """Be the program that was asked for."""
-    for target, fd in enumerate(fds):
-        os.dup2(fd, target)
-        os.close(fd)
-    os.environ.clear()
-    os.environ.update(request["env"])
-    os.chdir(request["cwd"])
-    gc.unfreeze()
-    name, *arguments = request["argv"]
-    code = 1
-    try:
-        if name == "agenthost":
-            from agenthost.cli import main
-
-            sys.argv = [name, *arguments]
-            main()
-        else:
-            sys.argv = arguments
-            sys.path[0] = str(Path(arguments[0]).parent)
-            runpy.run_path(arguments[0], run_name="__main__")
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001 - as the interpreter does
-        traceback.print_exc()
-    # What the interpreter does at its end: threads, exit handlers, buffers.
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Processes of the run itself, which no test has left.
+OWN: set[int] = {os.getpid()}
+
 
 @dataclass(frozen=True, slots=True)
 class FoundProcess:
@@ -23,7 +26,7 @@ class FoundProcess:
 
 
 def processes_of(marker: str, directories: tuple[str, ...]) -> Iterator[FoundProcess]:
-    """Yield processes, other than this one, that a marker or a directory gives away.
+    """Yield processes, other than OWN, that a marker or a directory gives away.
 
     A process belongs when its environment holds ``marker``, or when its command line, working directory
     or root names one of the directories, or when it has a file open there, or when one of them is mounted
@@ -31,7 +34,7 @@ def processes_of(marker: str, directories: tuple[str, ...]) -> Iterator[FoundPro
     """
     own_mounts = _read(os.getpid(), "mountinfo")
     for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
+        if not name.isdigit() or int(name) in OWN:
             continue
         pid = int(name)
         why = _why(pid, marker.encode(), [os.fsencode(path) for path in directories], own_mounts)

@@ -303,7 +303,7 @@ async def test_prompts_are_answered_in_order_each_by_its_own_result(options: Any
     assert answered == [["u0"], ["u1"], ["u2"]]
 
 
-@pytest.mark.parametrize("provider", ["local", "local-unisolated"])
+@pytest.mark.parametrize("provider", ["local", pytest.param("local-unisolated", marks=pytest.mark.full)])
 async def test_it_runs_inside_a_sandbox(provider: str) -> None:
     with anyio.fail_after(LIMIT):
         async with open_provider(provider) as made:

@@ -65,6 +65,8 @@ class Box:
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     traffic_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     moved: anyio.Event = field(default_factory=anyio.Event)
+    # A resume that comes while a pause is under way waits for that: else a program could stay stopped.
+    _turning: anyio.Lock = field(default_factory=anyio.Lock, repr=False)
 
     @property
     def is_public(self) -> bool:
@@ -78,23 +80,30 @@ class Box:
 
     async def pause(self) -> None:
         """Let every program stand still, and cut every connection. What is told as its end is now."""
-        self.state = "paused"
-        self.end_at = time.time()
-        self.programs.disconnect()
-        await self._signal("STOP")
+        async with self._turning:
+            self.state = "paused"
+            self.end_at = time.time()
+            self.programs.disconnect()
+            await self._signal("STOP")
+            self.moved.set()
 
-    async def resume(self) -> None:
-        """Let them go on. What is told as its start is now."""
+    async def resume(self, seconds: float) -> None:
+        """Let them go on, for so long. What is told as its start is now."""
+        async with self._turning:
+            self._run_on(seconds)
+            await self._signal("CONT")
+
+    async def reboot(self, seconds: float) -> None:
+        """Start it anew from its disk, for so long: no program is left."""
+        async with self._turning:
+            self.programs.disconnect()
+            await self._signal("KILL")
+            self._run_on(seconds)
+
+    def _run_on(self, seconds: float) -> None:
         self.state = "running"
         self.started_at = time.time()
-        await self._signal("CONT")
-
-    async def reboot(self) -> None:
-        """Start it anew from its disk: no program is left."""
-        self.programs.disconnect()
-        await self._signal("KILL")
-        self.state = "running"
-        self.started_at = time.time()
+        self.set_end(seconds)
 
     async def _signal(self, name: str) -> None:
         await self.machine.sandbox.exec(["bash", "-c", _OTHERS, name])

@@ -176,8 +176,7 @@ class Control:
         seconds = body.get("timeout", _DEFAULT_TIMEOUT)
         self._check_timeout(seconds)
         if box.state == "paused":
-            await (box.reboot() if body.get("memory") is False else box.resume())
-            box.set_end(seconds)
+            await (box.reboot(seconds) if body.get("memory") is False else box.resume(seconds))
             return Answer(201, _reached(box))
         if time.time() + seconds > box.end_at:
             box.set_end(seconds)
@@ -213,7 +212,6 @@ class Control:
             raise Refusal(409, f"sandbox {sandbox_id} is paused already")
         del body  # with or without its memory: it is a resume that chooses
         await box.pause()
-        box.moved.set()
         return Answer(204)
 
     async def _snapshot(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:

@@ -25,8 +25,23 @@ from coverage_inside import DIRECTORY
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-KEPT = HERE / "figures.json"
-_RC = HERE / "coveragerc"
+KEPT = ROOT / "benchmarks" / "test_figures.json"
+_SETTINGS = """
+[run]
+source_pkgs = agenthost
+parallel = true
+patch = subprocess, _exit, fork
+plugins = coverage_inside
+disable_warnings =
+    no-data-collected, module-not-imported, module-not-measured, couldnt-parse, already-imported
+
+[paths]
+source =
+    src/agenthost
+    */src/agenthost
+    */guest.pyz/agenthost
+    */runner.pyz/agenthost
+"""
 # Where coverage's own start-up hook finds the plugin, before that hook runs in a process.
 _PATH_FILE = Path(sysconfig.get_path("purelib")) / "a0_agenthost_measuring.pth"
 
@@ -58,6 +73,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="agenthost-measure-", dir="/var/tmp"))
     directory.chmod(0o1777)
     _PATH_FILE.write_text(f"{HERE}\n")
+    (directory / "settings").write_text(_SETTINGS)
     try:
         code, passed = _run(directory, arguments)
         figures = _report(directory, arguments, passed)
@@ -74,7 +90,8 @@ def _run(directory: Path, arguments: list[str]) -> tuple[int, int]:
     env = {**os.environ, DIRECTORY: str(directory), "COVERAGE_FILE": str(directory / ".coverage")}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     results = directory / "results.xml"
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={_RC}", "-m", "pytest", "-n", "4"]
+    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={directory}/settings", "-m", "pytest"]
+    command += ["-n", "4"]
     code = subprocess.run(
         [*command, f"--junit-xml={results}", *arguments], cwd=ROOT, env=env, check=False
     ).returncode
@@ -84,7 +101,7 @@ def _run(directory: Path, arguments: list[str]) -> tuple[int, int]:
 
 def _report(directory: Path, arguments: list[str], passed: int) -> Figures:
     def coverage(*words: str) -> None:
-        command = [sys.executable, "-m", "coverage", *words, f"--rcfile={_RC}"]
+        command = [sys.executable, "-m", "coverage", *words, f"--rcfile={directory}/settings"]
         # A process that was killed while it stored leaves a file that cannot be read.
         env = {**os.environ, "COVERAGE_FILE": str(directory / "combined")}
         subprocess.run(command, cwd=ROOT, env=env, check=True, stderr=subprocess.DEVNULL)
