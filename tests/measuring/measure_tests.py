@@ -100,20 +100,20 @@ def _run(directory: Path, arguments: list[str]) -> tuple[int, int]:
 
 
 def _report(directory: Path, arguments: list[str], passed: int) -> Figures:
-    def coverage(*words: str) -> None:
-        command = [sys.executable, "-m", "coverage", *words, f"--rcfile={directory}/settings"]
-        # A process that was killed while it stored leaves a file that cannot be read.
-        env = {**os.environ, "COVERAGE_FILE": str(directory / "combined")}
-        subprocess.run(command, cwd=ROOT, env=env, check=True, stderr=subprocess.DEVNULL)
+    def coverage(command: str, *words: str) -> None:
+        argv = [sys.executable, "-m", "coverage", command, f"--rcfile={directory}/settings"]
+        # A process that was killed while it stored leaves a file that cannot be read; coverage warns of it.
+        env = {**os.environ, "COVERAGE_FILE": str(directory / ".coverage")}
+        subprocess.run([*argv, *words], cwd=ROOT, env=env, check=True, stderr=subprocess.DEVNULL)
 
-    stored = [str(path) for path in directory.glob(".coverage.*")]
-    coverage("combine", "--quiet", *stored)
+    coverage("combine", "--quiet", str(directory))
     report = directory / "report.json"
     coverage("json", "--ignore-errors", "--quiet", "-o", str(report))
     found: dict[str, Any] = json.loads(report.read_text())
     lines: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for name, file in found["files"].items():
-        package = ".".join(Path(name).parts[2:4]).removesuffix(".py")
+        parts = Path(name).parts[2:-1] or (Path(name).stem,)
+        package = ".".join(parts[: 2 if parts[0] in ("guest", "providers", "testing") else 1])
         lines[package][0] += file["summary"]["covered_lines"]
         lines[package][1] += file["summary"]["num_statements"]
     covered, statements = (sum(one[index] for one in lines.values()) for index in (0, 1))
