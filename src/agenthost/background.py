@@ -46,16 +46,20 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self._group: anyio.abc.TaskGroup | None = None
+        self._leave: anyio.Event | None = None
         self._error: BaseException | None = None
 
     async def open(self) -> Self:
         """Open it. RuntimeError when it was opened before."""
-        if self._group is not None:
+        if self._leave is not None:
             raise RuntimeError("these tasks have been opened already")
         self._opened, self._leave, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         start_detached(self._run)
-        with anyio.CancelScope(shield=True):  # it takes one step of the event loop
+        try:
             await self._opened.wait()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     def start_soon(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: object) -> None:
@@ -68,7 +72,7 @@ class BackgroundTasks:
 
     async def aclose(self) -> None:
         """Cancel the tasks and wait for their end. Raises what one of them raised. Idempotent."""
-        if self._group is None:
+        if self._leave is None:
             return
         self._leave.set()
         raised: BaseException | None = None
@@ -93,21 +97,24 @@ class BackgroundTasks:
         except Exception:
             if exc is None:
                 raise
-            _log.exception("a background task failed, and then the block that it belongs to")
+            _log.exception("a background task failed, and the block that it belongs to failed, too")
 
     def _open_group(self) -> anyio.abc.TaskGroup:
-        if self._group is None or self._leave.is_set():
+        if self._group is None or self._leave is None or self._leave.is_set():
             raise RuntimeError("these tasks are not open")
         return self._group
 
     async def _run(self) -> None:
+        assert self._leave is not None
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
                 self._opened.set()
                 await self._leave.wait()
                 group.cancel_scope.cancel()
-        except Exception as error:  # noqa: BLE001 - raised again by ``aclose``
+        except anyio.get_cancelled_exc_class():
+            raise  # the event loop ends before this was closed
+        except BaseException as error:  # noqa: BLE001 - raised again by ``aclose``: also a test's failure
             self._error = _only(error)
         finally:
             self._opened.set()

@@ -169,6 +169,43 @@ async def test_a_block_that_is_cancelled_ends(anyio_backend: str, name: str) -> 
     assert scope.cancelled_caught
 
 
+class TaskError(BaseException):
+    """What a task raises: as a failure of pytest, it is not an Exception."""
+
+
+async def fail() -> None:
+    raise TaskError
+
+
+async def test_what_a_background_task_raises_ends_the_others_and_arrives_at_the_end_of_the_block() -> None:
+    ended = anyio.Event()
+
+    async def wait() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    with pytest.raises(TaskError):
+        async with BackgroundTasks() as tasks:
+            tasks.start_soon(wait)
+            tasks.start_soon(fail)
+            await ended.wait()
+
+
+async def test_background_tasks_are_opened_once_and_start_nothing_when_they_are_closed() -> None:
+    tasks = BackgroundTasks()
+    await tasks.aclose()
+    with pytest.raises(RuntimeError, match="not open"):
+        tasks.start_soon(fail)
+    async with tasks:
+        with pytest.raises(RuntimeError, match="opened already"):
+            await tasks.open()
+    await tasks.aclose()
+    with pytest.raises(RuntimeError, match="not open"):
+        tasks.start_soon(fail)
+
+
 def test_the_emulator_of_modal_refuses_trio() -> None:
     async def main() -> None:
         async with modal.emulator():
