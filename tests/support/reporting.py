@@ -31,6 +31,7 @@ class _Suite:
 
 
 _suites: dict[str, _Suite] = defaultdict(_Suite)
+_processor: dict[str, float] = defaultdict(float)  # by test
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -76,6 +77,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     suite.tests += report.when == "call"
     suite.seconds += report.duration
     suite.processor += seconds_of(report)
+    _processor[report.nodeid] += seconds_of(report)
 
 
 def _skips(terminal: pytest.TerminalReporter) -> list[tuple[str, str]]:
@@ -112,10 +114,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(f"{nodeid}: {reason}")
     if _suites:
         terminalreporter.section("processor seconds by suite")
-        _write_suites(terminalreporter, is_full=bool(config.getoption("--full")))
+        _write_suites(
+            terminalreporter,
+            is_full=bool(config.getoption("--full")),
+            most=int(config.getoption("durations", default=None) or 0),
+        )
 
 
-def _write_suites(terminal: pytest.TerminalReporter, *, is_full: bool) -> None:
+def _write_suites(terminal: pytest.TerminalReporter, *, is_full: bool, most: int) -> None:
     over: list[str] = []
     for name, suite in sorted(_suites.items()):
         budget = _BUDGETS.get(name, _BUDGET_OF_ANY_OTHER)[is_full]
@@ -128,5 +134,9 @@ def _write_suites(terminal: pytest.TerminalReporter, *, is_full: bool) -> None:
     )
     line = f"{'all':<14} {everything.tests:>5} tests {everything.processor:>7.1f}"
     terminal.write_line(f"{line}         , {everything.seconds:>7.1f} s in all")
+    if most:
+        terminal.section(f"most processor seconds of {most} tests")
+        for test in sorted(_processor, key=lambda test: -_processor[test])[:most]:
+            terminal.write_line(f"{_processor[test]:>7.1f} {test}")
     if over:
         terminal.write_line(f"over twice its budget: {', '.join(over)}", yellow=True)
