@@ -141,6 +141,13 @@ class Run:
         self.see({"what": f"{method} returned", "value": result})
         return result
 
+    async def wait_for_servers(self) -> None:
+        """Return when no MCP server is connecting any more: the first turn does not wait for all of them."""
+        while True:
+            found = await self.client.get_mcp_status()
+            if all(server["status"] != "pending" for server in found["mcpServers"]):
+                return
+
     async def attempt(self, what: str, work: Awaitable[object]) -> None:
         """Await something, and record what it raises."""
         try:

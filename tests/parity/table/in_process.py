@@ -174,6 +174,7 @@ async def several_tools_at_once(run: Run) -> None:
     shows=("Hello Zo\\u00eb", "4 \\u00fc"),
 )
 async def servers_of_this_process_beside_one_of_the_machine(run: Run) -> None:
+    await run.wait_for_servers()
     await one_answer(run)
     await run.call("get_mcp_status")
 

@@ -271,6 +271,7 @@ CALL = [ToolUse("mcp__own__greet", {"name": "Zo\u00eb"}, id="toolu_1"), Text("Do
     shows=("Hello Zo\\u00eb from stdio",),
 )
 async def an_mcp_server_of_the_machine(run: Run) -> None:
+    await run.wait_for_servers()
     await one_answer(run)
     await run.call("get_mcp_status")
 
@@ -286,6 +287,7 @@ async def an_mcp_server_of_the_machine(run: Run) -> None:
     shows=("Hello Zo\\u00eb from",),
 )
 async def mcp_servers_from_a_file(run: Run) -> None:
+    await run.wait_for_servers()
     await one_answer(run)
 
 
@@ -314,6 +316,7 @@ async def strict_mcp_config(run: Run) -> None:
     shows=("of-the-project",),
 )
 async def mcp_servers_of_the_project(run: Run) -> None:
+    await run.wait_for_servers()
     await one_answer(run)
     await run.call("get_mcp_status")
 
@@ -329,6 +332,7 @@ async def mcp_servers_of_the_project(run: Run) -> None:
     shows=("the server says no",),
 )
 async def permissions_asked_of_an_mcp_tool(run: Run) -> None:
+    await run.wait_for_servers()
     await one_answer(run)
     await run.see_file("one.txt")
     await run.see_file("forbidden.txt")
