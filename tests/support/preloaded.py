@@ -30,20 +30,10 @@ _READ = 1 << 16
 _SERVER = Path(__file__).with_name("fork_server.py")
 
 
-class Reader(anyio.abc.ByteReceiveStream):
-    """The end of a pipe that a program writes to, as anyio's processes have it."""
-
+class _PipeEnd:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         os.set_blocking(fd, False)
-
-    async def receive(self, max_bytes: int = _READ) -> bytes:
-        """Return what comes next. EndOfStream when the program has closed its end."""
-        await anyio.wait_readable(self._fd)
-        data = os.read(self._fd, max_bytes)
-        if not data:
-            raise anyio.EndOfStream
-        return data
 
     async def aclose(self) -> None:
         """Close it. Idempotent."""
@@ -57,12 +47,20 @@ class Reader(anyio.abc.ByteReceiveStream):
         self._fd = -1
 
 
-class Writer(anyio.abc.ByteSendStream):
-    """The end of a pipe that a program reads from."""
+class Reader(_PipeEnd, anyio.abc.ByteReceiveStream):
+    """The end of a pipe that a program writes to, as anyio's processes have it."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        os.set_blocking(fd, False)
+    async def receive(self, max_bytes: int = _READ) -> bytes:
+        """Return what comes next. EndOfStream when the program has closed its end."""
+        await anyio.wait_readable(self._fd)
+        data = os.read(self._fd, max_bytes)
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+
+class Writer(_PipeEnd, anyio.abc.ByteSendStream):
+    """The end of a pipe that a program reads from."""
 
     async def send(self, item: bytes) -> None:
         """Write all of it. BrokenResourceError when nobody will read it."""
@@ -73,17 +71,6 @@ class Writer(anyio.abc.ByteSendStream):
                 view = view[os.write(self._fd, view) :]
             except BrokenPipeError:
                 raise anyio.BrokenResourceError from None
-
-    async def aclose(self) -> None:
-        """Close it. Idempotent."""
-        self.close()
-        await anyio.lowlevel.checkpoint()
-
-    def close(self) -> None:
-        """Close it. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
 
 
 class Program:
