@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import pytest
 from claude_agent_sdk import ResultMessage
+from support.preloaded import Program, run_preloaded, run_to_end
 from support.processes import FoundProcess, processes_of, wait_until_gone
 
 from agenthost import HostedAgent, open_provider
@@ -76,8 +75,7 @@ def left() -> list[FoundProcess]:
     return list(processes_of(marker, (os.environ["AGENTHOST_STATE_DIR"],)))
 
 
-async def first_line(host: anyio.abc.Process) -> str:
-    assert host.stdout is not None
+async def first_line(host: Program) -> str:
     data = b""
     while not data.endswith(b"\n"):
         data += await host.stdout.receive()
@@ -87,10 +85,11 @@ async def first_line(host: anyio.abc.Process) -> str:
 async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_lifetime(script: Any) -> None:
     with anyio.fail_after(LIMIT):
         async with script(thinks_for_ever), AsyncExitStack() as stack:
-            hosts: list[anyio.abc.Process] = []
+            hosts: list[Program] = []
             for backend in ("asyncio", "trio"):
-                argv = [sys.executable, "-c", HOST, backend, str(LIFETIME)]
-                hosts.append(await stack.enter_async_context(await anyio.open_process(argv, stderr=None)))
+                argv = ["python", "-c", HOST, backend, str(LIFETIME)]
+                program = run_preloaded(argv, env=os.environ, stderr=None)
+                hosts.append(await stack.enter_async_context(program))
             ids = sorted([await first_line(host) for host in hosts])
             for host in hosts:
                 host.kill()
@@ -109,7 +108,7 @@ async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_life
             assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.full)])
 async def test_killed_between_the_agents_end_and_the_sandboxs_the_ref_still_leads_to_both(
     script: Any, backend: str
 ) -> None:
@@ -119,10 +118,8 @@ async def test_killed_between_the_agents_end_and_the_sandboxs_the_ref_still_lead
                 await agent.query("go")
                 await agent.finish_input()
                 ref = await agent.detach()
-            host = await anyio.run_process(
-                [sys.executable, "-c", LEAVING, backend, ref.to_json()], check=False, stderr=None
-            )
-            assert host.returncode == -signal.SIGKILL
+            host = await run_to_end(["python", "-c", LEAVING, backend, ref.to_json()])
+            assert host.exit_code == -signal.SIGKILL
             assert await living() == [ref.sandbox]
             async with HostedAgent.attach(ref) as heir:
                 messages = [message async for message in heir.receive_messages()]

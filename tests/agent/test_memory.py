@@ -24,7 +24,7 @@ def read_late(tmp_path: Path, *arguments: str) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.full)])
 def test_200_mb_that_nobody_reads_stay_out_of_the_hosts_memory_and_none_is_lost(
     tmp_path: Path, backend: str
 ) -> None:
@@ -34,6 +34,7 @@ def test_200_mb_that_nobody_reads_stay_out_of_the_hosts_memory_and_none_is_lost(
     assert (told["events"], told["wrong"]) == (4_000, [])
 
 
+@pytest.mark.full
 def test_the_measure_sees_what_a_host_without_the_bound_would_hold(tmp_path: Path) -> None:
     told = read_late(tmp_path, "asyncio", str(2**40))
     assert told["stalled"] > 2 * BOUND

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import anyio
 import pytest
 from claude_agent_sdk import ResultMessage
+from support.preloaded import run_to_end
 
 from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider, prewarm
 from agenthost.errors import UnknownProviderError, UnsupportedError
@@ -77,8 +76,8 @@ async def test_what_cannot_be_made_is_raised_where_it_is_asked_for() -> None:
 async def test_a_program_that_ends_without_an_agent_leaves_no_sandbox() -> None:
     program = "import agenthost, anyio; anyio.run(agenthost.prewarm('local').sandbox_id)"
     with anyio.fail_after(LIMIT):
-        done = await anyio.run_process([sys.executable, "-c", program], env={**os.environ}, check=False)
-        assert (done.returncode, done.stderr) == (0, b"")
+        done = await run_to_end(["python", "-c", program])
+        assert (done.exit_code, done.stderr) == (0, "")
     assert await living() == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 from support.hosting import KEY
+from support.preloaded import Program, run_preloaded, run_to_end
 
 import agenthost
 from agenthost import HostedAgent, Reaped, SandboxSpec, open_provider
@@ -63,21 +62,19 @@ anyio.run(main)
 
 
 @asynccontextmanager
-async def program(text: str, *arguments: str) -> AsyncGenerator[tuple[anyio.abc.Process, str]]:
+async def program(text: str, *arguments: str) -> AsyncGenerator[tuple[Program, str]]:
     """Run a program in the block; yields it and the line that it prints."""
-    async with await anyio.open_process([sys.executable, "-c", text, *arguments], stderr=None) as process:
+    async with run_preloaded(["python", "-c", text, *arguments], env=os.environ, stderr=None) as process:
         try:
-            assert process.stdout is not None
             line = b""
             while not line.endswith(b"\n"):
                 line += await process.stdout.receive()
             yield process, line.decode().strip()
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
 
 
-async def kill(process: anyio.abc.Process) -> None:
+async def kill(process: Program) -> None:
     process.send_signal(signal.SIGKILL)
     await process.wait()
 
@@ -219,7 +216,7 @@ async def test_owner_and_times_are_labels_from_the_beginning() -> None:
 
 async def test_the_record_of_an_owner_goes_with_what_it_owned() -> None:
     with anyio.fail_after(LIMIT):
-        done = await anyio.run_process([sys.executable, "-c", MADE_AND_ENDED, PLAIN], stderr=None)
-    owner, kept = done.stdout.decode().split()
+        done = await run_to_end(["python", "-c", MADE_AND_ENDED, PLAIN])
+    owner, kept = done.stdout.split()
     assert kept == "True"
     assert not await anyio.Path(os.environ["AGENTHOST_STATE_DIR"], "owners", f"{owner}.owner").exists()

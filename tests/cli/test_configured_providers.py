@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
 import pytest
 from cli.detached import PLAIN, detached
 from support.command_line import run_agenthost
 from support.hosting import KEY
 from support.installed import environment_with, install, write_module
+from support.preloaded import run_to_end
 from support.written import write
 
 from agenthost import AgentRef, SandboxSpec, open_provider
@@ -195,8 +194,8 @@ async def test_the_lines_that_commands_print_for_the_next_one_look_at_the_same_p
 
 
 async def test_what_killed_hosts_have_left_where_a_config_says_is_ended(elsewhere: Path) -> None:
-    made = await anyio.run_process([sys.executable, "-c", MAKER, str(elsewhere)])
-    orphan = made.stdout.decode().strip()
+    made = await run_to_end(["python", "-c", MAKER, str(elsewhere)])
+    orphan = made.stdout.strip()
     assert (await run_agenthost("reap")).stdout == "there is no sandbox\n"
     done = await run_agenthost("reap", "--json", env={VARIABLE: str(elsewhere)})
     assert done.exit_code == 0

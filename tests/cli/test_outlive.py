@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import anyio
 import pytest
 from cli.scripted_runs import KEY, model_env, sandboxes
 from support.command_line import environment, run_agenthost
+from support.preloaded import run_preloaded
 
 from agenthost import AgentRef
 from agenthost.testing import ModelRequest, ScriptedModel, Stall, Text, ToolUse
@@ -60,11 +60,10 @@ async def test_the_agent_of_a_killed_host_is_finished_from_the_command_line(tmp_
     with anyio.fail_after(LIMIT):
         async with ScriptedModel(script, api_key=KEY) as model:
             env = environment(model_env(model))
-            async with await anyio.open_process([sys.executable, "-c", HOST], env=env, stderr=None) as host:
+            async with run_preloaded(["python", "-c", HOST], env=env, stderr=None) as host:
                 await asked.wait()
                 host.kill()
                 await host.wait()
-                assert host.stdout is not None
                 name = b"".join([chunk async for chunk in host.stdout]).decode().strip()
 
             (row,) = await listed()

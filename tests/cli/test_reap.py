@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 
-import anyio
 from support.command_line import run_agenthost
+from support.preloaded import run_to_end
 
 from agenthost import SandboxSpec, open_provider
 
@@ -25,7 +24,7 @@ anyio.run(main)
 async def test_a_dry_run_tells_and_the_real_one_ends() -> None:
     async with open_provider(PLAIN) as provider:
         mine = await provider.create(SandboxSpec())
-        orphan = (await anyio.run_process([sys.executable, "-c", MAKER, PLAIN])).stdout.decode().strip()
+        orphan = (await run_to_end(["python", "-c", MAKER, PLAIN])).stdout.strip()
 
         dry = await run_agenthost("reap", "--provider", PLAIN, "--dry-run")
         assert dry.exit_code == 0

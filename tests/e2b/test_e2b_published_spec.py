@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -20,6 +21,7 @@ from openapi_core.testing import MockRequest, MockResponse
 from support.package_index import PackageIndex
 
 from agenthost.errors import ConfigError, SandboxGoneError
+from agenthost.guest.bootstrapping import host_sdk_version
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
@@ -159,9 +161,11 @@ async def test_a_life_of_a_sandbox_is_as_described(
     assert len(paths(calls)) >= 5
 
 
-async def test_a_bake_is_as_described(published: Published, package_index: PackageIndex) -> None:
+async def test_a_bake_is_as_described(published: Published, tmp_path: Path) -> None:
+    # What is baked makes no difference to the calls, and the real one costs seconds.
+    write_empty_wheel(tmp_path, "claude_agent_sdk", host_sdk_version())
     async with (
-        package_index.serving() as environment,
+        PackageIndex(tmp_path).serving() as environment,
         emulator(build_env=environment) as e2b,
         recorded(e2b) as (options, calls),
         E2BProvider(**options) as provider,
@@ -169,6 +173,15 @@ async def test_a_bake_is_as_described(published: Published, package_index: Packa
         await provider.build(ImageRecipe())
     assert violations(published, calls) == []
     assert {"post /v3/templates", "post /v2/templates", "post /templates/tags"} <= paths(calls)
+
+
+def write_empty_wheel(directory: Path, name: str, version: str) -> None:
+    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        info = f"{name}-{version}.dist-info"
+        wheel.writestr(f"{name}/__init__.py", f"__version__ = {version!r}\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
 
 
 async def test_a_snapshot_and_what_begins_with_it_are_as_described(

@@ -1,18 +1,17 @@
-"""The examples as a user runs them: programs of their own."""
+"""The examples: programs of their own, in an interpreter that has imported agenthost already."""
 
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 from support.command_line import environment
+from support.preloaded import Program, run_preloaded, run_to_end
 
 from agenthost import open_provider
 from agenthost.testing import ScriptedModel
@@ -36,18 +35,16 @@ async def sandboxes() -> set[str]:
 
 async def run_example(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
     """Run one to its end and return what it printed."""
-    done = await anyio.run_process(
-        [sys.executable, str(EXAMPLES / name), *arguments], env=environment(env), check=False
-    )
-    assert done.returncode == 0, (done.returncode, done.stderr.decode())
-    return done.stdout.decode()
+    done = await run_to_end(["python", str(EXAMPLES / name), *arguments], env=environment(env))
+    assert done.exit_code == 0, (done.exit_code, done.stderr)
+    return done.stdout
 
 
 @dataclass(slots=True)
 class Example:
     """An example that runs. What it writes to stderr is the test's."""
 
-    process: anyio.abc.Process
+    process: Program
     _lines: BufferedByteReceiveStream
 
     async def line(self) -> str:
@@ -80,10 +77,9 @@ async def start_example(
     name: str, *arguments: str, env: Mapping[str, str] | None = None
 ) -> AsyncGenerator[Example]:
     """Start one. One that still runs when the block is left, because a test has failed, is ended."""
-    argv = [sys.executable, str(EXAMPLES / name), *arguments]
-    async with await anyio.open_process(argv, env=environment(env), stdin=None, stderr=None) as process:
+    argv = ["python", str(EXAMPLES / name), *arguments]
+    async with run_preloaded(argv, env=environment(env), stderr=None) as process:
         try:
-            assert process.stdout is not None
             yield Example(process, BufferedByteReceiveStream(process.stdout))
         finally:
             if process.returncode is None:

@@ -1,7 +1,7 @@
 """The same steps through the bare SDK and through a hosted agent show the same, field by field.
 
-The normal run has for each thing that the SDK offers the first scenario that covers it, in one place; --full
-has all. What the bare SDK shows is kept for the other places of a scenario.
+The normal run has as few scenarios as cover everything that the SDK offers, each in one place; --full has
+all. What the bare SDK shows is kept for the other places of a scenario.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from parity.compare import compare
 from parity.scenario import Scenario
 from parity.sides import play
-from parity.table import TABLE, first_ones
+from parity.table import TABLE, normal_ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Case:
 
 
 def _cases() -> Iterator[Any]:
-    first = first_ones()
+    normal = normal_ones()
     for one in TABLE:
         places = [(provider, "asyncio") for provider in one.on] + [(one.on[0], "trio")] * one.trio
         for place, (provider, backend) in enumerate(places):
             case = Case(one, provider, backend)
-            is_normal = one.name in first and place == 0
+            is_normal = one.name in normal and place == 0
             yield pytest.param(case, id=str(case), marks=() if is_normal else pytest.mark.full)
 
 

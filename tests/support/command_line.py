@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
-from support.preloaded import Program, Reader, run_preloaded
+from support.preloaded import Done, Program, run_preloaded, run_to_end
+
+__all__ = ["COMMAND", "Done", "agenthost", "environment", "run_agenthost", "run_command"]
 
 COMMAND = str(Path(sys.executable).with_name("agenthost"))
 _SECONDS = 180
@@ -43,34 +42,11 @@ def agenthost(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A command that has ended."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
 async def run_agenthost(
     *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path | None = None
 ) -> Done:
     """Run the command to its end, preloaded, while a model or a server of the test answers it."""
-    printed: dict[str, bytes] = {}
-
-    async def read(name: str, reader: Reader) -> None:
-        printed[name] = b"".join([chunk async for chunk in reader])
-
-    async with run_command(*arguments, env=environment(env), cwd=cwd) as program:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read, "stdout", program.stdout)
-            tasks.start_soon(read, "stderr", program.stderr)
-            assert program.stdin is not None
-            with contextlib.suppress(anyio.BrokenResourceError):
-                await program.stdin.send(stdin)
-            program.stdin.close()
-        code = await program.wait()
-    return Done(code, printed["stdout"].decode(errors="replace"), printed["stderr"].decode(errors="replace"))
+    return await run_to_end(["agenthost", *arguments], env=environment(env), cwd=cwd, stdin=stdin)
 
 
 def run_command(

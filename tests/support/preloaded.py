@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -115,7 +116,8 @@ async def run_preloaded(
     """Run a program; leaving the block waits for its end, or kills it where the block raised.
 
     Args:
-        argv: ``agenthost`` and its arguments, or ``python``, the path of a script and its arguments.
+        argv: ``agenthost`` and its arguments, or ``python``, then the path of a script or ``-c`` and a text,
+            and its arguments.
         env: Its whole environment.
         cwd: Its working directory.
         stdin: A file of it, or PIPE.
@@ -148,6 +150,40 @@ async def run_preloaded(
                 stream.close()
         for fd in set(theirs.values()) - {stdin, 2}:
             os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A program that has ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+async def run_to_end(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stdin: bytes = b"",
+) -> Done:
+    """Run a program to its end, see ``run_preloaded``; in this process's environment unless given one."""
+    printed: dict[str, bytes] = {}
+
+    async def read(name: str, reader: Reader) -> None:
+        printed[name] = b"".join([chunk async for chunk in reader])
+
+    async with run_preloaded(argv, env=dict(os.environ) if env is None else env, cwd=cwd) as program:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, "stdout", program.stdout)
+            tasks.start_soon(read, "stderr", program.stderr)
+            assert program.stdin is not None
+            with contextlib.suppress(anyio.BrokenResourceError):
+                await program.stdin.send(stdin)
+            program.stdin.close()
+        code = await program.wait()
+    return Done(code, printed["stdout"].decode(errors="replace"), printed["stderr"].decode(errors="replace"))
 
 
 def _pipes(stdin: int | None, stderr: int | None) -> tuple[dict[int, int], dict[int, int]]:

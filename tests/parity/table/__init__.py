@@ -1,6 +1,6 @@
 """All scenarios, in one table."""
 
-from parity.scenario import TABLE, Scenario
+from parity.scenario import TABLE
 from parity.table import (
     controls,
     failures,
@@ -12,6 +12,7 @@ from parity.table import (
     stores,
     surroundings,
     tasks,
+    together,
     tools,
 )
 
@@ -19,25 +20,26 @@ __all__ = [
     "TABLE",
     "controls",
     "failures",
-    "first_ones",
     "hooks",
     "in_process",
+    "normal_ones",
     "permissions",
     "prompts",
     "sessions",
     "stores",
     "surroundings",
     "tasks",
+    "together",
     "tools",
 ]
 
 
-def first_ones() -> frozenset[str]:
-    """Return the names of the scenarios that cover something that none before them covers."""
-    seen: set[str] = set()
-    found: list[Scenario] = []
-    for one in TABLE:
-        if not one.covers <= seen:
-            found.append(one)
-        seen |= one.covers
-    return frozenset(one.name for one in found)
+def normal_ones() -> frozenset[str]:
+    """Return the names of few scenarios that cover everything: the one that adds most, and so on."""
+    left = set[str]().union(*(one.covers for one in TABLE))
+    found: list[str] = []
+    while left:
+        best = max(TABLE, key=lambda one: len(one.covers & left))
+        left -= best.covers
+        found.append(best.name)
+    return frozenset(found)

@@ -99,7 +99,9 @@ async def a_session_is_resumed_at_an_earlier_message(run: Run) -> None:
 
 
 @scenario(
-    "option:resume_drops_turn", connects=False, script=[Text("One."), Text("Two."), Text("Another two.")]
+    "option:resume_drops_turn option:resume option:resume_session_at option:fork_session",
+    connects=False,
+    script=[Text("One."), Text("Two."), Text("Another two.")],
 )
 async def a_turn_is_dropped(run: Run) -> None:
     one, two = await _first(run, "One?", "Two?")

@@ -59,11 +59,11 @@ class StreamChecks(Conformance):
 
     @clause("2.3", needs="system")
     async def test_writing_to_who_has_closed_stdin_is_a_broken_pipe(self, sandbox: Sandbox) -> None:
-        """Sooner or later: a buffer may lie between."""
+        """After at most 64 MiB: buffers may lie between."""
         async with sandbox.spawn(["sh", "-c", "exec <&-; echo closed; sleep 100000"]) as process:
             assert await read_line(process) == b"closed\n"
             with pytest.raises(BrokenPipeError):
-                while True:
+                for _ in range(1024):
                     await process.send_stdin(bytes(65536))
 
     @clause("2.4", needs="system")
