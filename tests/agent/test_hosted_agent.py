@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -131,16 +131,6 @@ async def test_a_call_is_answered_although_nobody_reads_messages(script: Any) ->
     assert len(deltas) == 20_000
 
 
-async def test_stderr_of_the_cli_reaches_the_callback(script: Any) -> None:
-    lines: list[str] = []
-    options = ClaudeAgentOptions(stderr=lines.append, extra_args={"debug-to-stderr": None})
-    with anyio.fail_after(LIMIT):
-        async with script(Text("Hi.")), HostedAgent(options, provider=PLAIN) as agent:
-            await turn(agent, "hi")
-
-    assert lines
-
-
 async def test_prompts_may_be_message_dicts_each_sent_as_it_comes(script: Any) -> None:
     answered = anyio.Event()
 
@@ -231,29 +221,6 @@ async def test_query_asks_once_in_a_sandbox_that_ends_with_it(script: Any) -> No
 
     assert texts(messages) == ["Hi."]
     assert isinstance(messages[-1], ResultMessage)
-
-
-async def test_query_takes_a_stream_of_prompts(script: Any) -> None:
-    async def prompts() -> AsyncGenerator[dict[str, Any]]:
-        yield {"type": "user", "message": {"role": "user", "content": "one"}, "parent_tool_use_id": None}
-
-    with anyio.fail_after(LIMIT):
-        async with script(Text("Hi.")):
-            messages = [m async for m in agenthost.query(prompt=prompts(), options=OPTIONS, provider=PLAIN)]
-
-    assert texts(messages) == ["Hi."]
-
-
-async def test_query_raises_result_error_after_an_error_result(script: Any) -> None:
-    messages: list[Any] = []
-    with anyio.fail_after(LIMIT):
-        async with script(refuse):
-            with pytest.raises(claude_agent_sdk.ResultError, match="no such thing"):
-                async for message in agenthost.query(prompt="hi", options=OPTIONS, provider=PLAIN):
-                    messages.append(message)  # noqa: PERF401 - what came before the error counts
-
-    assert isinstance(messages[-1], ResultMessage)
-    assert messages[-1].is_error
 
 
 async def test_progress_is_told_and_a_callback_that_raises_ends_nothing(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import claude_agent_sdk as sdk
 import pytest
-from support.command_line import agenthost, environment
+from support.command_line import COMMAND, agenthost, environment
 
 import agenthost as package
 from agenthost.cli.app import tell_sdk_error
@@ -16,10 +16,10 @@ from agenthost.cli.app import tell_sdk_error
 
 def test_help_names_every_command() -> None:
     done = agenthost("--help")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     for command in ("demo", "run", "ps", "logs", "attach", "stop", "doctor"):
         assert f" {command} " in done.stdout
-        assert agenthost(command, "-h").returncode == 0
+        assert agenthost(command, "-h").exit_code == 0
 
 
 def test_without_arguments_it_prints_its_help() -> None:
@@ -27,8 +27,9 @@ def test_without_arguments_it_prints_its_help() -> None:
     assert "Usage: agenthost" in done.stdout + done.stderr
 
 
-def test_it_tells_its_version() -> None:
-    assert agenthost("--version").stdout == f"agenthost {package.__version__}\n"
+def test_the_installed_command_tells_its_version() -> None:
+    done = subprocess.run([COMMAND, "--version"], capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode() == f"agenthost {package.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_it_tells_its_version() -> None:
 )
 def test_what_makes_no_sense_is_said_in_a_sentence_and_exits_with_2(arguments: list[str], said: str) -> None:
     done = agenthost(*arguments)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert " ".join(said.split()) in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -60,7 +61,7 @@ def test_what_makes_no_sense_is_said_in_a_sentence_and_exits_with_2(arguments: l
 
 def test_a_prompt_from_stdin_must_be_text() -> None:
     done = agenthost("run", "-", stdin=b"\xff\xfe")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "stdin is not UTF-8" in done.stderr
 
 
@@ -80,7 +81,7 @@ def test_a_command_is_imported_when_it_is_asked_for_and_not_before() -> None:
 
 def test_a_command_that_there_is_not_is_told_with_what_is_like_it() -> None:
     done = agenthost("emulat")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "Did you mean 'emulate'?" in done.stderr
 
 

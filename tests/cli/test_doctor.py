@@ -20,7 +20,7 @@ def test_on_a_machine_that_can_it_says_so_and_names_the_versions() -> None:
     done = agenthost("doctor", "--json", env={"ANTHROPIC_API_KEY": "sk-ant-secret"})
     if shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
-    assert (done.returncode, json.loads(done.stdout)["works"]) == (0, True)
+    assert (done.exit_code, json.loads(done.stdout)["works"]) == (0, True)
     found = checks(done.stdout)
     assert found["Anthropic key"]["state"] == "ok"
     assert found["local isolation"]["facts"]["seccomp"] == "2"
@@ -39,7 +39,7 @@ def test_it_never_shows_a_key() -> None:
 
 def test_what_is_missing_is_named_with_its_remedy_and_exits_with_1(tmp_path: Path) -> None:
     done = agenthost("doctor", env={"PATH": str(tmp_path)})
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "MISSING  local isolation" in done.stdout
     assert "bubblewrap" in done.stdout
     assert "MISSING  bash" in done.stdout
@@ -55,5 +55,5 @@ def test_a_state_directory_that_cannot_be_made_is_found(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = agenthost("doctor", "--json", env={"AGENTHOST_STATE_DIR": str(tmp_path / "file" / "state")})
     found = checks(done.stdout)["state directory"]
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert (found["state"], found["remedy"]) == ("missing", "set AGENTHOST_STATE_DIR to a directory of yours")

@@ -48,9 +48,9 @@ def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_pat
         assert variables
         assert not any(value in path.read_text() for value in variables.values())
         checked = agenthost("config", "check", str(path), env=variables)
-        assert checked.returncode == 0, checked.stdout
+        assert checked.exit_code == 0, checked.stdout
         listed = agenthost("ps", "--provider", provider, "--config", str(path), env=variables)
-        assert listed.returncode == 0, listed.stderr
+        assert listed.exit_code == 0, listed.stderr
         assert "no agents" in listed.stdout + listed.stderr
 
 
@@ -64,6 +64,6 @@ def test_as_json_it_is_one_line_for_programs() -> None:
 
 def test_what_has_no_emulator_is_told_with_those_that_have() -> None:
     done = agenthost("emulate", "nowhere")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "there is no emulator of 'nowhere'. Known are: e2b, modal" in done.stderr
     assert os.sep not in done.stderr

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import io
+import marshal
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import MAGIC_NUMBER
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from agenthost import SandboxInfo, SandboxSpec
 from agenthost.guest.client import GuestSandbox
+from agenthost.guest.stripping import strip_source
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Backend, Boot, Carrier
 from agenthost.spec import Limits
@@ -44,22 +47,22 @@ class Patch:
             zipfile.ZipFile(io.BytesIO(program)) as source,
             zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target,
         ):
-            assert f"agenthost/{self.module}" in source.namelist()
+            path = f"agenthost/{self.module}"
+            text = strip_source(source.read(path)).decode()
+            assert text.count(self.old) == 1, f"{self.module} has not once {self.old!r}"
+            text = text.replace(self.old, self.new)
+            # What cannot even start is not wrong in one thing.
+            code = compile(text, self.module, "exec")
+            flags = (1).to_bytes(4, "little") + bytes(8)  # by a hash that is not looked at
+            wrong = {path: text.encode(), f"{path}c": MAGIC_NUMBER + flags + marshal.dumps(code)}
             for entry in source.infolist():
-                data = source.read(entry)
-                if entry.filename == f"agenthost/{self.module}":
-                    text = data.decode()
-                    assert text.count(self.old) == 1, f"{self.module} has not once {self.old!r}"
-                    data = text.replace(self.old, self.new).encode()
-                    compile(data, self.module, "exec")  # what cannot even start is not wrong in one thing
-                target.writestr(entry, data)
+                target.writestr(entry, wrong.get(entry.filename) or source.read(entry))
         return buffer.getvalue()
 
 
 class WrongLocal(LocalProvider):
     """The local provider; what differs says the subclass. It remembers what it made."""
 
-    same_python = False  # sources travel, and no byte code beside them
     patch: ClassVar[Patch | None] = None
 
     def __init__(self, *, secret: str | None = None, limits: Limits | None = None) -> None:

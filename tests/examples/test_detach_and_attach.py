@@ -17,8 +17,7 @@ from agenthost.testing.script import Answer
 
 LIMIT = 240
 NAME = "detach_and_attach.py"
-STEPS = 2
-BEFORE_THE_ANSWER = 5  # messages that `finish` writes until then
+STEPS = 3
 
 
 def read_log(log: Path) -> list[tuple[Cursor, str]]:
@@ -45,31 +44,36 @@ def read_log(log: Path) -> list[tuple[Cursor, str]]:
     return found
 
 
-async def test_killed_after_every_message_before_the_answer_the_log_holds_each_once(tmp_path: Path) -> None:
+async def test_killed_in_every_step_the_log_holds_each_message_once(tmp_path: Path) -> None:
     ref, log = tmp_path / "agent.ref", tmp_path / "messages.jsonl"
-    may_answer = anyio.Event()
+    may_go_on = [anyio.Event() for _ in range(STEPS + 1)]
+    may_go_on[0].set()  # `start` waits for the first message
 
     def work(request: ModelRequest) -> Answer:
         """Answer by what was done, not by how often it was asked: a killed process's question comes again."""
         done = len([message for message in request.messages if message.get("role") == "assistant"])
         if done < STEPS:
-            return [Text(f"Step {done}."), ToolUse("Bash", {"command": f"echo {done} >> steps; cat steps"})]
-        return [Hold(may_answer), Text("All is done.")]
+            tool = ToolUse("Bash", {"command": f"echo {done} >> steps; cat steps"})
+            return [Hold(may_go_on[done]), Text(f"Step {done}."), tool]
+        return [Hold(may_go_on[done]), Text("All is done.")]
 
     before = await sandboxes()
     with anyio.fail_after(LIMIT):
         async with ScriptedModel(work, api_key=KEY) as model:
             env = model_environment(model)
-            ref.write_text(await run_example(NAME, "start", "Take two steps", env=env))
+            ref.write_text(await run_example(NAME, "start", "Take three steps", env=env))
             kills = 0
-            while not log.exists() or len(read_log(log)) < BEFORE_THE_ANSWER:
-                async with start_example(NAME, "finish", str(ref), str(log), env=env) as example:
-                    await example.line()
-                    await example.kill()
-                kills += 1
-                if kills == 3:  # the machine went down with it: the last line is not whole
-                    os.truncate(log, log.stat().st_size - 10)
-            may_answer.set()
+            for step in range(STEPS):
+                may_go_on[step].set()
+                # Each step is three messages; the first was written by `start`.
+                while not log.exists() or len(read_log(log)) < 3 * step + 2:
+                    async with start_example(NAME, "finish", str(ref), str(log), env=env) as example:
+                        await example.line()
+                        await example.kill()
+                    kills += 1
+                    if kills == 3:  # the machine went down with it: the last line is not whole
+                        os.truncate(log, log.stat().st_size - 10)
+            may_go_on[STEPS].set()
             await run_example(NAME, "finish", str(ref), str(log), env=env)
             assert "sk-ant" not in ref.read_text()
             # Whoever comes when all is over is told nothing new.
@@ -83,10 +87,13 @@ async def test_killed_after_every_message_before_the_answer_the_log_holds_each_o
         "AssistantMessage Step 1.",
         "AssistantMessage Bash",
         "UserMessage 0\n1",
+        "AssistantMessage Step 2.",
+        "AssistantMessage Bash",
+        "UserMessage 0\n1\n2",
         "AssistantMessage All is done.",
         "ResultMessage",
     ]
     places = [AgentRef.from_json(ref.read_text()).cursor, *(cursor for cursor, _ in entries)]
     assert places == sorted(set(places), key=lambda place: (place.seq, place.offset))
-    assert kills >= 3
+    assert kills >= STEPS
     assert await sandboxes() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+PARITY = "parity/test_parity.py::test_a_hosted_agent_shows_what_the_bare_sdk_shows"
 ROOT = Path(__file__).parents[2]
 # Tests that were deleted, merged or renamed, each with the test that proves the same now.
 SUCCESSORS = {
@@ -16,6 +17,14 @@ SUCCESSORS = {
         "agent/test_many.py::test_two_hundred_agents_on_one_host_lose_nothing": (
             "agent/test_many.py::test_many_agents_on_one_host_lose_nothing"
         ),
+        "examples/test_detach_and_attach.py::"
+        "test_killed_after_every_message_before_the_answer_the_log_holds_each_once": (
+            "examples/test_detach_and_attach.py::test_killed_in_every_step_the_log_holds_each_message_once"
+        ),
+        # The table of parity has each of these as a scenario.
+        "agent/test_hosted_agent.py::test_stderr_of_the_cli_reaches_the_callback": PARITY,
+        "agent/test_hosted_agent.py::test_query_takes_a_stream_of_prompts": PARITY,
+        "agent/test_hosted_agent.py::test_query_raises_result_error_after_an_error_result": PARITY,
     }.items()
 }
 

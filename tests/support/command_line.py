@@ -1,4 +1,4 @@
-"""The ``agenthost`` command as a user runs it: a process of its own."""
+"""The ``agenthost`` command: a process of its own, which has imported what the command needs already."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
+import anyio
 from support.preloaded import Done, Program, run_preloaded, run_to_end
 
 __all__ = ["COMMAND", "Done", "agenthost", "environment", "run_agenthost", "run_command"]
 
 COMMAND = str(Path(sys.executable).with_name("agenthost"))
-_SECONDS = 180
 
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -26,20 +27,9 @@ def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def agenthost(
     *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b"", cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    done = subprocess.run(
-        [COMMAND, *arguments],
-        env=environment(env),
-        input=stdin,
-        cwd=cwd,
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    )
+) -> Done:
+    """Run the command to its end, preloaded, in a test that has no event loop."""
+    return anyio.run(partial(run_agenthost, *arguments, env=env, stdin=stdin, cwd=cwd))
 
 
 async def run_agenthost(
