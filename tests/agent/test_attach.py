@@ -55,7 +55,7 @@ async def allow(*_: object) -> PermissionResultAllow:
     return PermissionResultAllow()
 
 
-@pytest.mark.parametrize("provider", ["local", PLAIN])
+@pytest.mark.parametrize("provider", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])
 async def test_a_detached_agent_goes_on_where_it_was_read(script: Any, provider: str) -> None:
     with anyio.fail_after(LIMIT):
         async with script(Text("One."), Text("Two.")):

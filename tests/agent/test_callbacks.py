@@ -26,7 +26,7 @@ LIMIT = 120
 PLAIN = "local-unisolated"
 
 
-@pytest.mark.parametrize("provider", ["local", PLAIN])
+@pytest.mark.parametrize("provider", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])
 async def test_all_of_them_at_once_in_one_turn(script: Any, provider: str) -> None:
     seen: list[str] = []
 

@@ -87,6 +87,7 @@ anyio.run(main)
     assert listed == "[]"
 
 
+@pytest.mark.full
 async def test_some_of_its_own_tests_pass(installed: Path, tmp_path: Path) -> None:
     told = await run_its_tests(installed, tmp_path, "-k", f"asyncio and ({SOME})", command=["sh", "-c"])
     assert "6 passed" in told

@@ -57,6 +57,7 @@ async def test_when_the_minutes_are_over_nothing_is_made() -> None:
         assert "POST /v2/sandboxes" not in e2b.calls
 
 
+@pytest.mark.full
 async def test_without_an_account_it_says_what_is_missing() -> None:
     code, said = await run_live("--live", "e2b", "tests/live", "-k", CHECK)
     assert code == 1, said

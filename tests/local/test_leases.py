@@ -22,7 +22,7 @@ async def is_there(provider: SandboxProvider, sandbox_id: str) -> bool:
     return bool([one async for one in provider.list() if one.id == sandbox_id])
 
 
-@pytest.mark.parametrize("name", ["local", PLAIN])
+@pytest.mark.parametrize("name", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])
 async def test_a_lease_that_nobody_renews_ends_the_sandbox_and_says_so(name: str) -> None:
     with anyio.fail_after(LIMIT):
         async with open_provider(name) as provider:

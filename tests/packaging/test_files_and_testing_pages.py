@@ -31,7 +31,14 @@ async def test_the_program_of_the_page_on_files_runs(tmp_path: Path) -> None:
     assert "0o644" in said
 
 
-@pytest.mark.parametrize("number", [0, 1, 2], ids=["agent", "sandbox", "cloud"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(0, id="agent"),
+        pytest.param(1, id="sandbox", marks=pytest.mark.full),
+        pytest.param(2, id="cloud", marks=pytest.mark.full),
+    ],
+)
 async def test_the_tests_of_the_page_on_testing_pass(tmp_path: Path, number: int) -> None:
     text = programs("testing.md")[number]
     name = text.splitlines()[0].removeprefix("# ")

@@ -169,6 +169,7 @@ async def test_partial_messages_arrive_delta_by_delta(tmp_path: Path) -> None:
     assert [(thought.thinking, thought.signature) for thought in thoughts] == [("hm", "c2ln")]
 
 
+@pytest.mark.full
 async def test_twenty_thousand_deltas_arrive_once_and_in_order(tmp_path: Path) -> None:
     count = 0
     async with ScriptedModel([Text.deltas(20_000)]) as model:
