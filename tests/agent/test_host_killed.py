@@ -75,13 +75,6 @@ def left() -> list[FoundProcess]:
     return list(processes_of(marker, (os.environ["AGENTHOST_STATE_DIR"],)))
 
 
-async def first_line(host: Program) -> str:
-    data = b""
-    while not data.endswith(b"\n"):
-        data += await host.stdout.receive()
-    return data.splitlines()[0].decode()
-
-
 async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_lifetime(script: Any) -> None:
     with anyio.fail_after(LIMIT):
         async with script(thinks_for_ever), AsyncExitStack() as stack:
@@ -90,7 +83,7 @@ async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_life
                 argv = ["python", "-c", HOST, backend, str(LIFETIME)]
                 program = run_preloaded(argv, env=os.environ, stderr=None)
                 hosts.append(await stack.enter_async_context(program))
-            ids = sorted([await first_line(host) for host in hosts])
+            ids = sorted([await host.line() for host in hosts])
             for host in hosts:
                 host.kill()
             for host in hosts:

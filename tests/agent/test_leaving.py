@@ -92,7 +92,7 @@ async def test_a_program_that_is_interrupted_leaves_no_sandbox(anyio_backend: st
     env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
     with anyio.fail_after(LIMIT):
         async with run_preloaded(["python", "-c", program], env=env) as host:
-            assert await host.stdout.receive() == b"up\n"
+            assert await host.line() == "up"
             for _ in range(times):
                 host.send_signal(signal.SIGINT)
             # One is enough: only a second can cost asyncio a wake-up.
@@ -147,7 +147,7 @@ async def test_a_program_that_is_broken_off_while_it_is_cleaned_up_ends_and_leav
     env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
     with anyio.fail_after(LIMIT):
         async with run_preloaded(["python", "-c", BROKEN_OFF, *more], env=env) as host:
-            assert (await host.stdout.receive()).startswith(b"ah-")
+            assert (await host.line()).startswith("ah-")
             assert await host.wait() != 0
         # What ends the sandbox goes on where the program did not wait for it.
         marker = f"AGENTHOST_TEST_RUN={os.environ['AGENTHOST_TEST_RUN']}"

@@ -66,10 +66,7 @@ async def program(text: str, *arguments: str) -> AsyncGenerator[tuple[Program, s
     """Run a program in the block; yields it and the line that it prints."""
     async with run_preloaded(["python", "-c", text, *arguments], env=os.environ, stderr=None) as process:
         try:
-            line = b""
-            while not line.endswith(b"\n"):
-                line += await process.stdout.receive()
-            yield process, line.decode().strip()
+            yield process, await process.line()
         finally:
             process.kill()
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from anyio.streams.buffered import BufferedByteReceiveStream
 from support.command_line import environment
 from support.preloaded import Program, run_preloaded, run_to_end
 
@@ -45,11 +44,10 @@ class Example:
     """An example that runs. What it writes to stderr is the test's."""
 
     process: Program
-    _lines: BufferedByteReceiveStream
 
     async def line(self) -> str:
         """Return the next line that it prints, without its end."""
-        return (await self._lines.receive_until(b"\n", 1 << 20)).decode()
+        return await self.process.line()
 
     async def lines_to_end(self) -> list[str]:
         """Return what it prints until it ends by itself, without an error."""
@@ -80,7 +78,7 @@ async def start_example(
     argv = ["python", str(EXAMPLES / name), *arguments]
     async with run_preloaded(argv, env=environment(env), stderr=None) as process:
         try:
-            yield Example(process, BufferedByteReceiveStream(process.stdout))
+            yield Example(process)
         finally:
             if process.returncode is None:
                 process.terminate()

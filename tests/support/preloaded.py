@@ -25,6 +25,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 from support import processes
 
 _READ = 1 << 16
@@ -86,6 +87,11 @@ class Program:
         self.stdout = stdout
         self.stderr = stderr
         self._end = end
+        self._lines = BufferedByteReceiveStream(stdout)
+
+    async def line(self) -> str:
+        """Return the next line that it prints, without its end. IncompleteRead: there is none."""
+        return (await self._lines.receive_until(b"\n", 1 << 20)).decode()
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
