@@ -149,9 +149,9 @@ def _warned_inside(path: Path, bare: Any, hosted: Any) -> bool:
     return path == ("warnings",) and bool(bare) and hosted == []
 
 
-def _variable(name: str) -> Callable[[Path, Any, Any], bool]:
+def _variable(*names: str) -> Callable[[Path, Any, Any], bool]:
     def allows(path: Path, *_: object) -> bool:
-        return path[-2:] == ("environment", name)
+        return path[-2:-1] == ("environment",) and path[-1] in names
 
     return allows
 
@@ -262,7 +262,13 @@ MASKS = (
     Mask(
         "how long a model request may take",
         "a request is held while the host is away: the CLI must not give it up before",
-        _variable("API_TIMEOUT_MS"),
+        _variable(
+            "API_TIMEOUT_MS",
+            "API_FORCE_IDLE_TIMEOUT",
+            "CLAUDE_ENABLE_STREAM_WATCHDOG",
+            "CLAUDE_ENABLE_BYTE_WATCHDOG",
+            "CLAUDE_ASYNC_AGENT_STALL_TIMEOUT_MS",
+        ),
     ),
     Mask(
         "warnings inside",

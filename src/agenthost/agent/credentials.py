@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,13 +18,19 @@ PLACEHOLDER = "sk-ant-added-by-the-provider"
 _DEFAULT_URL = "https://api.anthropic.com"
 _KEY, _TOKEN, _URL = "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"
 _HEADERS = "ANTHROPIC_CUSTOM_HEADERS"
-# Ways to a model for which the host has no stand-in.
+_OAUTH = "CLAUDE_CODE_OAUTH_TOKEN"
+# Ways to a model for which the host has no stand-in. The CLI takes one of them where its variable is on.
 _FOREIGN = (
-    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
     "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_GATEWAY",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_VERTEX",
 )
+_OFF = frozenset({"", "0", "false", "no", "off"})
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
 class ModelAccess:
@@ -48,29 +55,80 @@ def take_model_access(env: dict[str, str]) -> ModelAccess:
 
     Raises:
         MissingCredentialError: There is none.
-        ConfigError: The options name another way to a model, which would need its secret inside.
+        ConfigError: The options or the host's environment name another way to a model, or a value is not one
+            that HTTP can carry. The message names the variable, never its value.
     """
-    foreign = [name for name in _FOREIGN if env.get(name)]
-    if foreign:
+    inside = [name for name in (*_FOREIGN, _OAUTH) if _is_on(env.get(name, ""))]
+    if inside:
         raise ConfigError(
-            f"{', '.join(foreign)} in options.env: with credentials='host' the secret stays on the host, "
+            f"{', '.join(inside)} in options.env: with credentials='host' the secret stays on the host, "
             "which can add only an Anthropic API key or token; use credentials='env'"
         )
+    _refuse_foreign_ways(env)
     own = {name: env.pop(name) for name in (_KEY, _TOKEN, _URL, _HEADERS) if name in env}
     # What the options say comes before what the host's environment says, as on a laptop.
     source: Mapping[str, str] = own if own.get(_KEY) or own.get(_TOKEN) else os.environ
     headers: list[tuple[str, str]] = []
-    if key := source.get(_KEY):
-        headers.append(("x-api-key", key))
-    elif token := source.get(_TOKEN):
-        headers.append(("authorization", f"Bearer {token}"))
-    else:
-        raise MissingCredentialError(
-            f"no key for the model: set {_KEY} (or {_TOKEN}) in the environment of this process, or in "
-            "ClaudeAgentOptions.env, from where it is taken and does not enter the sandbox"
-        )
+    if key := source.get(_KEY, "").strip():
+        headers.append(("x-api-key", _header_value(_KEY, key)))
+    if token := source.get(_TOKEN, "").strip():
+        headers.append(("authorization", f"Bearer {_header_value(_TOKEN, token)}"))
+    if not headers:
+        raise MissingCredentialError(_missing_credential())
     headers.extend(_custom_headers(own.get(_HEADERS, os.environ.get(_HEADERS, ""))))
-    return ModelAccess(own.get(_URL) or os.environ.get(_URL) or _DEFAULT_URL, tuple(headers))
+    url = own.get(_URL) or os.environ.get(_URL) or _DEFAULT_URL
+    _check_url(url)
+    return ModelAccess(url, tuple(headers))
+
+
+def _refuse_foreign_ways(env: Mapping[str, str]) -> None:
+    """Refuse a host whose environment sends a bare CLI elsewhere, unless the options decide."""
+    outside = [name for name in _FOREIGN if name not in env and _is_on(os.environ.get(name, ""))]
+    if outside:
+        raise ConfigError(
+            f"{', '.join(outside)} in this process's environment sends the claude CLI to another service "
+            "than Anthropic's API. Its variables are not taken into a sandbox by themselves: give them in "
+            "options.env with credentials='env'; or to use Anthropic's API all the same, say so with "
+            f'options.env={{"{outside[0]}": "0"}}'
+        )
+
+
+def _is_on(value: str) -> bool:
+    return value.strip().lower() not in _OFF
+
+
+def _missing_credential() -> str:
+    text = (
+        f"no key for the model: set {_KEY} (or {_TOKEN}) in the environment of this process, or in "
+        "ClaudeAgentOptions.env, from where it is taken and does not enter the sandbox"
+    )
+    if os.environ.get(_OAUTH):
+        text += f". {_OAUTH} is set, which only the CLI itself can use: give credentials='env' for it"
+    return text
+
+
+def _header_value(variable: str, value: str) -> str:
+    """Return the value, or refuse what an HTTP header cannot carry; its text is never quoted."""
+    for position, character in enumerate(value, 1):
+        if ord(character) > 0xFF or (ord(character) < 0x20 and character != "\t") or ord(character) == 0x7F:
+            raise ConfigError(
+                f"{variable} holds a character that an HTTP header cannot carry: U+{ord(character):04X} at "
+                f"character {position} of {len(value)}"
+            )
+    return value
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ConfigError(
+            f"{_URL} is not a valid URL: it must begin with http:// or https:// and name a host; a port is a "
+            "number from 1 to 65535"
+        )
 
 
 def put_key_inside(env: dict[str, str]) -> None:
@@ -78,11 +136,15 @@ def put_key_inside(env: dict[str, str]) -> None:
 
     Raises:
         MissingCredentialError: There is none.
+        ConfigError: The host's environment names another way to a model.
     """
+    _refuse_foreign_ways(env)
     for name in (_KEY, _TOKEN, _URL, _HEADERS):
         if name not in env and os.environ.get(name):
             env[name] = os.environ[name]
-    if not any(env.get(name) for name in (_KEY, _TOKEN, *_FOREIGN)):
+    if _OAUTH not in env and os.environ.get(_OAUTH) and not (env.get(_KEY) or env.get(_TOKEN)):
+        env[_OAUTH] = os.environ[_OAUTH]
+    if not any(env.get(name) for name in (_KEY, _TOKEN, _OAUTH, *_FOREIGN)):
         raise MissingCredentialError(
             f"no key for the model: set {_KEY} in the environment of this process or in "
             "ClaudeAgentOptions.env; with credentials='env' it is put into the sandbox"
@@ -109,7 +171,10 @@ def let_provider_add(env: dict[str, str]) -> tuple[HeaderInjection, ...]:
     env[_URL] = access.base_url
     names = {name for name, _ in access.headers()}
     # The CLI asks nothing without one; the provider replaces it.
-    env[_KEY if "x-api-key" in names else _TOKEN] = PLACEHOLDER
+    if "x-api-key" in names:
+        env[_KEY] = PLACEHOLDER
+    if "authorization" in names:
+        env[_TOKEN] = PLACEHOLDER
     return tuple(HeaderInjection(host=host, header=name, secret=value) for name, value in access.headers())
 
 
@@ -144,6 +209,9 @@ def _custom_headers(text: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for line in text.splitlines():
         name, colon, value = line.partition(":")
-        if colon and name.strip():
-            found.append((name.strip().lower(), value.strip()))
+        if not colon or not name.strip():
+            continue
+        if not _HEADER_NAME.match(name.strip()):
+            raise ConfigError(f"{_HEADERS}: {name.strip()!r} is not a valid name of an HTTP header")
+        found.append((name.strip().lower(), _header_value(_HEADERS, value.strip())))
     return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urljoin, urlsplit
 
 import anyio
 
@@ -16,7 +18,7 @@ from agenthost.errors import AgentHostError
 from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
-    from agenthost.providers._rest import HttpClient
+    from agenthost.providers._rest import HttpClient, StreamedAnswer
 
 _log = logging.getLogger("agenthost.agent.model")
 
@@ -26,6 +28,7 @@ Headers = Sequence[tuple[str, str]]
 _ALLOWED = {("POST", "/v1/messages"), ("POST", "/v1/messages/count_tokens"), ("HEAD", "/api/hello")}
 _QUERY = re.compile(r"[A-Za-z0-9_.~=&-]*\Z")
 _CONCURRENT = 32
+_REDIRECTS = 5  # of one request, within the same server
 # Bytes of request bodies held at once, beside _SMALL of each. A body is held until its answer is complete.
 _IN_FLIGHT = 128 * 1024 * 1024
 _SMALL = 1024 * 1024
@@ -111,8 +114,6 @@ class ModelProxy:
                 tasks.cancel_scope.cancel()
 
     async def _forward(self, client: HttpClient, exchange: ModelExchange, share: Share) -> None:
-        from agenthost.providers._rest import TransportError
-
         head = await exchange.head()
         path, _, query = head.path.partition("?")
         if (head.method, path) not in _ALLOWED or not _QUERY.match(query):
@@ -124,21 +125,51 @@ class ModelProxy:
             message = f"the request is larger than {self._request_bytes} bytes"
             await _refuse(exchange, 413, "request_too_large", message)
             return
-        url = self._access.base_url + head.path
+        await self._pass_on(client, exchange, head, body)
+
+    async def _pass_on(self, client: HttpClient, exchange: ModelExchange, head: Head, body: bytes) -> None:
+        """Ask the model and pass its answer on; whatever fails, the exchange gets an answer or is cut."""
+        from agenthost.providers._rest import TransportError
+
         begun = False
         try:
-            async with client.stream(head.method, url, self._headers(head.headers), body) as answer:
+            async with self._ask(client, head, body) as answer:
                 await exchange.send_head(answer.status, _end_to_end(answer.headers))
                 begun = True
                 async for chunk in answer.chunks:
                     await exchange.send(chunk)
                 exchange.end()
+                return
         except TransportError as error:
-            _log.warning("the model could not be reached: %s", error)
-            if begun:
-                await exchange.cut()
-            else:
-                await _refuse(exchange, 502, "api_error", f"the model could not be reached: {error}")
+            message, permanent = f"the model could not be reached: {error}", error.permanent
+        except (AgentHostError, OSError):
+            raise  # of the exchange: nobody waits for an answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, the agent must not wait for ever
+            # Its text might quote a header.
+            message, permanent = f"the request could not be served ({type(error).__name__})", False
+        _log.warning("%s", message)
+        if begun:
+            await exchange.cut()
+        elif permanent:
+            # The CLI asks again after a 5xx for minutes, and says that it is usually temporary.
+            await _refuse(exchange, 400, "invalid_request_error", message)
+        else:
+            await _refuse(exchange, 502, "api_error", message)
+
+    @asynccontextmanager
+    async def _ask(self, client: HttpClient, head: Head, body: bytes) -> AsyncGenerator[StreamedAnswer]:
+        """Yield the model's answer; a redirect within the same server is followed, no other is."""
+        url = self._access.base_url + head.path
+        headers = self._headers(head.headers)
+        for _ in range(_REDIRECTS):
+            async with client.stream(head.method, url, headers, body) as answer:
+                following = _redirected(url, answer)
+                if following is None:
+                    yield answer
+                    return
+            url = following
+        async with client.stream(head.method, url, headers, body) as answer:
+            yield answer
 
     async def _read(self, exchange: ModelExchange, share: Share) -> bytes | None:
         parts: list[bytes] = []
@@ -161,6 +192,19 @@ class ModelProxy:
         kept = [(name.lower(), value) for name, value in headers if name.lower() not in dropped]
         # As it is: the guest looks for the last event of an answer whose driver has changed.
         return [*kept, *own, (_ENCODING, "identity")]
+
+
+def _redirected(url: str, answer: StreamedAnswer) -> str | None:
+    """Return where a redirect leads that keeps method, body and server; None where there is none."""
+    if answer.status not in (307, 308):
+        return None
+    location = next((value for name, value in answer.headers if name == "location"), "")
+    try:
+        following = urljoin(url, location)
+        is_same = urlsplit(following)[:2] == urlsplit(url)[:2]
+    except ValueError:
+        return None
+    return following if location and is_same else None
 
 
 def _end_to_end(headers: Headers) -> Headers:

@@ -28,10 +28,28 @@ async def prepare(plan: Plan, guest: GuestSandbox, report: Reporter) -> None:
     )
     env = plan.options.env
     if plan.access is not None:
-        # A request is held while this host is away: the CLI must not give it up before.
-        env.setdefault("API_TIMEOUT_MS", str(int(plan.limits.host_away * 1000)))
+        for name, value in _patience(plan.limits.host_away).items():
+            env.setdefault(name, value)
     if guest.layout.user_is_root and guest.capabilities.isolation != "none":
         env.setdefault("IS_SANDBOX", "1")  # without it the CLI refuses to bypass permissions as root
+
+
+def _patience(seconds: float) -> dict[str, str]:
+    """Return what makes the CLI wait for the model as long as a host may be away.
+
+    A model request is held meanwhile, and an answer that had begun stands still. The CLI (2.1 in
+    claude-agent-sdk 0.2) has more limits than API_TIMEOUT_MS: 5 minutes without a byte on a connection, 3 to
+    5 minutes without an event or without the head of an answer, and 10 minutes without progress of a subagent
+    in the background. The host, which is there when the model is asked, gives up a silent model instead.
+    """
+    milliseconds = str(int(seconds * 1000))
+    return {
+        "API_TIMEOUT_MS": milliseconds,
+        "API_FORCE_IDLE_TIMEOUT": "0",
+        "CLAUDE_ENABLE_STREAM_WATCHDOG": "0",
+        "CLAUDE_ENABLE_BYTE_WATCHDOG": "0",
+        "CLAUDE_ASYNC_AGENT_STALL_TIMEOUT_MS": milliseconds,
+    }
 
 
 def _describe(uploaded: Uploaded) -> str:

@@ -5,21 +5,32 @@ Importing this module costs a few hundred milliseconds; import it where the firs
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+import urllib.request
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from types import TracebackType
 from typing import Self
 
 import httpx
 
+from agenthost.providers._trust import trusted_authorities
+
 Headers = Sequence[tuple[str, str]]
 
 
 class TransportError(OSError):
-    """No answer, or not all of one. The message names the kind of failure and the host, nothing else."""
+    """No answer, or not all of one. The message names the kind of failure and the host, nothing else.
+
+    Attributes:
+        permanent: Whether the same request would fail again, since something on this machine is wrong.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,10 @@ class HttpClient:
         direct: bool = False,
         unix_socket: str | None = None,
     ) -> None:
-        """Make a client; it connects to nothing yet.
+        """Make a client; it connects to nothing yet, and nothing in the environment makes this fail.
+
+        The environment's proxies (``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``) are read for
+        each request. A SOCKS proxy needs the package ``httpx[socks]``.
 
         Args:
             connect_timeout: Seconds for a connection, TLS included.
@@ -59,16 +73,14 @@ class HttpClient:
         timeout = httpx.Timeout(read_timeout, connect=connect_timeout)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=16)
         if direct or unix_socket is not None:
-            transport = httpx.AsyncHTTPTransport(
+            transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
                 uds=unix_socket, limits=limits, verify=False, trust_env=False
             )
-            self._client = httpx.AsyncClient(
-                timeout=timeout, transport=transport, follow_redirects=False, trust_env=False
-            )
         else:
-            self._client = httpx.AsyncClient(
-                timeout=timeout, limits=limits, follow_redirects=False, verify=_certificates()
-            )
+            transport = _ThroughProxies(limits)
+        self._client = httpx.AsyncClient(
+            timeout=timeout, transport=transport, follow_redirects=False, trust_env=False
+        )
         # What httpx would say for us: the one who asks says it, or nobody.
         self._client.headers.clear()
 
@@ -93,13 +105,14 @@ class HttpClient:
     ) -> AsyncGenerator[StreamedAnswer]:
         """Send a request and yield its answer when its head is there.
 
-        A body in pieces is sent as it comes, chunked.
+        A body in pieces is sent as it comes, chunked. Header values are Latin-1.
 
         Raises:
-            TransportError: Nothing, or not all of it, came.
+            TransportError: Nothing, or not all of it, came; or the request could not be built.
         """
         with _Mapped(url):
-            request = self._client.build_request(method, url, headers=list(headers), content=body)
+            encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+            request = self._client.build_request(method, url, headers=encoded, content=body)
             response = await self._client.send(request, stream=True)
         chunks = _chunks(response, url)
         try:
@@ -113,10 +126,46 @@ class HttpClient:
                 await response.aclose()
 
 
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Return what servers are checked with: read once, since it takes half a megabyte for each client."""
-    return httpx.create_ssl_context()
+class _ThroughProxies(httpx.AsyncBaseTransport):
+    """Sends each request directly or through the proxy that the environment names for it."""
+
+    def __init__(self, limits: httpx.Limits) -> None:
+        self._limits = limits
+        self._by_proxy: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        proxy = _proxy_for(request.url)
+        if proxy not in self._by_proxy:
+            self._by_proxy[proxy] = httpx.AsyncHTTPTransport(
+                verify=trusted_authorities(), limits=self._limits, trust_env=False, proxy=proxy
+            )
+        return await self._by_proxy[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        while self._by_proxy:
+            await self._by_proxy.popitem()[1].aclose()
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or _is_exempt(url, proxies.get("no", "")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_exempt(url: httpx.URL, names: str) -> bool:
+    """Return whether ``NO_PROXY`` names the host, a domain that it belongs to, or all."""
+    hosts = {url.host.lower(), f"{url.host.lower()}:{url.port}"}
+    for name in names.lower().split(","):
+        name = name.strip().lstrip(".")
+        # An IPv6 address stands in brackets there, as it does in a URL.
+        bare = name.strip("[]")
+        if name == "*" or bare in hosts or (bare and url.host.lower().endswith(f".{bare}")):
+            return True
+    return False
 
 
 async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes]:
@@ -126,10 +175,10 @@ async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes]:
 
 
 class _Mapped:
-    """Turns httpx's errors into ours, without what they might quote."""
+    """Turns what httpx raises into TransportError, without anything that it might quote."""
 
     def __init__(self, url: str) -> None:
-        self._host = httpx.URL(url).host
+        self._url = url
 
     def __enter__(self) -> None:
         """Begin."""
@@ -137,11 +186,52 @@ class _Mapped:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Raise ours in place of httpx's."""
-        if isinstance(exc, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
-            error = TransportError(f"{type(exc).__name__} at {self._host}")
+        """Raise a TransportError in place of an exception that tells of the transport or the request."""
+        if isinstance(exc, httpx.HTTPError | httpx.StreamError | httpx.InvalidURL | ValueError | ImportError):
+            error = _transport_error(exc, _host_of(self._url))
             try:
                 raise error
             finally:
-                # Its request holds the headers, and with them the key.
+                # The exception's request holds the headers, and with them the key.
                 error.__context__ = None
+
+
+def _host_of(url: str) -> str:
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL:
+        return "an address that is not a valid URL"
+
+
+def _transport_error(exc: Exception, host: str) -> TransportError:
+    for cause in _causes(exc):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return TransportError(
+                f"the certificate of {host} is not trusted ({cause.verify_message}); if a private authority "
+                "has signed it, name that authority's file in NODE_EXTRA_CA_CERTS or SSL_CERT_FILE",
+                permanent=True,
+            )
+    if isinstance(exc, ImportError):
+        return TransportError(
+            f"{_proxy_variable()} names a SOCKS proxy, which needs a package: pip install 'httpx[socks]'",
+            permanent=True,
+        )
+    if isinstance(exc, httpx.InvalidURL | ValueError):
+        kind = type(exc).__name__
+        return TransportError(f"the request to {host} could not be built ({kind})", permanent=True)
+    return TransportError(f"{type(exc).__name__} at {host}")
+
+
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _proxy_variable() -> str:
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        if "socks" in (os.environ.get(name) or os.environ.get(name.lower(), "")):
+            return name
+    return "a setting of this machine"
