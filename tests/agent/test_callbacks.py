@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - its futures are what is tested: they are cancelled without any scope
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from agent.turns import Unanswered, results, turn
+from agent.turns import Unanswered, results, texts, turn
 from claude_agent_sdk import (
     ClaudeAgentOptions,
     HookMatcher,
@@ -87,6 +89,56 @@ async def test_a_function_that_raises_answers_with_its_text_whatever_it_raises(s
         ):
             messages = await turn(agent, "go")
     assert results(messages) == ["Tool permission request failed: Error: not today"]
+
+
+async def wait_for_what_is_cancelled_elsewhere() -> None:
+    """Await a future that another task cancels, as when a browser leaves."""
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.cancel)
+    await future
+
+
+async def raise_a_group() -> None:
+    """Raise what a task group of asyncio may."""
+    raise BaseExceptionGroup("two at once", [asyncio.CancelledError(), ValueError("no")])
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    ("fails", "told"),
+    [(wait_for_what_is_cancelled_elsewhere, "CancelledError"), (raise_a_group, "two at once")],
+)
+async def test_a_cancellation_that_is_not_the_agents_is_an_exception_of_the_function(
+    fails: Callable[[], Awaitable[None]], told: str, anyio_backend: str, tmp_path: Path
+) -> None:
+    class Store(InMemorySessionStore):
+        async def append(self, key: Any, entries: Any) -> None:
+            await fails()
+
+    async def decide(*_: object) -> PermissionResultAllow:
+        await fails()
+        return PermissionResultAllow()
+
+    async def after(*_: object) -> dict[str, Any]:
+        await fails()
+        return {}
+
+    assert anyio_backend == "asyncio"
+    cli = FakeCLI(
+        [FakeCLI.tool("Bash", ask=True), FakeCLI.mirror(1), FakeCLI.hook("Stop"), FakeCLI.text("Bye.")]
+    )
+    options = ClaudeAgentOptions(
+        cli_path=cli.write(tmp_path / "claude"),
+        can_use_tool=decide,
+        hooks={"Stop": [HookMatcher(hooks=[after])]},  # type: ignore[list-item] # a plain dict is an output
+        session_store=Store(),
+    )
+    with anyio.fail_after(LIMIT):
+        async with HostedAgent(options, provider=PLAIN) as agent:
+            messages = await turn(agent, "go")
+    assert told in results(messages)[0]
+    assert told in next(str(one.error) for one in messages if isinstance(one, MirrorErrorMessage))
+    assert texts(messages) == ["Bye."]
 
 
 async def test_a_hook_that_takes_too_long_is_cancelled_and_its_tool_not_run(script: Any) -> None:

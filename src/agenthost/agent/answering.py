@@ -14,6 +14,7 @@ from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
 from agenthost.agent.mcp_server import McpServer
 from agenthost.agent.store import Append, StoreWriter
+from agenthost.agent.user_code import of_user
 from agenthost.errors import AgentError, AgentHostError, ConfigError
 from agenthost.wire.codec import Codec
 
@@ -164,14 +165,15 @@ class Answers:
         function = self._callbacks.can_use_tool
         assert function is not None
         decode = codec.decode
-        return await function(event["tool_name"], decode(event["input"]), decode(event["context"]))
+        return await of_user(function(event["tool_name"], decode(event["input"]), decode(event["context"])))
 
     async def _hook(self, codec: Codec, event: Event) -> Any:
         matcher = self._callbacks.hooks[event["event"]][event["matcher"]]
         function = matcher.hooks[event["hook"]]
         seconds = matcher.timeout if matcher.timeout is not None else _HOOK_SECONDS
         with anyio.move_on_after(seconds):
-            return await function(codec.decode(event["input"]), event["tool_use_id"], {"signal": None})
+            given = codec.decode(event["input"])
+            return await of_user(function(given, event["tool_use_id"], {"signal": None}))
         return timeout_answer(event["event"], seconds)
 
     def _server(self, name: str, *, again: bool) -> McpServer:
@@ -188,7 +190,7 @@ class Answers:
         if not _is_key(key):
             raise ValueError(f"{key!r} is no key of a session")
         await self._store.settle()
-        return await getattr(self._callbacks.store, event["method"])(key)
+        return await of_user(getattr(self._callbacks.store, event["method"])(key))
 
     def _missing(self, event: Event) -> str | None:
         """Return what this process does not have of what a question is for: it stays open for another."""

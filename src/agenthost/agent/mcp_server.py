@@ -10,6 +10,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from agenthost.agent.user_code import of_user
+
 _log = logging.getLogger("agenthost.agent")
 
 Message = dict[str, Any]
@@ -80,7 +82,7 @@ class McpServer:
     async def _serve(self, read: Any, write: Any) -> None:
         try:
             options = self._instance.create_initialization_options()
-            await self._instance.run(read, write, options, raise_exceptions=False)
+            await of_user(self._instance.run(read, write, options, raise_exceptions=False))
         finally:
             await write.aclose()
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import anyio
 
+from agenthost.agent.user_code import of_user
+
 _log = logging.getLogger("agenthost.agent")
 
 # As in the SDK: so many attempts, with these pauses between them, each of them bounded; what timed out may
@@ -93,7 +95,7 @@ class StoreWriter:
                 await anyio.sleep(pause)
             try:
                 with anyio.fail_after(_SECONDS):
-                    await self._store.append(append.key, append.entries)
+                    await of_user(self._store.append(append.key, append.entries))
             except TimeoutError as exc:
                 error = exc
                 break
