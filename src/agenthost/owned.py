@@ -18,12 +18,14 @@ from typing import Any, cast
 import anyio
 
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
+from agenthost.forked import after_fork
 from agenthost.owners import note
 from agenthost.registry import open_provider, provider_names, register_provider, registration, ways_opened
 
 _AT_EXIT = 30.0  # seconds that the program's end may be held up
 
 _owned: dict[str, str] = {}  # the provider's name by the sandbox's id
+after_fork(_owned.clear)
 
 
 def own(provider: str, sandbox_id: str, *, opened_as: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from agenthost.forked import after_fork
 from agenthost.statedir import state_directory
 
 OWNER_LABEL = "agenthost-owner"
@@ -77,6 +78,18 @@ class OwnerRecord:
 
 _lock = threading.Lock()
 _mine: _Mine | None = None
+
+
+def _forget() -> None:
+    """Leave the record to the parent: its lock lives as long as the last copy of the descriptor is open."""
+    global _lock, _mine
+    _lock = threading.Lock()
+    if _mine is not None:
+        os.close(_mine.fd)
+        _mine = None
+
+
+after_fork(_forget)
 
 
 def owner_id() -> str:
@@ -163,8 +176,8 @@ def _directory() -> Path:
 def _record() -> _Mine:
     global _mine
     directory = _directory()
-    # A fork is a process of its own; and tests change the directory.
-    if _mine is None or _mine.pid != os.getpid() or _mine.directory != directory:
+    # Tests change the directory.
+    if _mine is None or _mine.directory != directory:
         _mine = _make(directory)
     return _mine
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from agenthost.errors import SandboxStartError, UnsupportedError
+from agenthost.forked import after_fork
 from agenthost.owned import disown, end_all, end_sandbox, own
 from agenthost.registry import open_provider, options_of
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
@@ -34,6 +35,16 @@ _READY = b'"state":"ready"'
 
 _lock = threading.Lock()
 _waiting: list[Prewarmed] = []
+
+
+def _forget() -> None:
+    """Leave to the parent what waits: two processes must not take the same sandbox."""
+    global _lock
+    _lock = threading.Lock()
+    _waiting.clear()
+
+
+after_fork(_forget)
 
 
 class Prewarmed:

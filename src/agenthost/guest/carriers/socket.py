@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 
+from agenthost.forked import after_fork
+
 _CHUNK = 512 * 1024  # bytes taken from the socket at once
 _BUFFER = 1024 * 1024  # bytes the kernel is asked to keep for each direction; it gives what it allows
+
+
+_open: weakref.WeakSet[SocketCarrier] = weakref.WeakSet()
+
+
+def _close_copies() -> None:
+    """Close a forked child's copies, which would keep a sandbox connected when its host has died."""
+    for carrier in tuple(_open):
+        carrier.raw.close()
+
+
+after_fork(_close_copies)
 
 
 class SocketCarrier:
@@ -23,7 +38,8 @@ class SocketCarrier:
     binary = True
 
     def __init__(self, raw: socket.socket) -> None:
-        self._raw = raw
+        self.raw = raw
+        _open.add(self)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             raw.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
@@ -33,26 +49,26 @@ class SocketCarrier:
         view = memoryview(data)
         while view:
             try:
-                view = view[self._raw.send(view) :]
+                view = view[self.raw.send(view) :]
             except BlockingIOError:
-                await anyio.wait_writable(self._raw)
+                await anyio.wait_writable(self.raw)
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` at the end."""
         await anyio.lowlevel.checkpoint()
         while True:
             try:
-                return self._raw.recv(_CHUNK)
+                return self.raw.recv(_CHUNK)
             except BlockingIOError:
-                await anyio.wait_readable(self._raw)
+                await anyio.wait_readable(self.raw)
             except ConnectionError:
                 return b""
 
     async def aclose(self) -> None:
         """Close; who waits in ``send`` or ``receive`` is woken."""
-        if self._raw.fileno() >= 0:
-            anyio.notify_closing(self._raw)
-            self._raw.close()
+        if self.raw.fileno() >= 0:
+            anyio.notify_closing(self.raw)
+            self.raw.close()
         await anyio.lowlevel.checkpoint()
 
 
