@@ -13,11 +13,12 @@ def after_fork(forget: Callable[[], object]) -> None:
 
     It must not raise and must not wait: a lock may be held by a thread that the child does not have.
     """
-    if not _forgets:
-        os.register_at_fork(after_in_child=_forget_all)
     _forgets.append(forget)
 
 
 def _forget_all() -> None:
     for forget in _forgets:
         forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

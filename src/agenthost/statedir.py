@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -13,3 +14,21 @@ def state_directory() -> Path:
         return Path(named).absolute()
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "agenthost"
+
+
+_others: set[str] = set()
+
+
+def note_state_directory(path: str) -> None:
+    """Note a directory that a provider of this process keeps its state in."""
+    _others.add(path)
+
+
+def state_inodes() -> frozenset[tuple[int, int]]:
+    """Return device and inode of each state directory of this process that is there."""
+    found: set[tuple[int, int]] = set()
+    for path in (os.fspath(state_directory()), *_others):
+        with suppress(OSError):
+            status = os.stat(path)
+            found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

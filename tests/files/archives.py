@@ -19,8 +19,7 @@ STAGE = ".agenthost-stage"
 def packed(directory: Path, ignore: Ignore | None = None) -> tuple[bytes, Packed]:
     """Return the archive of a directory as an upload makes it, and what was told of it."""
     told = Packed()
-    wanted = ignore or Ignore(patterns_in(directory))
-    rules = Rules(*rules_of(wanted))
+    rules = Rules(*rules_of(ignore or Ignore(), patterns_in(directory)))
     return b"".join(pack(str(directory), rules, TransferLimits().inner(), told, everything=False)), told
 
 

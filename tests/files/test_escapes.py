@@ -150,7 +150,7 @@ def test_the_program_runs_on_the_oldest_python(tmp_path: Path) -> None:
         "path": "dir",
         "workdir": str(tmp_path),
         "limits": [9, 9, 9],
-        "rules": [[], []],
+        "rules": [[], [], []],
     }
     fill(tmp_path / "dir", "b")
     # As in a sandbox there is no agenthost but the modules that travel.

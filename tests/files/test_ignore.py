@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from files.archives import archive_of, member, names_of, packed, unpacked
 from files.boxes import fill
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
 
 from agenthost.errors import ConfigError
 from agenthost.files import Ignore
+from agenthost.files.inside.rules import Rules
 
 
 def split(directory: Path, ignore: Ignore | None = None) -> tuple[set[str], list[str]]:
@@ -112,14 +117,16 @@ def test_what_only_resembles_a_credential_travels(tmp_path: Path) -> None:
     assert ignored == []
 
 
-def test_the_ignore_file_can_let_a_credential_travel(tmp_path: Path) -> None:
-    fill(tmp_path, ".git/config", "sub/.git/config", ".npmrc")
-    (tmp_path / ".agenthostignore").write_text("!.git/config\n!.npmrc\n")
+def test_only_the_caller_lets_a_credential_travel(tmp_path: Path) -> None:
+    fill(tmp_path, ".git/config", "sub/.git/config", ".npmrc", ".env")
+    (tmp_path / ".agenthostignore").write_text("!.git/config\n!.npmrc\n!.env\n")
 
-    names, ignored = split(tmp_path)
+    assert split(tmp_path)[1] == [".env", ".git/config", ".npmrc", "sub/.git/config"]
+
+    names, ignored = split(tmp_path, Ignore(("!/.git/config", "!.npmrc")))
 
     assert names >= {".git/config", ".npmrc"}
-    assert ignored == ["sub/.git/config"]
+    assert ignored == [".env", "sub/.git/config"]
 
 
 def test_a_pattern_with_two_stars_is_for_every_directory(tmp_path: Path) -> None:
@@ -134,12 +141,12 @@ def test_a_pattern_with_two_stars_is_for_every_directory(tmp_path: Path) -> None
 
 def test_the_ignore_file_adds_patterns_and_takes_them_back(tmp_path: Path) -> None:
     fill(tmp_path, "a.log", "keep.log", "build/x", "docs/secret.txt", "other/secret.txt", ".env")
-    (tmp_path / ".agenthostignore").write_text("# ours\n*.log\n!keep.log\nbuild/\n/docs/secret.txt\n!.env\n")
+    (tmp_path / ".agenthostignore").write_text("# ours\n*.log\n!keep.log\nbuild/\n/docs/secret.txt\n")
 
     names, ignored = split(tmp_path)
 
-    assert names == {"keep.log", "docs", "other", "other/secret.txt", ".env", ".agenthostignore"}
-    assert ignored == ["a.log", "build", "docs/secret.txt"]
+    assert names == {"keep.log", "docs", "other", "other/secret.txt", ".agenthostignore"}
+    assert ignored == [".env", "a.log", "build", "docs/secret.txt"]
 
 
 def test_a_link_with_a_secrets_name_is_left_out(tmp_path: Path) -> None:
@@ -178,6 +185,63 @@ def test_patterns_mean_what_they_mean_to_git(
     fill(tmp_path, "a", "d/x", "d/s/x")
 
     assert split(tmp_path, Ignore(patterns, defaults=False))[1] == left_out
+
+
+NAMES = st.text(alphabet="ab.-", min_size=1, max_size=4).filter(lambda name: name.strip("."))
+WORDS = st.text(alphabet="ab.-*?[]!^\\", min_size=1, max_size=6).filter(
+    lambda word: not word.endswith("\\")
+) | st.just("**")
+PATTERNS = st.builds(
+    lambda bang, top, words, end: bang + top + "/".join(words) + end,
+    st.sampled_from(["", "", "", "!"]),
+    st.sampled_from(["", "", "/"]),
+    st.lists(WORDS, min_size=1, max_size=3),
+    st.sampled_from(["", "", "/"]),
+)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    patterns=st.lists(PATTERNS, min_size=1, max_size=4),
+    paths=st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=12),
+)
+def test_any_patterns_mean_what_they_mean_to_git(
+    tmp_path_factory: pytest.TempPathFactory, patterns: list[str], paths: list[str]
+) -> None:
+    try:
+        rules = Rules(given=patterns)
+    except ValueError:
+        reject()
+    top = tmp_path_factory.mktemp("top")
+    subprocess.run(["git", "init", "-q", top], check=True)
+    (top / ".git" / "info" / "exclude").write_text("\n".join(patterns) + "\n")
+    asked = [path for path in paths if ".git" not in path.split("/")]
+    command = ["git", "-C", str(top), "-c", "core.ignoreCase=false", "check-ignore", "--no-index", "--stdin"]
+    done = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 1), done.stderr
+
+    left_out = [path for path in asked if rules.leave_out_below(path, is_directory=False)]
+
+    assert sorted(left_out) == sorted(line.strip('"') for line in done.stdout.splitlines())
+
+
+def test_a_pattern_that_is_hard_to_match_takes_no_time() -> None:
+    """Backtracking would take longer than the universe has existed; a test that hangs is ended."""
+    name = "a" * 250
+    patterns = ["a*" * 120 + "b", "*a*b" * 60 + "c", "**/" * 50 + "x", "**/a/" * 40 + "b", "[a]*" * 60 + "z"]
+    paths = [name, "/".join(["a"] * 500), "/".join([name] * 15)]
+    for pattern in patterns:
+        assert not any(Rules(given=[pattern]).leave_out(path, is_directory=False) for path in paths)
+
+
+def test_an_ignore_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".agenthostignore").write_text("a\n" * 1001)
+    with pytest.raises(ConfigError, match="1,000 lines"):
+        split(tmp_path)
+    (tmp_path / ".agenthostignore").write_text("a" * 1001)
+    with pytest.raises(ConfigError, match="more than 1000 characters"):
+        split(tmp_path)
 
 
 def test_a_sandbox_that_sends_what_was_to_be_left_out_is_refused_it(tmp_path: Path) -> None:

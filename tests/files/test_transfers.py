@@ -15,6 +15,7 @@ from files.archives import packed
 from files.boxes import fill, open_box, sh, tree, with_python
 from support.lent import Lent
 
+from agenthost import open_provider
 from agenthost.errors import ConfigError, DownloadError, SandboxGoneError, UnsupportedError
 from agenthost.files import Ignore, TransferLimits, TransferProgress, download_dir, exists, upload_dir
 from agenthost.files.program import argv_of
@@ -93,9 +94,9 @@ async def test_what_is_there_stays_and_what_has_the_same_name_is_replaced(
 
 async def test_secrets_stay_at_home_and_patterns_say_more(box: Sandbox, tmp_path: Path) -> None:
     fill(tmp_path, "a.py", ".env", "key.pem", "a.log", "keep.log", "out/x")
-    (tmp_path / ".agenthostignore").write_text("*.log\n!key.pem\n")
+    (tmp_path / ".agenthostignore").write_text("*.log\n!.env\n")
     with anyio.fail_after(LIMIT):
-        told = await upload_dir(box, tmp_path, ".", ignore=["!keep.log", "out/"])
+        told = await upload_dir(box, tmp_path, ".", ignore=["!keep.log", "!key.pem", "out/"])
         assert (await sh(box, "ls -A")).split() == [b".agenthostignore", b"a.py", b"keep.log", b"key.pem"]
         assert told.ignored == [".env", "a.log", "out"]
         whole = await upload_dir(box, tmp_path, "whole", ignore=Ignore(("*.log",), defaults=False))
@@ -104,6 +105,18 @@ async def test_secrets_stay_at_home_and_patterns_say_more(box: Sandbox, tmp_path
 
     assert sorted(os.listdir(tmp_path / "back")) == [".agenthostignore", ".env", "a.py"]
     assert back.refused == []  # it was not even sent
+
+
+async def test_state_directories_stay_at_home_whatever_they_are_called(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a", "deep/kept/secret", "sandboxes/secret")
+    monkeypatch.setenv("AGENTHOST_STATE_DIR", str(tmp_path / "deep" / "kept"))
+    async with open_provider("local-unisolated", state_dir=str(tmp_path / "sandboxes")) as provider:
+        assert [info async for info in provider.list()] == []
+    with anyio.fail_after(LIMIT):
+        told = await upload_dir(box, tmp_path, "in")
+    assert sorted(told.ignored) == ["deep/kept", "sandboxes"]
 
 
 async def test_what_cannot_be_read_or_written_is_the_builtin_error_with_the_path(
@@ -307,7 +320,7 @@ async def test_an_archive_that_ends_before_it_was_said_to_be_whole_is_not_put_in
         "path": "new",
         "stage": ".agenthost-x",
         "limits": [9, 9, 9],
-        "rules": [[], []],
+        "rules": [[], [], []],
     }
     with anyio.fail_after(LIMIT):
         for sent in (b"", head[:2], head, head + data[:1000], head + data, head + data + b"\0\0\0"):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from agenthost.errors import ConfigError
-from agenthost.files.inside.rules import Rule
+from agenthost.files.inside.rules import parse
 
 IGNORE_FILE = ".agenthostignore"
+# Of an ignore file, which may be a stranger's: each line is tried on each path.
+_MOST_LINES = 1000
+_LARGEST = 256 * 1024
 
 # What commonly holds a secret, in any directory and in any case of its letters, and what means nothing on
 # another machine. docs/files.md tells it.
@@ -103,37 +103,36 @@ def ignore_of(ignore: Ignore | Sequence[str] | None, *, defaults: bool) -> Ignor
     return Ignore(tuple(ignore or ()), defaults)
 
 
-def rules_of(ignore: Ignore) -> tuple[list[Rule], list[Rule]]:
-    """Return the expressions of patterns: those that see a path in small letters, and the others.
+def rules_of(ignore: Ignore, found: Sequence[str] = ()) -> tuple[list[str], list[str], list[str]]:
+    """Return the patterns for ``Rules``: the defaults, those that were found in the directory, the caller's.
 
     Raises:
-        ConfigError: A pattern is none.
+        ConfigError: One is not a valid pattern.
     """
-    return list(_defaults()) if ignore.defaults else [], _compile(ignore.patterns)
+    for pattern in (*found, *ignore.patterns):
+        try:
+            parse(pattern)
+        except ValueError as error:
+            raise ConfigError(f"{_shortened(pattern)} is not a valid pattern: {error}") from error
+    return list(DEFAULT_IGNORE) if ignore.defaults else [], list(found), list(ignore.patterns)
 
 
 def patterns_in(directory: Path) -> tuple[str, ...]:
-    """Return the lines of the ignore file of a directory, if it has one."""
+    """Return the lines of the ignore file of a directory, if it has one.
+
+    Raises:
+        ConfigError: The file has more than 1,000 lines or 256 KiB.
+    """
     path = directory / IGNORE_FILE
     if not path.is_file():
         return ()
-    return tuple(path.read_text(encoding="utf-8", errors="surrogateescape").splitlines())
+    with open(path, "rb") as file:
+        data = file.read(_LARGEST + 1)
+    lines = data.decode("utf-8", "surrogateescape").splitlines()
+    if len(data) > _LARGEST or len(lines) > _MOST_LINES:
+        raise ConfigError(f"{path} has more than {_MOST_LINES:,} lines or {_LARGEST // 1024} KiB")
+    return tuple(lines)
 
 
-@cache
-def _defaults() -> tuple[Rule, ...]:
-    return tuple(_compile(DEFAULT_IGNORE))
-
-
-def _compile(patterns: Sequence[str]) -> list[Rule]:
-    rules: list[Rule] = []
-    for pattern in patterns:
-        try:
-            compiled = GitIgnoreSpec.from_lines([pattern]).patterns
-        except ValueError as error:
-            raise ConfigError(f"the pattern {pattern!r} of what is to be left out: {error}") from error
-        for one in compiled:
-            expression = getattr(one, "regex", None)
-            if expression is not None and one.include is not None:
-                rules.append((one.include, expression.pattern))
-    return rules
+def _shortened(pattern: str) -> str:
+    return repr(pattern if len(pattern) <= 80 else pattern[:77] + "...")

@@ -24,6 +24,7 @@ from agenthost.files.inside.unpacking import Unpacker
 from agenthost.files.program import ask, check_success, fields_of, items_of, output_of, read_answer, running
 from agenthost.files.values import Downloaded, TransferLimits, TransferProgress, Uploaded
 from agenthost.sandbox import Process, Sandbox
+from agenthost.statedir import state_inodes
 from agenthost.threads import in_thread
 
 Report = Callable[[TransferProgress], object]
@@ -55,7 +56,7 @@ async def upload_dir(
         target: A directory, made with its parents if needed. Relative ones start at the working directory
             and must not leave it.
         ignore: Patterns as in a .gitignore, after those that keep secrets out and those of a file
-            ``.agenthostignore`` in the source; or an Ignore.
+            ``.agenthostignore`` in the source, which takes back nothing that keeps a secret; or an Ignore.
         limits: How much may travel.
         on_progress: Called after each piece that was sent; what it raises breaks the transfer off.
 
@@ -69,13 +70,14 @@ async def upload_dir(
     root = os.fspath(source)
     wanted = ignore_of(ignore, defaults=True)
     own = await in_thread(partial(patterns_in, Path(root)))
-    rules = rules_of(Ignore((*own, *wanted.patterns), wanted.defaults))
+    rules = rules_of(wanted, own)
+    kept = await in_thread(state_inodes)  # they hold the secret of every sandbox of this user
     packed = Packed()
-    pieces = pack(root, Rules(*rules), limits.inner(), packed, everything=False)
+    pieces = pack(root, Rules(*rules), limits.inner(), packed, everything=False, without=kept)
     try:
         first = await _next(pieces)  # what is wrong with the source comes before anything runs inside
         stage = f".agenthost-{secrets.token_hex(8)}"
-        call = _call("unpack", target, limits, ([], []), stage=stage)
+        call = _call("unpack", target, limits, ([], [], []), stage=stage)
         answer = b""
         try:
             async with running(sandbox, call) as process:
@@ -223,7 +225,7 @@ async def _clean(sandbox: Sandbox, target: str, stage: str) -> None:
 
 
 def _call(
-    what: str, path: str, limits: TransferLimits, rules: tuple[object, object], **more: Any
+    what: str, path: str, limits: TransferLimits, rules: Sequence[Sequence[str]], **more: Any
 ) -> dict[str, Any]:
     if "\0" in path:
         raise ValueError("a path holds a NUL byte")

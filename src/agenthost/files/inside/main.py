@@ -115,7 +115,7 @@ def _sent(source: IO[bytes]) -> Iterator[bytes]:
 
 
 def _rules(call: dict[str, Any]) -> Rules:
-    return Rules(*([(bool(out), str(text)) for out, text in rules] for rules in call["rules"]))
+    return Rules(*([str(line) for line in lines] for lines in call["rules"]))
 
 
 _CALLS: dict[str, Callable[[dict[str, Any], str, str, Streams], None]] = {

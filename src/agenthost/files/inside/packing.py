@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -36,17 +36,26 @@ def named(path: str) -> Generator[None, None, None]:
         raise
 
 
-def pack(source: str, rules: Rules, limits: Limits, told: Packed, *, everything: bool) -> Iterator[bytes]:
+def pack(
+    source: str,
+    rules: Rules,
+    limits: Limits,
+    told: Packed,
+    *,
+    everything: bool,
+    without: Collection[tuple[int, int]] = (),
+) -> Iterator[bytes]:
     """Yield the archive of a directory in pieces of about ``PIECE`` bytes.
 
     What is no file, directory or symlink, and symlinks that lead out of the directory, are left out; with
-    ``everything`` they are in the archive, for a reader that judges by itself.
+    ``everything`` they are in the archive, for a reader that judges by itself. Directories whose device and
+    inode are in ``without`` are left out, whatever they are called.
 
     Raises:
         OSError: Something cannot be read, or became shorter while it was; the path is on it.
         RefusedError: It is more than the limits.
     """
-    return _pieces(_Packer(source, rules, limits, told, everything).run())
+    return _pieces(_Packer(source, rules, limits, told, everything, without).run())
 
 
 def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -62,12 +71,21 @@ def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Packer:
-    def __init__(self, source: str, rules: Rules, limits: Limits, told: Packed, everything: bool) -> None:
+    def __init__(
+        self,
+        source: str,
+        rules: Rules,
+        limits: Limits,
+        told: Packed,
+        everything: bool,
+        without: Collection[tuple[int, int]],
+    ) -> None:
         self._source = source
         self._rules = rules
         self._limits = limits
         self._told = told
         self._everything = everything
+        self._without = without
 
     def run(self) -> Iterator[bytes]:
         with named(self._source):
@@ -90,7 +108,8 @@ class _Packer:
             with named(full):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 is_directory = stat.S_ISDIR(status.st_mode)
-                if self._rules.leave_out(path, is_directory=is_directory):
+                is_kept = is_directory and (status.st_dev, status.st_ino) in self._without
+                if is_kept or self._rules.leave_out(path, is_directory=is_directory):
                     self._told.left_out.append(path)
                     return
                 if is_directory:

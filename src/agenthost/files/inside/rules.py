@@ -1,29 +1,46 @@
-"""Which paths are left out, by regular expressions that the host made of patterns."""
+"""Which paths are left out, by patterns as in a .gitignore, each matched in linear time."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-# Whether it leaves out or takes back, and the expression.
-Rule = tuple[bool, str]
+LONGEST = 1000  # characters of a pattern
+
+_ANY = "*"
+# What stands in brackets for a class of characters.
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "digit": "0-9",
+    "lower": "a-z",
+    "space": r"\s",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
 
 
 class Rules:
-    """The last rule that fits a path decides. Those of ``lower`` see it in small letters, and come first."""
+    """Three lists of patterns; in each of them the last one that fits a path decides.
 
-    def __init__(self, lower: list[Rule], exact: list[Rule]) -> None:
-        self._lower = _compiled(lower)
-        self._exact = _compiled(exact)
+    Args:
+        defaults: Keep secrets out. They see a path in small letters.
+        found: Of a file in the directory itself, which may be a stranger's: they leave out more, and take
+            nothing back but what they leave out themselves.
+        given: Of the caller, who has the last word.
+    """
+
+    def __init__(
+        self, defaults: Sequence[str] = (), found: Sequence[str] = (), given: Sequence[str] = ()
+    ) -> None:
+        self._defaults, self._found, self._given = (_parse_all(lines) for lines in (defaults, found, given))
 
     def leave_out(self, path: str, *, is_directory: bool) -> bool:
         """Return whether a path is left out that no directory above it is."""
-        path += "/" if is_directory else ""
-        left_out = False
-        for rules, seen in ((self._lower, path.lower()), (self._exact, path)):
-            for leaves_out, expression in rules:
-                if _fits(expression, seen):
-                    left_out = leaves_out
-        return left_out
+        parts = path.split("/")
+        left_out = _decide(self._defaults, path.lower().split("/"), is_directory, otherwise=False)
+        left_out = left_out or _decide(self._found, parts, is_directory, otherwise=False)
+        return _decide(self._given, parts, is_directory, otherwise=left_out)
 
     def leave_out_below(self, path: str, *, is_directory: bool) -> bool:
         """Return whether a path is left out, or a directory above it."""
@@ -34,16 +51,155 @@ class Rules:
         )
 
 
-def _fits(expression: re.Pattern[str], path: str) -> bool:
-    """Return whether an expression of pathspec is about this path, and not about a directory above it."""
-    for found in expression.finditer(path):
-        if "ps_d" in expression.groupindex:  # the slash behind the name that the pattern is for
-            if found["ps_d"] is None or found.end("ps_d") == len(path):
-                return True
-        elif not (path.endswith("/") and found.end() == len(path)):  # ``a/**`` is for what is in it alone
-            return True
-    return False
+class Pattern:
+    """One line. Use ``parse``."""
+
+    def __init__(self, parts: list[_Name | None], *, leaves_out: bool, is_for_directories: bool) -> None:
+        self.leaves_out = leaves_out
+        self._parts = parts  # None: any number of directories
+        self._is_for_directories = is_for_directories
+
+    def fits(self, names: list[str], is_directory: bool) -> bool:
+        """Return whether this is about a path, given by its names."""
+        if self._is_for_directories and not is_directory:
+            return False
+        parts = self._parts
+        at, name, retry, retry_name = 0, 0, -1, 0
+        while name < len(names):
+            part = parts[at] if at < len(parts) else _NOTHING
+            if part is None:
+                retry, retry_name = at, name
+                at += 1
+            elif part.fits(names[name]):
+                at, name = at + 1, name + 1
+            elif retry >= 0:
+                # The last ``**`` takes one directory more; those before it need not change.
+                retry_name += 1
+                at, name = retry + 1, retry_name
+            else:
+                return False
+        return all(part is None for part in parts[at:])
 
 
-def _compiled(rules: list[Rule]) -> list[tuple[bool, re.Pattern[str]]]:
-    return [(leaves_out, re.compile(expression, re.DOTALL)) for leaves_out, expression in rules]
+class _Name:
+    """What is said of one name: texts of fixed length, with stars between them."""
+
+    def __init__(self, text: str) -> None:
+        self._pieces = [_piece(tokens) for tokens in _tokens(text)]
+        self._shortest = sum(length for _, length in self._pieces)
+
+    def fits(self, name: str) -> bool:
+        """Return whether it is about a name."""
+        if len(name) < self._shortest:
+            return False
+        (first, length), (last, last_length) = self._pieces[0], self._pieces[-1]
+        if len(self._pieces) == 1:
+            return len(name) == length and first.match(name) is not None
+        end = len(name) - last_length
+        if not first.match(name) or not last.match(name, end):
+            return False
+        # Each piece where it comes first: a later place would leave less room for those behind it.
+        for piece, _ in self._pieces[1:-1]:
+            found = piece.search(name, length, end)
+            if found is None:
+                return False
+            length = found.end()
+        return True
+
+
+def parse(line: str) -> Pattern | None:
+    """Return the pattern of a line; None for an empty one and a comment.
+
+    Raises:
+        ValueError: It is not a valid pattern.
+    """
+    if len(line) > LONGEST:
+        raise ValueError(f"it has more than {LONGEST} characters")
+    text = re.sub(r"(?<!\\)[ \t]+\Z", "", line)
+    if not text or text.startswith("#"):
+        return None
+    leaves_out = not text.startswith("!")
+    text = text if leaves_out else text[1:]
+    if not text:
+        raise ValueError("there is nothing behind the '!'")
+    is_for_directories = text.endswith("/")
+    text = text.rstrip("/")
+    if not text:
+        return None  # the top itself is never left out
+    words = text.split("/")
+    if len(words) == 1:
+        words = ["**", *words]  # a name alone is for every directory
+    elif not words[0]:
+        del words[0]
+    if words[-1] == "**":
+        words.append(_ANY)  # what is in it, and not the directory itself
+    parts = [None if word == "**" else _Name(word) for word in words]
+    return Pattern(parts, leaves_out=leaves_out, is_for_directories=is_for_directories)
+
+
+def _parse_all(lines: Sequence[str]) -> list[Pattern]:
+    return [pattern for pattern in map(parse, lines) if pattern is not None]
+
+
+def _decide(patterns: list[Pattern], names: list[str], is_directory: bool, *, otherwise: bool) -> bool:
+    for pattern in reversed(patterns):
+        if pattern.fits(names, is_directory):
+            return pattern.leaves_out
+    return otherwise
+
+
+def _tokens(text: str) -> list[list[str]]:
+    """Return expressions for one character each, in lists that stars separate."""
+    pieces: list[list[str]] = [[]]
+    at = 0
+    while at < len(text):
+        character = text[at]
+        at += 1
+        if character == "*":
+            pieces.append([])
+        elif character == "?":
+            pieces[-1].append(".")
+        elif character == "\\" and at < len(text):
+            pieces[-1].append(re.escape(text[at]))
+            at += 1
+        elif character == "[" and (found := _brackets(text, at)) is not None:
+            expression, at = found
+            pieces[-1].append(expression)
+        else:
+            pieces[-1].append(re.escape(character))
+    # Several stars in a row are one.
+    return [pieces[0], *(piece for piece in pieces[1:-1] if piece), pieces[-1]] if len(pieces) > 1 else pieces
+
+
+def _brackets(text: str, at: int) -> tuple[str, int] | None:
+    """Return an expression for what begins behind a ``[``, and where it ends; None where it has no end."""
+    inside = ""
+    negated = text[at : at + 1] in ("!", "^")
+    start = at = at + negated
+    while at < len(text):
+        character = text[at]
+        if character == "]" and at > start:
+            return f"[{'^' if negated else ''}{inside}]", at + 1
+        if text.startswith("[:", at) and (end := text.find(":]", at)) > 0:
+            inside += _CLASSES.get(text[at + 2 : end], "")
+            at = end + 2
+            continue
+        if character == "\\" and at + 1 < len(text):
+            at += 1
+            inside += re.escape(text[at])
+        elif character == "-" and start < at and text[at + 1 : at + 2] not in ("", "]"):
+            inside += "-"
+        else:
+            inside += re.escape(character)
+        at += 1
+    return None
+
+
+def _piece(tokens: list[str]) -> tuple[re.Pattern[str], int]:
+    try:
+        return re.compile("".join(tokens), re.DOTALL), len(tokens)
+    except re.error as error:  # a range that ends before it begins
+        raise ValueError(str(error)) from error
+
+
+_NOTHING = _Name("")  # fits no name: none is empty

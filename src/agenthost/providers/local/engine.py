@@ -26,7 +26,7 @@ from agenthost.providers.local.limits import LimitPlan
 from agenthost.providers.local.start import Report, start_keeper
 from agenthost.sandbox import Boot, SandboxInfo
 from agenthost.spec import SandboxSpec
-from agenthost.statedir import state_directory
+from agenthost.statedir import note_state_directory, state_directory
 from agenthost.threads import in_thread
 
 _log = logging.getLogger("agenthost.local")
@@ -61,6 +61,7 @@ class Engine:
     def directory(self) -> str:
         """Return where this provider's sandboxes are, made if need be."""
         root = os.path.realpath(state_directory() if self._root is None else self._root)
+        note_state_directory(root)
         return state.provider_directory(root, self._provider)
 
     def workdir_of(self, spec: SandboxSpec) -> str | None:
