@@ -20,7 +20,7 @@ from agenthost.errors import SandboxStartError, UnsupportedError
 from agenthost.forked import after_fork
 from agenthost.owned import disown, end_all, end_sandbox, own
 from agenthost.registry import open_provider, options_of
-from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
+from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec, require
 from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
@@ -180,6 +180,8 @@ def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prew
         head_start = _HEAD_START
     else:
         head_start = 0.0  # an event loop is not to be blocked
+    if spec is not None:
+        require("spec", spec, SandboxSpec, "a SandboxSpec")
     warm = Prewarmed(provider, spec or SandboxSpec())
     with _lock:
         if not _waiting:

@@ -7,13 +7,51 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, cast
 
 from agenthost.errors import ConfigError
 
 DEFAULT_LIFETIME = 3600.0  # seconds; an hour is what the providers' own defaults lie around
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
+
+
+_NUMBER = (int, float)
+
+
+def require(what: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse a value that is not of one of these types; a bool is not a number.
+
+    Raises:
+        ConfigError: It names ``what`` and says what is ``wanted``.
+    """
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ConfigError(f"{what} is {value!r}; it must be {wanted}")
+
+
+def _require_above_0(owner: object, *names: str) -> None:
+    """Refuse what is not None and not a number above 0."""
+    for name in names:
+        value = getattr(owner, name)
+        if value is not None:
+            kinds = int if name.endswith("_mib") or name == "pids" else _NUMBER
+            require(name, value, kinds, "a whole number" if kinds is int else "a number")
+            if not value > 0:
+                raise ConfigError(f"{name} is {value!r}; it must be above 0")
+
+
+def _require_mapping(name: str, given: object) -> None:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{name} is of type {type(given).__name__}; it must map names to values")
+
+
+def _require_texts(name: str, given: object) -> None:
+    """Refuse what does not map texts to texts. A value is not shown: an environment may hold a secret."""
+    _require_mapping(name, given)
+    for key, text in cast("Mapping[object, object]", given).items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            kind = type(text).__name__ if isinstance(key, str) else type(key).__name__
+            raise ConfigError(f"{name}[{key!r}] is of type {kind}; names and values must be strings")
 
 
 def generate_name() -> str:
@@ -40,7 +78,16 @@ class NetworkPolicy:
 
     @staticmethod
     def allow(hosts: Sequence[str]) -> NetworkPolicy:
-        """Only these host names."""
+        """Only these host names.
+
+        Raises:
+            ConfigError: It is not a list of names; one name alone is not a list.
+        """
+        given = cast("Sequence[object]", hosts)  # types are hints
+        if isinstance(hosts, str) or not all(isinstance(host, str) and host for host in given):
+            raise ConfigError(
+                f'NetworkPolicy.allow({hosts!r}): a list of host names is wanted, ["example.org"]'
+            )
         return NetworkPolicy("allow", tuple(hosts))
 
 
@@ -68,6 +115,10 @@ class ResourceLimits:
     cpu: float | None = None
     pids: int | None = None
     disk_mib: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what bounds nothing. ConfigError names the field."""
+        _require_above_0(self, "memory_mib", "cpu", "pids", "disk_mib")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +176,22 @@ class SandboxSpec:
     provider_options: Mapping[str, object] = field(default_factory=dict[str, object])
 
     def __post_init__(self) -> None:
-        """Refuse what no provider could make."""
+        """Refuse what no provider could make. ConfigError names the field."""
+        for name in ("name", "image", "workdir", "region"):
+            if getattr(self, name) is not None:
+                require(name, getattr(self, name), str, "a string")
+        require("limits", self.limits, ResourceLimits, "a ResourceLimits, ResourceLimits(memory_mib=512)")
+        if self.network is not None:
+            wanted = "NetworkPolicy.none(), NetworkPolicy.open() or NetworkPolicy.allow([...])"
+            require("network", self.network, NetworkPolicy, wanted)
+        for name, kind in (("mounts", Mount), ("inject", HeaderInjection)):
+            found: object = getattr(self, name)
+            items = cast("Sequence[object]", found) if isinstance(found, list | tuple) else [None]
+            if not all(isinstance(one, kind) for one in items):
+                raise ConfigError(f"{name} must be a list of {kind.__name__}")
+        _require_mapping("provider_options", self.provider_options)
+        _require_texts("env", self.env)
+        _require_texts("labels", self.labels)
         if self.name is not None and not _NAME.match(self.name):
             raise ConfigError(
                 f"sandbox name {self.name!r}: use 1 to 63 lower-case letters, digits and dashes, "
@@ -133,10 +199,7 @@ class SandboxSpec:
             )
         if self.workdir is not None and not self.workdir.startswith("/"):
             raise ConfigError(f"workdir {self.workdir!r} is not an absolute path")
-        for name in ("max_lifetime", "lease", "cpu", "memory_mib", "disk_mib"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} is {value!r}; it must be above 0")
+        _require_above_0(self, "max_lifetime", "lease", "cpu", "memory_mib", "disk_mib")
         for key in self.env:
             if not key or "=" in key or "\0" in key:
                 raise ConfigError(f"environment variable name {key!r} is not valid")
@@ -169,6 +232,13 @@ class Limits:
     def __post_init__(self) -> None:
         """Refuse what bounds nothing. ConfigError names the field."""
         for field_ in fields(self):
-            value = getattr(self, field_.name)
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"Limits.{field_.name} is {value!r}; it must be a number, at least 0")
+            value: float | None = getattr(self, field_.name)
+            name = f"Limits.{field_.name}"
+            if value is None and field_.name == "decision_wait":
+                continue
+            require(name, value, _NUMBER, "a number")
+            assert value is not None
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} is {value!r}; it must be a number, at least 0")
+            if not value and field_.name in ("start", "request_bytes"):
+                raise ConfigError(f"{name} is {value!r}; it must be above 0")

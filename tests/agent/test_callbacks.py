@@ -112,7 +112,8 @@ async def test_a_cancellation_that_is_not_the_agents_is_an_exception_of_the_func
     fails: Callable[[], Awaitable[None]], told: str, anyio_backend: str, tmp_path: Path
 ) -> None:
     class Store(InMemorySessionStore):
-        async def append(self, *_: Any) -> None:
+        async def append(self, key: Any, entries: Any) -> None:
+            del key, entries
             await fails()
 
     async def decide(*_: object) -> PermissionResultAllow:

@@ -68,6 +68,7 @@ async def use_bare(model: ScriptedModel) -> None:
 @pytest.mark.parametrize("begins", [False, True], ids=["before the answer", "in the middle of the answer"])
 async def test_a_slow_answer_is_waited_for(script: Any, begins: bool) -> None:
     answers = Model(begins=begins)
+    messages: list[Message] = []
     with anyio.fail_after(LIMIT):
         async with (
             script(answers) as model,
@@ -78,7 +79,7 @@ async def test_a_slow_answer_is_waited_for(script: Any, begins: bool) -> None:
             while "hosted" not in answers.asked:
                 await anyio.lowlevel.checkpoint()
             tasks.start_soon(use_bare, model)
-            messages = [message async for message in agent.receive_response()]
+            messages += [message async for message in agent.receive_response()]
     assert given_up(messages) == []
     assert "whole" in "".join(texts(messages)).lower()
     assert answers.asked == ["hosted", "bare", "bare"]

@@ -81,7 +81,7 @@ async def start_example(
             yield Example(process)
         finally:
             if process.returncode is None:
-                process.terminate()
+                process.send_signal(signal.SIGTERM)
                 with anyio.move_on_after(_STOP_SECONDS, shield=True):
                     await process.wait()
                 if process.returncode is None:

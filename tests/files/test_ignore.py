@@ -191,8 +191,14 @@ NAMES = st.text(alphabet="ab.-", min_size=1, max_size=4).filter(lambda name: nam
 WORDS = st.text(alphabet="ab.-*?[]!^\\", min_size=1, max_size=6).filter(
     lambda word: not word.endswith("\\")
 ) | st.just("**")
+
+
+def joined(bang: str, top: str, words: list[str], end: str) -> str:
+    return bang + top + "/".join(words) + end
+
+
 PATTERNS = st.builds(
-    lambda bang, top, words, end: bang + top + "/".join(words) + end,
+    joined,
     st.sampled_from(["", "", "", "!"]),
     st.sampled_from(["", "", "/"]),
     st.lists(WORDS, min_size=1, max_size=3),
@@ -201,7 +207,11 @@ PATTERNS = st.builds(
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(
     patterns=st.lists(PATTERNS, min_size=1, max_size=4),
     paths=st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=12),

@@ -15,7 +15,7 @@ from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
 from agenthost.agent.errors import rebuild
 from agenthost.agent.life import AgentLife
 from agenthost.agent.messages import Messages, journal_of
-from agenthost.agent.plan import make_plan
+from agenthost.agent.plan import check_values, make_plan
 from agenthost.agent.progress import Progress
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import loaded_sdk
@@ -87,6 +87,10 @@ class HostedAgent:
             on_progress: Called with each step of the start and the end.
             ack: ``auto``: asking for the next message says that the one before will never be asked for
                 again. ``manual``: only ``ack`` says so; an agent whose journal is full waits for it.
+
+        Raises:
+            ConfigError: An argument is of the wrong kind, or the options have a field that
+                ClaudeAgentOptions of the installed SDK lacks.
         """
         self._options = options
         self._provider = provider
@@ -96,6 +100,7 @@ class HostedAgent:
         self._credentials: Credentials = credentials
         self._limits = limits
         self._defaults = defaults if defaults is not None else NO_DEFAULTS
+        check_values(options, spec, limits, self._defaults)
         self._on_progress = on_progress
         self._ack: Literal["auto", "manual"] = ack
         self._attachment: Attachment | None = None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from functools import cache
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from agenthost.agent.callbacks import Callbacks, take_callbacks
@@ -91,6 +95,20 @@ def plain_options(options: object) -> PlainOptions:
     return plain
 
 
+def check_names(options: object) -> None:
+    """Refuse a mapping with a name that ClaudeAgentOptions of the installed SDK does not have.
+
+    Raises:
+        ConfigError: With the name, and the one that is most like it.
+    """
+    known = _known_names() if isinstance(options, Mapping) and options else frozenset[str]()
+    for name, _ in _items(options) if known else ():
+        if name not in known:
+            alike = difflib.get_close_matches(str(name), known, 1)
+            hint = f" Did you mean {alike[0]!r}?" if alike else ""
+            raise ConfigError(f"options.{name}: ClaudeAgentOptions has no such field.{hint}")
+
+
 def apply_defaults(plain: PlainOptions, defaults: SafeDefaults, *, config_dir: str) -> None:
     """Fill in what was not set. ``config_dir`` is what ``own`` means in this sandbox."""
     fields, env = plain.fields, plain.env
@@ -126,6 +144,28 @@ def _fields(options: object) -> dict[str, Any]:
         if value is not default and value != default:
             found[one.name] = value
     return found
+
+
+@cache
+def _known_names() -> frozenset[str]:
+    """Return the fields of ClaudeAgentOptions, from its source: importing the SDK takes most of a second.
+
+    Empty where there is no such source; the SDK itself then refuses an unknown name.
+    """
+    loaded: Any = sys.modules.get("claude_agent_sdk")
+    if loaded is not None:
+        return frozenset(one.name for one in dataclasses.fields(loaded.ClaudeAgentOptions))
+    import ast
+
+    found = importlib.util.find_spec("claude_agent_sdk")
+    for place in (found.submodule_search_locations or ()) if found is not None else ():
+        path = Path(place, "types.py")
+        if path.is_file():
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.ClassDef) and node.name == "ClaudeAgentOptions":
+                    names = (one.target for one in node.body if isinstance(one, ast.AnnAssign))
+                    return frozenset(name.id for name in names if isinstance(name, ast.Name))
+    return frozenset()
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:

@@ -19,11 +19,11 @@ from agenthost.agent.credentials import (
     take_model_access,
 )
 from agenthost.agent.defaults import SafeDefaults
-from agenthost.agent.options import PlainOptions, plain_options
+from agenthost.agent.options import PlainOptions, check_names, plain_options
 from agenthost.agent.progress import Progress
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Sandbox, SandboxProvider
-from agenthost.spec import Limits, SandboxSpec
+from agenthost.spec import Limits, SandboxSpec, require
 from agenthost.wire.codec import Codec
 
 DEFAULT_PROVIDER = "local"
@@ -50,6 +50,20 @@ class Plan:
     credentials: Credentials
     manual_ack: bool = False
     attachment: Attachment | None = None
+
+
+def check_values(options: object, spec: object, limits: object, defaults: object) -> None:
+    """Refuse arguments of the wrong kind where they are given, before anything is read or made.
+
+    Raises:
+        ConfigError: It names the argument, or the field of the options.
+    """
+    check_names(options)
+    if spec is not None:
+        require("spec", spec, SandboxSpec, "a SandboxSpec, SandboxSpec(cpu=2)")
+    if limits is not None:
+        require("limits", limits, Limits, "a Limits, Limits(start=60)")
+    require("defaults", defaults, SafeDefaults, "a SafeDefaults, or None")
 
 
 def make_plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -85,6 +85,9 @@ def start_params(
     """Return the parameters of the call that starts a program."""
     if isinstance(argv, str) or not argv:
         raise ValueError("argv is a list of at least one string, never a shell command")
+    for number, text in enumerate(cast("Sequence[object]", argv)):  # types are hints
+        if not isinstance(text, str):
+            raise TypeError(f"argv[{number}] is {text!r}, of type {type(text).__name__}; it must be a string")
     for name, value in (env or {}).items():
         if not name or "=" in name or "\0" in name + value:
             raise ValueError(f"{name!r} cannot be set in an environment: a wrong name, or a NUL byte")

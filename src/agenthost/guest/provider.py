@@ -23,7 +23,7 @@ from agenthost.guest.session import Session
 from agenthost.guest.tokens import TokenMaker
 from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL, note_gone, note_made, owner_id
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
-from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name
+from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name, require
 from agenthost.supports import SupportsHeaderInjection
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.tokens import CONTROL
@@ -160,6 +160,7 @@ class GuestProvider(ABC):
         needs_sdk: bool = False,
         on_progress: Callable[[str], object] | None = None,
     ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
+        require("spec", spec, SandboxSpec, "a SandboxSpec")
         name = spec.name or generate_name()
         nonce = secrets.token_hex(16)
         lifetime = spec.max_lifetime or DEFAULT_LIFETIME

@@ -25,7 +25,7 @@ from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.images import find_image
 from agenthost.providers.docker.making import make_container
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
-from agenthost.spec import Limits, SandboxSpec
+from agenthost.spec import Limits, SandboxSpec, require
 from agenthost.supports import ImageRecipe
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
@@ -188,6 +188,7 @@ class DockerProvider(GuestProvider):
 
     async def _with_image(self, spec: SandboxSpec) -> SandboxSpec:
         """Return the spec with its image found, and with what is in it as labels, for ``layout``."""
+        require("spec", spec, SandboxSpec, "a SandboxSpec")
         self.check(spec)
         facts = await self._engine.facts()
         check_engine(spec, facts)

@@ -19,7 +19,7 @@ from agenthost.providers.e2b.client import Client, refuse_trio
 from agenthost.providers.e2b.creating import PlanLimitError, create_sandbox, find
 from agenthost.providers.e2b.places import BOOT, HOME, MARK, OURS, SPOOL, WORKDIR, WORKDIR_MARK
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
-from agenthost.spec import DEFAULT_LIFETIME, HeaderInjection, Limits, SandboxSpec
+from agenthost.spec import DEFAULT_LIFETIME, HeaderInjection, Limits, SandboxSpec, require
 from agenthost.supports import ImageRecipe
 
 T = TypeVar("T")
@@ -216,6 +216,7 @@ class E2BProvider(GuestProvider):
 
     async def _within_plan(self, spec: SandboxSpec, make: Callable[[SandboxSpec], Awaitable[T]]) -> T:
         """Make one whose lifetime, where nobody has said it, is not above the plan's limit."""
+        require("spec", spec, SandboxSpec, "a SandboxSpec")
         self.check(spec)
         if spec.max_lifetime is None and self._longest is not None:
             spec = replace(spec, max_lifetime=min(self._longest, DEFAULT_LIFETIME))
