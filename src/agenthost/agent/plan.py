@@ -186,7 +186,7 @@ def check_paths(paths: dict[str, str], missing: set[str]) -> None:
         ConfigError: By the option's name; it says when the place is on the host instead.
     """
     for name, path in paths.items():
-        if path not in missing:
+        if name not in missing:
             continue
         if os.path.exists(path):
             raise ConfigError(

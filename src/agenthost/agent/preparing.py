@@ -22,7 +22,7 @@ async def prepare(plan: Plan, guest: GuestSandbox, report: Reporter) -> None:
         uploaded = await upload_dir(guest, plan.workspace, guest.workdir)
         report.tell("workspace", _describe(uploaded))
     paths = plan.options.paths()
-    check_paths(paths, await missing_paths(guest, list(paths.values())))
+    check_paths(paths, await missing_paths(guest, paths))
     apply_defaults(
         plan.options, plan.defaults, config_dir=f"{guest.layout.home.rstrip('/')}/.agenthost/claude"
     )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Mapping
 
 from agenthost.sandbox import Sandbox
 
 
-async def missing_paths(sandbox: Sandbox, paths: Sequence[str]) -> set[str]:
-    """Return those of the paths that are not there in the sandbox."""
+async def missing_paths(sandbox: Sandbox, paths: Mapping[str, str]) -> set[str]:
+    """Return those of the options' paths that are not there in the sandbox, by the names of the options.
+
+    A relative path begins at ``cwd``, where the CLI runs, and ``cwd`` itself at the working directory.
+    """
     if not paths:
         return set()
-    script = 'for path; do [ -e "$path" ] || printf "%s\\0" "$path"; done'
-    result = await sandbox.exec(["sh", "-c", script, "sh", *paths], cwd=sandbox.workdir)
-    return {item.decode("utf-8", "surrogateescape") for item in result.stdout.split(b"\0") if item}
+    start = posixpath.join(sandbox.workdir, paths.get("cwd", ""))
+    places = [start if name == "cwd" else posixpath.join(start, path) for name, path in paths.items()]
+    script = 'for path; do [ -e "$path" ]; printf "%s\\n" $?; done'
+    result = await sandbox.exec(["sh", "-c", script, "sh", *places], cwd="/")
+    return {name for name, code in zip(paths, result.stdout.split(), strict=True) if code != b"0"}

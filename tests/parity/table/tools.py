@@ -355,3 +355,29 @@ async def mcp_servers_are_switched_and_connected_anew(run: Run) -> None:
     await run.call("reconnect_mcp_server", "none")
     await run.call("get_mcp_status")
     await run.ask("And now?")
+
+
+@scenario(
+    "option:cwd option:settings option:add_dirs option:system_prompt option:plugins",
+    script=lambda run: [
+        ToolUse("Read", {"file_path": f"{run.work}/more/a.txt"}, id="toolu_1"),
+        Text("Done."),
+    ],
+    files={
+        "sub dir/own.json": json.dumps({"model": "claude-sonnet-4-6"}),
+        "sub dir/prompt.md": "From a file.\n",
+        "sub dir/plugin/.claude-plugin/plugin.json": json.dumps({"name": "parrot", "version": "1.2.3"}),
+        "sub dir/plugin/commands/squawk.md": "---\ndescription: Squawks.\n---\nSquawk $ARGUMENTS.\n",
+        "more/a.txt": "from another directory\n",
+    },
+    options={
+        "cwd": "sub dir",
+        "settings": "own.json",
+        "add_dirs": ["../more"],
+        "system_prompt": {"type": "file", "path": "prompt.md"},
+        "plugins": [{"type": "local", "path": "plugin"}],
+    },
+    shows=("claude-sonnet-4-6", "from another directory", "From a file.", "parrot:squawk"),
+)
+async def relative_paths_begin_where_the_cli_runs(run: Run) -> None:
+    await one_answer(run)
