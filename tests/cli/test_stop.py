@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli.detached import PLAIN, detached, is_there
-from support.command_line import run_agenthost
+from support.command_line import environment, run_agenthost, run_command
 
 from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.cli import finding
@@ -36,6 +36,37 @@ async def test_an_agent_ends_with_its_sandbox_and_one_that_is_not_there_is_told(
         assert [await is_there(ref) for ref in (first, second, third)] == [False, False, True]
         assert (await run_agenthost("stop", third.to_json())).exit_code == 0
         assert not await is_there(third)
+
+
+async def test_a_dry_run_prints_what_all_would_end_and_ends_nothing(tmp_path: Path) -> None:
+    async with detached(tmp_path) as ref:
+        done = await run_agenthost("stop", "--all", "--dry-run")
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout == f"would end {ref.agent} and sandbox {ref.sandbox_name} ({PLAIN})\n"
+        assert await is_there(ref)
+        assert (await run_agenthost("stop", ref.agent, "--dry-run")).exit_code == 2
+        assert await is_there(ref)
+    assert (await run_agenthost("stop", "--all", "--dry-run")).stdout.startswith("no agents; start one")
+
+
+@pytest.mark.parametrize(
+    ("typed", "options", "ends"), [(b"n\n", [], False), (b"y\n", [], True), (b"", ["--yes"], True)]
+)
+async def test_on_a_terminal_all_asks_first(
+    tmp_path: Path, typed: bytes, options: list[str], ends: bool
+) -> None:
+    async with detached(tmp_path) as ref:
+        terminal, stdin = os.openpty()
+        try:
+            os.write(terminal, typed)
+            async with run_command("stop", "--all", *options, env=environment(), stdin=stdin) as program:
+                printed = b"".join([chunk async for chunk in program.stdout]).decode()
+                code = await program.wait()
+        finally:
+            os.close(terminal)
+            os.close(stdin)
+        assert ("End all of these?" in printed) is not bool(options)
+        assert (code == 0, await is_there(ref)) == (ends, not ends)
 
 
 async def test_all_ends_every_agent_and_leaves_sandboxes_that_have_none(tmp_path: Path) -> None:

@@ -98,10 +98,6 @@ async def test_json_tells_the_same(tmp_path: Path) -> None:
             "provider_options has 'tmp_mib'; the local-unisolated provider knows: none",
         ),
         (
-            'provider = "local-unisolated"\n[agent]\ncredentials = "gateway"',
-            "credentials='gateway' is not there yet; use 'host', 'provider' or 'env'",
-        ),
-        (
             'provider = "local-unisolated"\n[agent]\ncredentials = "provider"',
             (
                 "credentials='provider': provider 'local-unisolated' adds no headers to requests; use "

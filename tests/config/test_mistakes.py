@@ -74,7 +74,7 @@ SECRET = "sk-ant-api03-0123456789abcdef"
         (
             '[agent]\ncredentials = "hosts"',
             (
-                "[agent] credentials: expected 'host', 'env', 'provider' or 'gateway', found other text. "
+                "[agent] credentials: expected 'host', 'env' or 'provider', found other text. "
                 "Did you mean 'host'?"
             ),
         ),

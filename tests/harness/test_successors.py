@@ -21,6 +21,15 @@ SUCCESSORS = {
         "test_killed_after_every_message_before_the_answer_the_log_holds_each_once": (
             "examples/test_detach_and_attach.py::test_killed_in_every_step_the_log_holds_each_message_once"
         ),
+        "agent/test_options.py::test_ways_that_are_not_there_yet_are_refused": (
+            "agent/test_options.py::test_ways_that_are_not_there_are_refused"
+        ),
+        "cli/test_command_line.py::test_it_tells_its_version": (
+            "cli/test_command_line.py::test_the_installed_command_tells_its_version"
+        ),
+        "files/test_ignore.py::test_the_ignore_file_can_let_a_credential_travel": (
+            "files/test_ignore.py::test_only_the_caller_lets_a_credential_travel"
+        ),
         # The table of parity has each of these as a scenario.
         "agent/test_hosted_agent.py::test_stderr_of_the_cli_reaches_the_callback": PARITY,
         "agent/test_hosted_agent.py::test_query_takes_a_stream_of_prompts": PARITY,

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
 from agenthost.spec import HeaderInjection, NetworkPolicy
 
-Credentials = Literal["host", "env", "provider", "gateway"]
+Credentials = Literal["host", "env", "provider"]
 
 PLACEHOLDER = "sk-ant-added-by-the-provider"
 
@@ -180,8 +180,6 @@ def let_provider_add(env: dict[str, str]) -> tuple[HeaderInjection, ...]:
 
 def check_credentials(credentials: str) -> None:
     """Refuse ways that are not there."""
-    if credentials == "gateway":
-        raise UnsupportedError("credentials='gateway' is not there yet; use 'host', 'provider' or 'env'")
     if credentials not in ("host", "env", "provider"):
         raise ConfigError(f"credentials={credentials!r}: known are 'host', 'provider' and 'env'")
 

@@ -31,7 +31,6 @@ class KeyIn(Enum):
     host = "host"
     env = "env"
     provider = "provider"
-    gateway = "gateway"
 
 
 class Network(Enum):

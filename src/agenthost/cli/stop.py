@@ -33,19 +33,44 @@ def stop(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="End the sandbox, too, where other agents live in it.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --all: do not ask on a terminal.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --all: only print what would end.")
+    ] = False,
     config: ConfigOption = None,
     allow: AllowOption = None,
 ) -> None:
     """End agents, and each sandbox in which no other agent lives.
 
-    What they made and did not bring out is lost. Exits with 1 when one was not found or did not end.
+    What they made and did not bring out is lost. On a terminal, --all asks first. Exits with 1 when one was
+    not found or did not end.
     """
     if bool(agents) == everything:
         raise typer.BadParameter("name agents, or say --all, not both", param_hint="AGENT")
+    if dry_run and not everything:
+        raise typer.BadParameter("it goes with --all", param_hint="--dry-run")
     ending = "what has begun to end ends"
     where = where_said(config, allow, provider)
+    if everything and (dry_run or (sys.stdin.isatty() and not yes)):
+        lines = run_until_stopped(partial(what_would_end, where))
+        print("\n".join(lines) or tell_none())
+        if dry_run or not lines:
+            return
+        typer.confirm("End all of these?", abort=True)
     if not run_until_stopped(partial(stop_named, agents or [], where, whole=sandbox), ending=ending):
         raise typer.Exit(1)
+
+
+async def what_would_end(where: Where | None = None) -> list[str]:
+    """Return a line for each sandbox that ``--all`` ends."""
+    async with open_finder(where) as finder:
+        seen = [one for one in await finder.sandboxes() if one.agents]
+        for problem in finder.tell_problems():
+            _complain(problem)
+        return [
+            printable(f"would end {', '.join(agent.agent for agent in one.agents)} and {one.title}")
+            for one in seen
+        ]
 
 
 async def stop_named(names: Sequence[str], where: Where | None = None, *, whole: bool) -> bool:

@@ -134,7 +134,7 @@ class AgentTable(Table):
     """``[agent]``."""
 
     # Arguments of HostedAgent.
-    credentials: Literal["host", "env", "provider", "gateway"] | None = None
+    credentials: Literal["host", "env", "provider"] | None = None
     ack: Literal["auto", "manual"] | None = None
     defaults: DefaultsTable | SDK = DefaultsTable()
 

@@ -19,7 +19,7 @@ from agenthost.spec import Limits, SandboxSpec
 
 DEFAULT_PROVIDER = "local"
 
-Credentials = Literal["host", "env", "provider", "gateway"]
+Credentials = Literal["host", "env", "provider"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
