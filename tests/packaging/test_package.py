@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
 import os
 import re
 import subprocess
@@ -33,6 +35,22 @@ def test_importing_agenthost_loads_no_sdk_and_no_http_client() -> None:
     loaded = loaded_by("import agenthost")
     assert "agenthost" in loaded
     assert not loaded & (heavy | vendors)
+
+
+# Values of one or two fields, whose order says what they are.
+BY_PLACE = {"Cursor", "Downloaded", "Ignore", "NetworkPolicy", "TransferProgress", "Uploaded"}
+
+
+@pytest.mark.parametrize("name", ["agenthost", "agenthost.files", "agenthost.sandbox", "agenthost.supports"])
+def test_public_values_cannot_be_changed_and_are_made_by_keyword(name: str) -> None:
+    module = importlib.import_module(name)
+    public = [getattr(module, one) for one in getattr(module, "__all__", vars(module))]
+    values = [one for one in public if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    assert values
+    for value in values:
+        assert getattr(value, "__dataclass_params__").frozen, value  # noqa: B009 - it has no public name
+        if value.__name__ not in BY_PLACE:
+            assert all(field.kw_only for field in dataclasses.fields(value)), value
 
 
 def test_importing_the_scripted_model_loads_no_sdk() -> None:
