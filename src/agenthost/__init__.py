@@ -3,7 +3,8 @@
     from agenthost import HostedAgent
     from claude_agent_sdk import ClaudeAgentOptions
 
-    options = ClaudeAgentOptions(max_turns=20)
+    # In an isolated sandbox an agent may work without asking; without a mode, Bash and Write are refused.
+    options = ClaudeAgentOptions(permission_mode="bypassPermissions", max_turns=20)
     async with HostedAgent(options, provider="local", workspace="./app") as agent:
         await agent.query("Fix the failing test")
         async for message in agent.receive_response():

@@ -30,6 +30,12 @@ SUCCESSORS = {
         "files/test_ignore.py::test_the_ignore_file_can_let_a_credential_travel": (
             "files/test_ignore.py::test_only_the_caller_lets_a_credential_travel"
         ),
+        "packaging/test_readme.py::test_the_commands_of_the_readme_exist_with_their_options": (
+            "packaging/test_command_lines.py::test_it_is_taken"
+        ),
+        "packaging/test_detached_page.py::test_the_commands_exist_with_their_options": (
+            "packaging/test_command_lines.py::test_it_is_taken"
+        ),
         # The table of parity has each of these as a scenario.
         "agent/test_hosted_agent.py::test_stderr_of_the_cli_reaches_the_callback": PARITY,
         "agent/test_hosted_agent.py::test_query_takes_a_stream_of_prompts": PARITY,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.command_line import environment, run_agenthost
+from support.command_line import environment
 
 from agenthost.testing import ScriptedModel, Text, ToolUse
 
@@ -42,13 +41,3 @@ async def test_the_programs_run_as_they_stand(tmp_path: Path) -> None:
     # Both saw the same; the driver prints each message behind its cursor.
     assert [line.partition(" ")[2] for line in driven.splitlines()] == observed.splitlines()
     assert (tmp_path / "primes" / "primes.txt").read_text() == "2 3 5 7\n"
-
-
-async def test_the_commands_exist_with_their_options() -> None:
-    (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    for line in block.splitlines():
-        name, command, *arguments = shlex.split(line, comments=True)
-        assert name == "agenthost"
-        usage = (await run_agenthost(command, "--help")).stdout
-        for option in (argument for argument in arguments if argument.startswith("-")):
-            assert f" {option} " in usage

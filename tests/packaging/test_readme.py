@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import anyio
 import pytest
-from support.command_line import environment, run_agenthost
+from support.command_line import environment
 
 from agenthost.registry import provider_names
 from agenthost.testing import ScriptedModel, Text, ToolUse
@@ -47,16 +46,10 @@ async def test_the_program_of_the_readme_runs_as_it_stands(tmp_path: Path) -> No
     assert (tmp_path / "app" / "code.py").read_text() == "broken\n"
 
 
-async def test_the_commands_of_the_readme_exist_with_their_options() -> None:
-    commands = [shlex.split(line, comments=True) for text in blocks("sh") for line in text.splitlines()]
-    assert ["scripts/demo"] in commands
-    for name, *arguments in commands:
-        if name != "agenthost":
-            assert (ROOT / name).is_file()
-            continue
-        usage = (await run_agenthost(arguments[0], "--help")).stdout
-        for option in (argument for argument in arguments if argument.startswith("--")):
-            assert option in usage
+def test_the_scripts_of_the_readme_exist() -> None:
+    scripts = re.findall(r"^(scripts/\w+)", "\n".join(blocks("sh")), re.MULTILINE)
+    assert "scripts/demo" in scripts
+    assert [name for name in scripts if not (ROOT / name).is_file()] == []
 
 
 def test_the_table_of_providers_says_what_works_today() -> None:
