@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - anyio has no task that belongs to the loop and not to a block
 import contextvars
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, cast
 
@@ -34,6 +35,17 @@ def start_detached(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = loop.create_task(function())
         _running.add(task)
         task.add_done_callback(_running.discard)
+
+
+def is_cancelled() -> bool:
+    """Return whether this task has been asked to end, by a cancel scope or by asyncio itself."""
+    if anyio.current_effective_deadline() == -math.inf:
+        return True
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False  # trio has cancel scopes alone
+    return task is not None and task.cancelling() > 0
 
 
 class BackgroundTasks:

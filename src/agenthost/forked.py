@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+
+_log = logging.getLogger("agenthost")
 
 _forgets: list[Callable[[], object]] = []
 
@@ -18,7 +21,10 @@ def after_fork(forget: Callable[[], object]) -> None:
 
 def _forget_all() -> None:
     for forget in _forgets:
-        forget()
+        try:
+            forget()
+        except Exception:  # noqa: BLE001 - what comes behind it must be let go of, too
+            _log.exception("a forked process could not let go of what is its parent's")
 
 
 os.register_at_fork(after_in_child=_forget_all)

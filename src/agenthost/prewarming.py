@@ -140,7 +140,8 @@ class Prewarmed:
     def take(self) -> None:
         """For ``take_prewarmed``: an agent has it now."""
         self._taken = True
-        _waiting.remove(self)
+        if self in _waiting:  # in a forked child nothing waits any more
+            _waiting.remove(self)
 
     def _run(self) -> None:
         try:

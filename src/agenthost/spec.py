@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal, cast
 
@@ -26,7 +26,10 @@ def require(what: str, value: object, kinds: type | tuple[type, ...], wanted: st
         ConfigError: It names ``what`` and says what is ``wanted``.
     """
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ConfigError(f"{what} is {value!r}; it must be {wanted}")
+        # What is more than a word or a number may hold a secret.
+        is_plain = value is None or isinstance(value, str | int | float)
+        shown = repr(value) if is_plain else f"of type {type(value).__name__}"
+        raise ConfigError(f"{what} is {shown}; it must be {wanted}")
 
 
 def _require_above_0(owner: object, *names: str) -> None:
@@ -77,18 +80,17 @@ class NetworkPolicy:
         return NetworkPolicy("none")
 
     @staticmethod
-    def allow(hosts: Sequence[str]) -> NetworkPolicy:
+    def allow(hosts: Iterable[str]) -> NetworkPolicy:
         """Only these host names.
 
         Raises:
             ConfigError: It is not a list of names; one name alone is not a list.
         """
-        given = cast("Sequence[object]", hosts)  # types are hints
-        if isinstance(hosts, str) or not all(isinstance(host, str) and host for host in given):
-            raise ConfigError(
-                f'NetworkPolicy.allow({hosts!r}): a list of host names is wanted, ["example.org"]'
-            )
-        return NetworkPolicy("allow", tuple(hosts))
+        given = cast("object", hosts)  # types are hints
+        names = None if isinstance(given, str) or not isinstance(given, Iterable) else tuple(hosts)
+        if names is None or not all(isinstance(name, str) and name for name in cast("tuple[object]", names)):
+            raise ConfigError(f"NetworkPolicy.allow({hosts!r}): a list of host names is wanted")
+        return NetworkPolicy("allow", names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

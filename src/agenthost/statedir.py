@@ -6,14 +6,27 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from agenthost.errors import ConfigError
+
 
 def state_directory() -> Path:
-    """Return ``AGENTHOST_STATE_DIR``, else ``agenthost`` in ``XDG_STATE_HOME`` or ``~/.local/state``."""
+    """Return ``AGENTHOST_STATE_DIR``, else ``agenthost`` in ``XDG_STATE_HOME`` or ``~/.local/state``.
+
+    Raises:
+        ConfigError: None of these is set, and this user has no home directory.
+    """
     named = os.environ.get("AGENTHOST_STATE_DIR")
     if named:
         return Path(named).absolute()
     base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "agenthost"
+    if base:
+        return Path(base) / "agenthost"
+    try:
+        return Path.home() / ".local" / "state" / "agenthost"
+    except RuntimeError:
+        raise ConfigError(
+            "this user has no home directory to keep state in: set AGENTHOST_STATE_DIR to a directory"
+        ) from None
 
 
 _others: set[str] = set()

@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import ssl
 import subprocess
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.abc
+import httpx
 import pytest
 from agent.test_model_proxy import FakeExchange, Head, Upstream, reply_ok
 from anyio.streams.tls import TLSStream
 
-from agenthost.agent.credentials import ModelAccess, put_key_inside, take_model_access
+from agenthost import HostedAgent
+from agenthost.agent.credentials import (
+    ModelAccess,
+    put_key_inside,
+    refuse_other_services,
+    take_model_access,
+)
 from agenthost.agent.model_proxy import ModelProxy
 from agenthost.errors import ConfigError, MissingCredentialError
-from agenthost.providers._rest import HttpClient
+from agenthost.providers._rest import HttpClient, is_exempt
 from agenthost.testing.loopback import Exchange
 
 LIMIT = 20
@@ -135,6 +142,7 @@ async def test_a_redirect_in_a_circle_ends() -> None:
         {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "127.0.0.1"},
         {"NO_PROXY": "[::1]"},
         {"NO_PROXY": "[::1], ,localhost", "HTTP_PROXY": ""},
+        {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "a.example 127.0.0.0/8"},
         {"HTTPS_PROXY": "not a proxy"},
         {"SSL_CERT_FILE": "/no/such/file.pem"},
         {"NODE_EXTRA_CA_CERTS": "/dev/null"},
@@ -150,6 +158,32 @@ async def test_what_is_not_for_this_request_breaks_nothing(
         assert (await ask(ModelAccess(server.url, ()))).status == 200
 
 
+@pytest.mark.parametrize(
+    ("names", "direct"),
+    [
+        ("*.corp.example", True),
+        ("corp.example", True),
+        (".corp.example", True),
+        ("model.corp.example:80", True),
+        ("model.corp.example:81", False),
+        ("rp.example", False),
+        ("*", True),
+        ("", False),
+    ],
+)
+def test_names_of_no_proxy_are_hosts_domains_and_ports(names: str, direct: bool) -> None:
+    assert is_exempt(httpx.URL("http://model.corp.example"), names) == direct
+
+
+async def test_answer_headers_pass_whatever_their_bytes_are() -> None:
+    async def note(exchange: Exchange) -> None:
+        await exchange.reply(200, b"ok", {"x-note": "\u65e5".encode().decode("latin-1")})
+
+    async with Upstream(note).server as server:
+        done = await ask(ModelAccess(server.url, ()))
+    assert dict(done.headers)["x-note"].encode("latin-1") == "\u65e5".encode()
+
+
 async def test_a_proxy_is_used_and_an_address_without_scheme_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Upstream(reply_ok)
     async with proxy.server as server:
@@ -160,7 +194,8 @@ async def test_a_proxy_is_used_and_an_address_without_scheme_is_one(monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("address", "wanted"), [("socks5://127.0.0.1:9", "httpx[socks]"), ("gopher://x", "built")]
+    ("address", "wanted"),
+    [("socks5://127.0.0.1:9", "httpx[socks]"), ("gopher://x", "ALL_PROXY does not name")],
 )
 async def test_a_proxy_that_cannot_be_used_is_told_at_once(
     address: str, wanted: str, monkeypatch: pytest.MonkeyPatch
@@ -244,7 +279,7 @@ def test_a_key_and_a_token_are_both_sent(monkeypatch: pytest.MonkeyPatch) -> Non
         ("ANTHROPIC_API_KEY", "\u201csk-ant-very-secret\u201d", "U+201C at character 1 of 20"),
         ("ANTHROPIC_AUTH_TOKEN", "very-secret\x00", "U+0000 at character 12 of 12"),
         ("ANTHROPIC_CUSTOM_HEADERS", "x-user: \u20ac", "U+20AC"),
-        ("ANTHROPIC_CUSTOM_HEADERS", "x user: a", "'x user' is not a valid name"),
+        ("ANTHROPIC_CUSTOM_HEADERS", "x-a: b\nAuthorization secret: a", "line 2 has no valid name"),
         ("ANTHROPIC_BASE_URL", "http://u:very-secret@127.0.0.1:abc", "is not a valid URL"),
         ("ANTHROPIC_BASE_URL", "127.0.0.1:80", "is not a valid URL"),
     ],
@@ -256,17 +291,23 @@ def test_a_value_that_http_cannot_carry_is_refused_by_its_name(name: str, value:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("take", [take_model_access, put_key_inside])
+@pytest.mark.parametrize("credentials", ["host", "env"])
 @pytest.mark.parametrize("name", FOREIGN)
-def test_another_service_of_the_hosts_environment_is_refused_by_its_name(
-    name: str, take: Callable[[dict[str, str]], object], monkeypatch: pytest.MonkeyPatch
+async def test_another_service_of_the_hosts_environment_is_refused_by_its_name(
+    name: str, credentials: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(ConfigError, match=name):
-        take({})
-    take({name: "0"})  # the caller says that Anthropic is meant
+        await HostedAgent({}, provider="local-unisolated", credentials=credentials).connect()
+    refuse_other_services({name: "0"})  # the caller says that Anthropic is meant
     monkeypatch.setenv(name, "0")
-    take({})
+    refuse_other_services({})
+
+
+def test_a_service_that_is_off_is_no_way_to_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(MissingCredentialError):
+        put_key_inside({"CLAUDE_CODE_USE_BEDROCK": "0"})
 
 
 def test_a_subscription_alone_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def agent(options: Any = None, **arguments: Any) -> Callable[[], object]:
         (spec(inject={"host": "a"}), "inject must be a list of HeaderInjection"),
         (spec(provider_options="x"), "provider_options is of type str"),
         (lambda: NetworkPolicy.allow("example.org"), r"a list of host names is wanted"),
+        (lambda: NetworkPolicy.allow(None), r"NetworkPolicy\.allow\(None\)"),  # type: ignore[arg-type] # on purpose
         (lambda: ResourceLimits(pids=0), "pids is 0; it must be above 0"),
         (lambda: Limits(start=0), r"Limits\.start is 0; it must be above 0"),
         (lambda: Limits(close="3"), r"Limits\.close is '3'; it must be a number"),  # type: ignore[arg-type] # on purpose
@@ -58,6 +59,14 @@ def test_the_value_of_a_variable_is_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         SandboxSpec(env=["TOKEN=a secret"])  # type: ignore[arg-type] # on purpose
     assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        HostedAgent(spec={"env": {"TOKEN": "a secret"}})  # type: ignore[arg-type] # on purpose
+    assert "secret" not in str(caught.value)
+
+
+def test_host_names_may_come_from_a_generator() -> None:
+    names = ("a.example", "b.example")
+    assert NetworkPolicy.allow(name for name in names).hosts == names
 
 
 def test_names_of_options_are_known_without_the_sdk() -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from support.command_line import agenthost
+from support.preloaded import run_to_end
+
+from agenthost.cli import doctor
+from agenthost.cli.checks import check_state
+from agenthost.errors import ConfigError
+from agenthost.statedir import state_directory
 
 
 def checks(text: str) -> dict[str, dict[str, Any]]:
@@ -57,3 +64,45 @@ def test_a_state_directory_that_cannot_be_made_is_found(tmp_path: Path) -> None:
     found = checks(done.stdout)["state directory"]
     assert done.exit_code == 1
     assert (found["state"], found["remedy"]) == ("missing", "set AGENTHOST_STATE_DIR to a directory of yours")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "AGENTHOST_STATE_DIR", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    found = check_state()
+    assert (found.state, found.remedy) == ("missing", "set AGENTHOST_STATE_DIR to a directory of yours")
+    with pytest.raises(ConfigError, match=r"no home directory.*AGENTHOST_STATE_DIR"):
+        state_directory()
+
+
+async def test_installed_clouds_have_a_row_and_their_clients_are_not_imported() -> None:
+    program = (
+        "import json, sys\n"
+        "from agenthost.cli.app import run_command_line\n"
+        "run_command_line(['doctor', '--json'])\n"
+        "print(json.dumps(sorted({'e2b', 'modal'} & sys.modules.keys())))\n"
+    )
+    done = await run_to_end(["python", "-c", program])
+    rows, imported = done.stdout.splitlines()
+    assert {name: row["state"] for name, row in checks(rows).items() if name in ("e2b", "modal")} == {
+        "e2b": "ok",
+        "modal": "ok",
+    }
+    assert imported == "[]"
+
+
+async def test_what_cannot_be_looked_at_is_a_finding_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> NoReturn:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("agenthost.cli.checks.check_bash", broken)
+    found = {one.name: one for one in await doctor.look()}
+    assert found["bash"].state == "missing"
+    assert "OSError: the disk is gone" in found["bash"].detail
+    assert found["Python"].state == "ok"

@@ -55,8 +55,8 @@ def take_model_access(env: dict[str, str]) -> ModelAccess:
 
     Raises:
         MissingCredentialError: There is none.
-        ConfigError: The options or the host's environment name another way to a model, or a value is not one
-            that HTTP can carry. The message names the variable, never its value.
+        ConfigError: The options name another way to a model, or a value is not one that HTTP can carry. The
+            message names the variable, never its value.
     """
     inside = [name for name in (*_FOREIGN, _OAUTH) if _is_on(env.get(name, ""))]
     if inside:
@@ -64,7 +64,6 @@ def take_model_access(env: dict[str, str]) -> ModelAccess:
             f"{', '.join(inside)} in options.env: with credentials='host' the secret stays on the host, "
             "which can add only an Anthropic API key or token; use credentials='env'"
         )
-    _refuse_foreign_ways(env)
     own = {name: env.pop(name) for name in (_KEY, _TOKEN, _URL, _HEADERS) if name in env}
     # What the options say comes before what the host's environment says, as on a laptop.
     source: Mapping[str, str] = own if own.get(_KEY) or own.get(_TOKEN) else os.environ
@@ -76,20 +75,24 @@ def take_model_access(env: dict[str, str]) -> ModelAccess:
     if not headers:
         raise MissingCredentialError(_missing_credential())
     headers.extend(_custom_headers(own.get(_HEADERS, os.environ.get(_HEADERS, ""))))
-    url = own.get(_URL) or os.environ.get(_URL) or _DEFAULT_URL
+    url = (own.get(_URL) or os.environ.get(_URL) or _DEFAULT_URL).strip()
     _check_url(url)
     return ModelAccess(url, tuple(headers))
 
 
-def _refuse_foreign_ways(env: Mapping[str, str]) -> None:
-    """Refuse a host whose environment sends a bare CLI elsewhere, unless the options decide."""
+def refuse_other_services(env: Mapping[str, str]) -> None:
+    """Refuse a host whose environment sends a bare CLI elsewhere, unless the options decide.
+
+    Raises:
+        ConfigError: It names the variables, and both ways on.
+    """
     outside = [name for name in _FOREIGN if name not in env and _is_on(os.environ.get(name, ""))]
     if outside:
+        off = ", ".join(f'"{name}": "0"' for name in outside)
         raise ConfigError(
             f"{', '.join(outside)} in this process's environment sends the claude CLI to another service "
-            "than Anthropic's API. Its variables are not taken into a sandbox by themselves: give them in "
-            "options.env with credentials='env'; or to use Anthropic's API all the same, say so with "
-            f'options.env={{"{outside[0]}": "0"}}'
+            "than Anthropic's API. To use that service, give its variables in options.env, with "
+            f"credentials='env'. To use Anthropic's API instead, set options.env={{{off}}}"
         )
 
 
@@ -136,15 +139,14 @@ def put_key_inside(env: dict[str, str]) -> None:
 
     Raises:
         MissingCredentialError: There is none.
-        ConfigError: The host's environment names another way to a model.
     """
-    _refuse_foreign_ways(env)
     for name in (_KEY, _TOKEN, _URL, _HEADERS):
         if name not in env and os.environ.get(name):
             env[name] = os.environ[name]
     if _OAUTH not in env and os.environ.get(_OAUTH) and not (env.get(_KEY) or env.get(_TOKEN)):
         env[_OAUTH] = os.environ[_OAUTH]
-    if not any(env.get(name) for name in (_KEY, _TOKEN, _OAUTH, *_FOREIGN)):
+    has_secret = any(env.get(name) for name in (_KEY, _TOKEN, _OAUTH))
+    if not has_secret and not any(_is_on(env.get(name, "")) for name in _FOREIGN):
         raise MissingCredentialError(
             f"no key for the model: set {_KEY} in the environment of this process or in "
             "ClaudeAgentOptions.env; with credentials='env' it is put into the sandbox"
@@ -205,11 +207,11 @@ def check_reach(credentials: str, network: NetworkPolicy | None, default: str, n
 
 def _custom_headers(text: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), 1):
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             continue
         if not _HEADER_NAME.match(name.strip()):
-            raise ConfigError(f"{_HEADERS}: {name.strip()!r} is not a valid name of an HTTP header")
+            raise ConfigError(f"{_HEADERS}: line {number} has no valid name of an HTTP header")
         found.append((name.strip().lower(), _header_value(_HEADERS, value.strip())))
     return found

@@ -67,7 +67,7 @@ class HostedAgent:
         on_progress: Callable[[Progress], None] | None = None,
         ack: Literal["auto", "manual"] = "auto",
     ) -> None:
-        """Say what is wanted. Nothing is checked or made before ``connect``.
+        """Say what is wanted. Values are checked here; nothing is read or made before ``connect``.
 
         Args:
             options: As for ClaudeSDKClient, or its fields in a dict, which needs no import of the SDK.

@@ -152,9 +152,10 @@ def _known_names() -> frozenset[str]:
 
     Empty where there is no such source; the SDK itself then refuses an unknown name.
     """
-    loaded: Any = sys.modules.get("claude_agent_sdk")
+    # A thread may be importing the SDK just now.
+    loaded: Any = getattr(sys.modules.get("claude_agent_sdk"), "ClaudeAgentOptions", None)
     if loaded is not None:
-        return frozenset(one.name for one in dataclasses.fields(loaded.ClaudeAgentOptions))
+        return frozenset(one.name for one in dataclasses.fields(loaded))
     import ast
 
     found = importlib.util.find_spec("claude_agent_sdk")

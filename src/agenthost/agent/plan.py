@@ -16,6 +16,7 @@ from agenthost.agent.credentials import (
     check_reach,
     let_provider_add,
     put_key_inside,
+    refuse_other_services,
     take_model_access,
 )
 from agenthost.agent.defaults import SafeDefaults
@@ -94,6 +95,8 @@ def make_plan(
         raise ConfigError(f"ack={ack!r}: known are 'auto' and 'manual'")
     plain = plain_options(options)
     access = None
+    if attachment is None:  # a running agent's way to the model was decided at its start
+        refuse_other_services(plain.env)
     if attachment is not None and attachment.role == "observer":
         pass  # it asks no model
     elif credentials == "host":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
 import anyio
+
+from agenthost.background import is_cancelled
 
 T = TypeVar("T")
 
@@ -31,11 +32,11 @@ async def of_user(work: Awaitable[T]) -> T:
     try:
         return await work
     except anyio.get_cancelled_exc_class() as error:
-        if anyio.current_effective_deadline() == -math.inf:
+        if is_cancelled():
             raise
         raise CallbackError(str(error) or f"{type(error).__name__}, raised in the function itself") from error
     except BaseExceptionGroup as error:
-        if isinstance(error, Exception) or anyio.current_effective_deadline() == -math.inf:
+        if isinstance(error, Exception) or is_cancelled():
             raise
         if error.subgroup((KeyboardInterrupt, SystemExit)) is not None:
             raise

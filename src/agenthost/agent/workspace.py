@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 
+from agenthost.errors import SandboxError
 from agenthost.sandbox import Sandbox
 
 
@@ -19,4 +20,7 @@ async def missing_paths(sandbox: Sandbox, paths: Mapping[str, str]) -> set[str]:
     places = [start if name == "cwd" else posixpath.join(start, path) for name, path in paths.items()]
     script = 'for path; do [ -e "$path" ]; printf "%s\\n" $?; done'
     result = await sandbox.exec(["sh", "-c", script, "sh", *places], cwd="/")
-    return {name for name, code in zip(paths, result.stdout.split(), strict=True) if code != b"0"}
+    codes = result.stdout.split()
+    if result.exit_code or len(codes) != len(paths):
+        raise SandboxError(f"the paths of the options could not be looked for: {result.stderr[:500]!r}")
+    return {name for name, code in zip(paths, codes, strict=True) if code != b"0"}

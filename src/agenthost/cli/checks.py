@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from agenthost.cli.providers import look_at
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, ConfigError
 from agenthost.providers.local.provider import LocalProvider
+from agenthost.registry import provider_names
 from agenthost.statedir import state_directory
 
 _VERSION_SECONDS = 20.0
@@ -128,14 +132,46 @@ def check_key() -> Check:
 
 
 def check_state() -> Check:
-    """Tell where sandboxes are written down, and whether that can be written."""
+    """Tell where sandboxes are written down, and whether a file can be made and locked there."""
     name = "state directory"
-    path = state_directory()
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        remedy = "set AGENTHOST_STATE_DIR to a directory of yours"
-        return Check(name=name, state="missing", detail=f"{path} cannot be written", remedy=remedy)
+    remedy = "set AGENTHOST_STATE_DIR to a directory of yours"
+    try:
+        path = state_directory()
+    except ConfigError as error:
+        return Check(name=name, state="missing", detail=str(error), remedy=remedy)
+    try:
+        # Where the directory is still to be made, what counts is the one that it will be in.
+        existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+        with tempfile.TemporaryFile(dir=existing) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        detail = f"{path} cannot be used: {error.strerror or error}"
+        return Check(name=name, state="missing", detail=detail, remedy=remedy)
     return Check(name=name, state="ok", detail=str(path))
+
+
+def check_clouds() -> list[Check]:
+    """Tell which clouds' clients are installed. None of them is imported: some take seconds."""
+    found: list[Check] = []
+    for cloud in distribution("agenthost").metadata.get_all("Provides-Extra") or []:
+        packages = {
+            one: _version_of(one)
+            for line in requires("agenthost") or []
+            if re.search(rf"""extra == ['"]{re.escape(cloud)}['"]""", line)
+            for one in re.findall(r"^[A-Za-z0-9._-]+", line)
+        }
+        if cloud in provider_names() and packages and all(packages.values()):
+            said = ", ".join(f"{name} {number}" for name, number in packages.items())
+            detail = f"installed ({said}); `agenthost providers` says whether it can be used"
+            found.append(Check(name=cloud, state="ok", detail=detail))
+    return found
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 async def check_docker() -> Check:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated
@@ -12,10 +13,11 @@ import typer
 from rich.text import Text
 
 from agenthost.cli import checks
-from agenthost.cli.checks import Check
+from agenthost.cli.checks import Check, State
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Screen
 
+Look = Callable[[], Check | list[Check] | Awaitable[Check]]
 _MARKS = {"ok": ("ok", "green"), "missing": ("MISSING", "bold red"), "optional": ("-", "yellow")}
 
 
@@ -26,7 +28,7 @@ def doctor(
 
     Exits with 1 when agents cannot run here.
     """
-    found = run_until_stopped(_look)
+    found = run_until_stopped(look)
     works = all(check.state != "missing" for check in found)
     if as_json:
         print(
@@ -40,17 +42,30 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _look() -> list[Check]:
-    return [
-        checks.check_python(),
-        checks.check_sdk(),
-        checks.check_cli(),
-        checks.check_bash(),
-        await checks.check_isolation(),
-        checks.check_state(),
-        checks.check_key(),
-        await checks.check_docker(),
-    ]
+async def look() -> list[Check]:
+    """Return what every check found; one that fails is a finding, too."""
+    looks: dict[str, Look] = {
+        "Python": checks.check_python,
+        "Claude Agent SDK": checks.check_sdk,
+        "claude CLI": checks.check_cli,
+        "bash": checks.check_bash,
+        "local isolation": checks.check_isolation,
+        "state directory": checks.check_state,
+        "Anthropic key": checks.check_key,
+        "docker": checks.check_docker,
+        "clouds": checks.check_clouds,
+    }
+    found: list[Check] = []
+    for name, look in looks.items():
+        try:
+            seen = look()
+            result = await seen if inspect.isawaitable(seen) else seen
+            found += result if isinstance(result, list) else [result]
+        except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, and hides no other
+            state: State = "optional" if name in ("docker", "clouds") else "missing"
+            detail = f"cannot be looked at: {type(error).__name__}: {error}"
+            found.append(Check(name=name, state=state, detail=detail))
+    return found
 
 
 def _show(found: Sequence[Check], works: bool) -> None:

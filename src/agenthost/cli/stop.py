@@ -51,33 +51,49 @@ def stop(
         raise typer.BadParameter("it goes with --all", param_hint="--dry-run")
     ending = "what has begun to end ends"
     where = where_said(config, allow, provider)
-    if everything and (dry_run or (sys.stdin.isatty() and not yes)):
-        lines = run_until_stopped(partial(what_would_end, where))
-        print("\n".join(lines) or tell_none())
-        if dry_run or not lines:
+    only: frozenset[str] | None = None
+    if everything and (dry_run or (sys.stdin is not None and sys.stdin.isatty() and not yes)):
+        would_end, problems = run_until_stopped(partial(what_would_end, where))
+        for problem in problems if dry_run or not would_end else ():
+            _complain(problem)
+        if would_end or not problems:
+            print("\n".join(would_end.values()) or tell_none())
+        if problems and (dry_run or not would_end):
+            raise typer.Exit(1)
+        if dry_run or not would_end:
             return
         typer.confirm("End all of these?", abort=True)
-    if not run_until_stopped(partial(stop_named, agents or [], where, whole=sandbox), ending=ending):
+        only = frozenset(would_end)
+    names = agents or []
+    if not run_until_stopped(partial(stop_named, names, where, whole=sandbox, only=only), ending=ending):
         raise typer.Exit(1)
 
 
-async def what_would_end(where: Where | None = None) -> list[str]:
-    """Return a line for each sandbox that ``--all`` ends."""
+async def what_would_end(where: Where | None = None) -> tuple[dict[str, str], list[str]]:
+    """Return a line by the id of each sandbox that ``--all`` ends, and what could not be asked."""
     async with open_finder(where) as finder:
-        seen = [one for one in await finder.sandboxes() if one.agents]
-        for problem in finder.tell_problems():
-            _complain(problem)
-        return [
-            printable(f"would end {', '.join(agent.agent for agent in one.agents)} and {one.title}")
+        seen = await finder.sandboxes()
+        lines = {
+            one.info.id: printable(
+                f"would end {', '.join(agent.agent for agent in one.agents)} and {one.title}"
+            )
             for one in seen
-        ]
+            if one.agents
+        }
+        problems = [_unanswered(finder, one) for one in seen if one.problem]
+        return lines, [*problems, *finder.tell_problems()]
 
 
-async def stop_named(names: Sequence[str], where: Where | None = None, *, whole: bool) -> bool:
-    """End what has these names, everything if there are none; return whether all of it ended."""
+async def stop_named(
+    names: Sequence[str], where: Where | None = None, *, whole: bool, only: frozenset[str] | None = None
+) -> bool:
+    """End what has these names, or everything if there are none; return whether all of it ended.
+
+    With ``only``, everything means the sandboxes with these ids.
+    """
     async with open_finder(where) as finder:
         if not names:
-            return await _stop_all(finder)
+            return await _stop_all(finder, only)
         good = True
         for name in names:
             try:
@@ -90,15 +106,13 @@ async def stop_named(names: Sequence[str], where: Where | None = None, *, whole:
         return good
 
 
-async def _stop_all(finder: Finder) -> bool:
+async def _stop_all(finder: Finder, only: frozenset[str] | None) -> bool:
     good = True
     seen = await finder.sandboxes()
     for one in seen:
         if one.problem:
-            good = _complain(
-                f"{one.title} cannot be asked for its agents: {one.problem}. {_by_force(finder, one)}"
-            )
-        elif one.agents:
+            good = _complain(_unanswered(finder, one))
+        elif one.agents and (only is None or one.info.id in only):
             print(printable(await _end_sandbox(one)), flush=True)
     for problem in finder.tell_problems():
         good = _complain(problem)
@@ -116,9 +130,7 @@ async def _stop_one(finder: Finder, name: str, whole: bool) -> str:
     if there is not None and (whole or not (there.agents or there.problem)):
         return await _end_sandbox(there)
     if there is not None and there.problem:
-        raise AgentError(
-            f"{there.title} cannot be asked for its agents: {there.problem}. {_by_force(finder, there)}"
-        )
+        raise AgentError(_unanswered(finder, there))
     return await _end(finder.match(name, seen), whole)
 
 
@@ -142,6 +154,10 @@ async def _end_sandbox(seen: Seen) -> str:
         await (await seen.provider.get(seen.info.id)).terminate()
     names = ", ".join(one.agent for one in seen.agents)
     return f"ended {names} and {seen.title}" if names else f"ended {seen.title}"
+
+
+def _unanswered(finder: Finder, seen: Seen) -> str:
+    return f"{seen.title} cannot be asked for its agents: {seen.problem}. {_by_force(finder, seen)}"
 
 
 def _by_force(finder: Finder, seen: Seen) -> str:

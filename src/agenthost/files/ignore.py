@@ -12,7 +12,7 @@ from agenthost.files.inside.rules import parse
 IGNORE_FILE = ".agenthostignore"
 # Of an ignore file, which may be a stranger's: each line is tried on each path.
 _MOST_LINES = 1000
-_LARGEST = 256 * 1024
+_LARGEST = 64 * 1024
 
 # What commonly holds a secret, in any directory and in any case of its letters, and what means nothing on
 # another machine. docs/files.md tells it.
@@ -121,7 +121,7 @@ def patterns_in(directory: Path) -> tuple[str, ...]:
     """Return the lines of the ignore file of a directory, if it has one.
 
     Raises:
-        ConfigError: The file has more than 1,000 lines or 256 KiB.
+        ConfigError: The file has more than 1,000 lines or 64 KiB.
     """
     path = directory / IGNORE_FILE
     if not path.is_file():

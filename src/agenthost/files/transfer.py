@@ -70,10 +70,11 @@ async def upload_dir(
     root = os.fspath(source)
     wanted = ignore_of(ignore, defaults=True)
     own = await in_thread(partial(patterns_in, Path(root)))
-    rules = rules_of(wanted, own)
+    # In a thread, since a long list of patterns takes a while.
+    rules = await in_thread(lambda: Rules(*rules_of(wanted, own)))
     kept = await in_thread(state_inodes)  # they hold the secret of every sandbox of this user
     packed = Packed()
-    pieces = pack(root, Rules(*rules), limits.inner(), packed, everything=False, without=kept)
+    pieces = pack(root, rules, limits.inner(), packed, everything=False, without=kept)
     try:
         first = await _next(pieces)  # what is wrong with the source comes before anything runs inside
         stage = f".agenthost-{secrets.token_hex(8)}"

@@ -5,6 +5,7 @@ Importing this module costs a few hundred milliseconds; import it where the firs
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import ssl
 import urllib.request
@@ -117,7 +118,10 @@ class HttpClient:
         chunks = _chunks(response, url)
         try:
             self._client.cookies.clear()
-            pairs = [(name.lower(), value) for name, value in response.headers.multi_items()]
+            pairs = [
+                (name.decode("latin-1").lower(), value.decode("latin-1"))
+                for name, value in response.headers.raw
+            ]
             yield StreamedAnswer(response.status_code, pairs, chunks)
         finally:
             try:
@@ -137,10 +141,27 @@ class _ThroughProxies(httpx.AsyncBaseTransport):
         """Send one request."""
         proxy = _proxy_for(request.url)
         if proxy not in self._by_proxy:
-            self._by_proxy[proxy] = httpx.AsyncHTTPTransport(
-                verify=trusted_authorities(), limits=self._limits, trust_env=False, proxy=proxy
-            )
+            self._by_proxy[proxy] = self._make(proxy, request.url.scheme)
         return await self._by_proxy[proxy].handle_async_request(request)
+
+    def _make(self, proxy: str | None, scheme: str) -> httpx.AsyncHTTPTransport:
+        try:
+            trusted = trusted_authorities()
+            through = None
+            if proxy is not None:
+                # Only a proxy that speaks TLS itself takes a context.
+                is_tls = proxy.startswith("https:")
+                through = httpx.Proxy(proxy, ssl_context=trusted if is_tls else None)
+            return httpx.AsyncHTTPTransport(
+                verify=trusted, limits=self._limits, trust_env=False, proxy=through
+            )
+        except ImportError:
+            reason = "names a SOCKS proxy, which needs a package: pip install 'httpx[socks]'"
+        except (ValueError, httpx.InvalidURL):
+            reason = "does not name a usable proxy: begin with http://, https:// or socks5://"
+        except OSError as error:
+            reason = f"or certificates cannot be used: {error.strerror or type(error).__name__}"
+        raise TransportError(f"{_proxy_variable(scheme)} {reason}", permanent=True)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -151,21 +172,32 @@ class _ThroughProxies(httpx.AsyncBaseTransport):
 def _proxy_for(url: httpx.URL) -> str | None:
     proxies = urllib.request.getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or _is_exempt(url, proxies.get("no", "")):
+    if not proxy or is_exempt(url, proxies.get("no", "")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _is_exempt(url: httpx.URL, names: str) -> bool:
-    """Return whether ``NO_PROXY`` names the host, a domain that it belongs to, or all."""
-    hosts = {url.host.lower(), f"{url.host.lower()}:{url.port}"}
-    for name in names.lower().split(","):
-        name = name.strip().lstrip(".")
+def is_exempt(url: httpx.URL, names: str) -> bool:
+    """Return whether ``NO_PROXY`` names the host, a domain or a network that it belongs to, or all."""
+    host = url.host.lower()
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    for name in names.lower().replace(",", " ").split():
         # An IPv6 address stands in brackets there, as it does in a URL.
-        bare = name.strip("[]")
-        if name == "*" or bare in hosts or (bare and url.host.lower().endswith(f".{bare}")):
+        bare = name.lstrip("*").lstrip(".").strip("[]")
+        if name == "*" or bare in (host, f"{host}:{port}"):
+            return True
+        if bare and (host.endswith(f".{bare}") or f"{host}:{port}".endswith(f".{bare}")):
+            return True
+        if "/" in bare and _is_in_network(host, bare):
             return True
     return False
+
+
+def _is_in_network(host: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes]:
@@ -187,7 +219,7 @@ class _Mapped:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Raise a TransportError in place of an exception that tells of the transport or the request."""
-        if isinstance(exc, httpx.HTTPError | httpx.StreamError | httpx.InvalidURL | ValueError | ImportError):
+        if isinstance(exc, httpx.HTTPError | httpx.StreamError | httpx.InvalidURL | ValueError):
             error = _transport_error(exc, _host_of(self._url))
             try:
                 raise error
@@ -211,11 +243,6 @@ def _transport_error(exc: Exception, host: str) -> TransportError:
                 "has signed it, name that authority's file in NODE_EXTRA_CA_CERTS or SSL_CERT_FILE",
                 permanent=True,
             )
-    if isinstance(exc, ImportError):
-        return TransportError(
-            f"{_proxy_variable()} names a SOCKS proxy, which needs a package: pip install 'httpx[socks]'",
-            permanent=True,
-        )
     if isinstance(exc, httpx.InvalidURL | ValueError):
         kind = type(exc).__name__
         return TransportError(f"the request to {host} could not be built ({kind})", permanent=True)
@@ -230,8 +257,8 @@ def _causes(exc: BaseException | None) -> Iterator[BaseException]:
         exc = exc.__cause__ or exc.__context__
 
 
-def _proxy_variable() -> str:
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
-        if "socks" in (os.environ.get(name) or os.environ.get(name.lower(), "")):
+def _proxy_variable(scheme: str) -> str:
+    for name in (f"{scheme.upper()}_PROXY", "ALL_PROXY"):
+        if os.environ.get(name) or os.environ.get(name.lower()):
             return name
     return "a setting of this machine"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from agenthost.files.inside.rules import Rules
-from agenthost.files.inside.tar import END, Limits, Member, header, padding
+from agenthost.files.inside.tar import END, Limits, Member, RefusedError, header, padding
 
 PIECE = 256 * 1024  # bytes
 _KEPT = 0o777
@@ -90,6 +90,10 @@ class _Packer:
     def run(self) -> Iterator[bytes]:
         with named(self._source):
             root = os.open(self._source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        status = os.fstat(root)
+        if (status.st_dev, status.st_ino) in self._without:
+            os.close(root)
+            raise RefusedError("it is a directory that agenthost keeps its state in")
         yield from self._directory(root, "")
         yield END
 

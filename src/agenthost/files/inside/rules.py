@@ -12,8 +12,13 @@ _ANY = "*"
 _CLASSES = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
+    "blank": r" \t",
+    "cntrl": r"\0-\x1f\x7f",
     "digit": "0-9",
+    "graph": r"\x21-\x7e",
     "lower": "a-z",
+    "print": r"\x20-\x7e",
+    "punct": r"\x21-\x2f\x3a-\x40\x5b-\x60\x7b-\x7e",
     "space": r"\s",
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
@@ -115,7 +120,9 @@ def parse(line: str) -> Pattern | None:
     """
     if len(line) > LONGEST:
         raise ValueError(f"it has more than {LONGEST} characters")
-    text = re.sub(r"(?<!\\)[ \t]+\Z", "", line)
+    text = line
+    while text.endswith((" ", "\t")) and not text.endswith(("\\ ", "\\\t")):
+        text = text[:-1]
     if not text or text.startswith("#"):
         return None
     leaves_out = not text.startswith("!")
@@ -181,7 +188,9 @@ def _brackets(text: str, at: int) -> tuple[str, int] | None:
         if character == "]" and at > start:
             return f"[{'^' if negated else ''}{inside}]", at + 1
         if text.startswith("[:", at) and (end := text.find(":]", at)) > 0:
-            inside += _CLASSES.get(text[at + 2 : end], "")
+            if text[at + 2 : end] not in _CLASSES:
+                raise ValueError(f"there is no class of characters {text[at : end + 2]!r}")
+            inside += _CLASSES[text[at + 2 : end]]
             at = end + 2
             continue
         if character == "\\" and at + 1 < len(text):
