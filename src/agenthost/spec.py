@@ -88,7 +88,7 @@ class NetworkPolicy:
         """
         given = cast("object", hosts)  # types are hints
         names = None if isinstance(given, str) or not isinstance(given, Iterable) else tuple(hosts)
-        if names is None or not all(isinstance(name, str) and name for name in cast("tuple[object]", names)):
+        if names is None or not all(isinstance(name, str) for name in cast("tuple[object]", names)):
             raise ConfigError(f"NetworkPolicy.allow({hosts!r}): a list of host names is wanted")
         return NetworkPolicy("allow", names)
 

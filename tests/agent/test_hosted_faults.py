@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 import claude_agent_sdk
 import pytest
-from claude_agent_sdk import AssistantMessage, ResultMessage, StreamEvent, TextBlock
+from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, StreamEvent, TextBlock
 from support.hosting import fake_cli
 
 from agenthost import HostedAgent, Limits, SandboxSpec, open_provider
@@ -150,9 +151,16 @@ async def test_no_key_is_told_before_anything_is_made(monkeypatch: pytest.Monkey
 
 
 async def test_an_option_that_the_sdk_inside_lacks_is_refused_by_name() -> None:
+    @dataclass
+    class OfANewerSdk(ClaudeAgentOptions):
+        telepathy: bool = True
+
+    # A default is not sent.
+    options = OfANewerSdk()
+    options.telepathy = False
     with anyio.fail_after(LIMIT):
         with pytest.raises(UnsupportedError, match="'telepathy'"):
-            await HostedAgent({"telepathy": True}, provider=PLAIN).connect()
+            await HostedAgent(options, provider=PLAIN).connect()
         await no_sandbox_is_left()
 
 
