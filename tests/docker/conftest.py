@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,8 +12,6 @@ from agenthost.guest.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.provider import DockerProvider
 from agenthost.spec import SandboxSpec
-
-_REMOVAL_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +55,7 @@ def leaves_no_container(request: pytest.FixtureRequest) -> Iterator[None]:
     host = request.getfixturevalue(engines[0]).host
     before = _what_there_is(host)
     yield
-    # The engine removes a container that has ended by itself, and says so before that is done.
-    deadline = time.monotonic() + _REMOVAL_SECONDS
-    while (left := _what_there_is(host) - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    left = _what_there_is(host) - before
     assert not left, f"left behind: {left}"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -23,6 +24,7 @@ CarrierName = Literal["stdio", "socket"]
 
 _WORDS_SECONDS = 5.0  # that the end of a container's output may take, when it has ended
 _REMOVING = 60.0
+_LOOK_SECONDS = 0.05
 _MIB = 1024 * 1024
 _STATES: Mapping[str, SandboxState] = {"created": "starting", "running": "running", "paused": "paused"}
 
@@ -44,6 +46,7 @@ class DockerBackend:
         self._python = labels.to_spec(told["Config"]["Labels"])[labels.PYTHON]
         mounts = {mount["Destination"]: mount["Source"] for mount in told["Mounts"]}
         self._volume = str(mounts.get(paths.BOOT, ""))
+        self._volumes = volumes_of(told)
         self._carrier: CarrierName = carrier
         self._output = output
 
@@ -99,7 +102,7 @@ class DockerBackend:
 
     async def terminate(self) -> None:
         """Kill it and remove it with its volumes. Idempotent."""
-        await remove(self._engine, self._container)
+        await remove(self._engine, self._container, self._volumes)
         await self.settle()
 
     async def snapshot(self, name: str | None = None) -> str:
@@ -133,15 +136,27 @@ class DockerBackend:
         return SandboxStartError(f"sandbox {name} did not come up; it said: {said or 'nothing'}")
 
 
-async def remove(engine: Engine, container: str) -> None:
-    """Remove a container and the volumes that go with it; return when it has gone. Idempotent."""
+def volumes_of(told: Mapping[str, Any]) -> list[str]:
+    """Return the names of the volumes that an engine says a container has."""
+    mounts: list[Mapping[str, Any]] = told["Mounts"]
+    return [str(mount["Name"]) for mount in mounts if mount.get("Type") == "volume"]
+
+
+async def remove(engine: Engine, container: str, volumes: Sequence[str] = ()) -> None:
+    """Remove a container and the volumes that go with it; return when they have gone. Idempotent.
+
+    Args:
+        engine: Where it is.
+        container: Its id.
+        volumes: Names of its volumes, whose end is waited for.
+    """
     with anyio.fail_after(_REMOVING):
         while True:
             try:
                 await engine.ask("DELETE", f"/containers/{container}", query={"force": True, "v": True})
             except EngineError as exc:
                 if exc.status == 404:
-                    return
+                    break
                 if exc.status != 409:
                     raise
                 # Its end takes it away, or somebody else does.
@@ -149,6 +164,16 @@ async def remove(engine: Engine, container: str) -> None:
                     await engine.ask(
                         "POST", f"/containers/{container}/wait", query={"condition": "removed"}, within=None
                     )
+
+        # An engine answers 404 a moment before it lists neither any more.
+        listed = {"all": True, "filters": json.dumps({"id": [container]})}
+        while await engine.ask("GET", "/containers/json", query=listed):  # noqa: ASYNC110 - it tells only who asks
+            await anyio.sleep(_LOOK_SECONDS)
+        while volumes:
+            found = await engine.ask("GET", "/volumes")
+            if not {str(one["Name"]) for one in found["Volumes"] or ()} & set(volumes):
+                return
+            await anyio.sleep(_LOOK_SECONDS)
 
 
 def to_info(told: Mapping[str, Any]) -> SandboxInfo:

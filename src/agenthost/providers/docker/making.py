@@ -13,7 +13,7 @@ from agenthost.errors import ConfigError, ProviderError, SandboxStartError
 from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.archives import Entry, pack
-from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove
+from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove, volumes_of
 from agenthost.providers.docker.container import container_config
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
@@ -127,4 +127,4 @@ async def _find(engine: Engine, spec: SandboxSpec, *, looks: int = 1) -> dict[st
 async def _remove_ours(engine: Engine, spec: SandboxSpec) -> None:
     found = await _find(engine, spec)
     if found is not None:
-        await remove(engine, str(found["Id"]))
+        await remove(engine, str(found["Id"]), volumes_of(found))
