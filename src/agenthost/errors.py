@@ -56,7 +56,7 @@ class MissingExtraError(ConfigError, ImportError):
 
 
 class MissingCredentialError(ConfigError):
-    """A credential is missing. The message names the argument and the environment variable."""
+    """A credential is missing, or another option that a provider requires. The message names it."""
 
 
 class UnsupportedError(AgentHostError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import logging
 import re
 from collections.abc import Mapping
@@ -16,7 +17,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Self, cast
 
-from agenthost.errors import AgentHostError, ConfigError, MissingExtraError, UnknownProviderError
+from agenthost.errors import (
+    AgentHostError,
+    ConfigError,
+    MissingCredentialError,
+    MissingExtraError,
+    UnknownProviderError,
+)
 from agenthost.sandbox import SandboxProvider
 
 ENTRY_POINTS = "agenthost.providers"
@@ -180,15 +187,34 @@ def open_provider(name: str, **options: object) -> AbstractAsyncContextManager[S
     Raises:
         UnknownProviderError: No provider has this name; the message lists those that exist.
         MissingExtraError: A package is not installed; the message holds the command.
+        MissingCredentialError: An option is missing that the provider requires; the message names it.
         ConfigError: It is broken; the message names the distribution that it is of.
     """
     factory = load_provider(name)
     given = {**options_of(name), **options}
+    missing = [option for option in _required(factory) if option not in given]
+    if missing:
+        words = ", ".join(missing)
+        raise MissingCredentialError(
+            f"provider {str(name)!r} requires the option{'s' * (len(missing) > 1)} {words}: set "
+            f"{'it' if len(missing) == 1 else 'them'} in [providers.{name}] of a config, or as arguments of "
+            "open_provider"
+        )
     opened = cast("AbstractAsyncContextManager[SandboxProvider]", factory(**given))
     ways = _opened.setdefault(str(name), [])
     if given not in ways:
         ways.append(given)
     return opened
+
+
+def _required(factory: Any) -> list[str]:
+    """Return the options without which a provider cannot be made."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # written in C, perhaps: it says itself what is missing
+        return []
+    keywords = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [one.name for one in parameters if one.kind in keywords and one.default is one.empty]
 
 
 def options_of(name: str) -> Mapping[str, object]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from cli.in_process import run_here
+
+__all__ = ["anyio_backend", "host_key", "run_here"]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def rows(done: Done) -> dict[str, dict[str, Any]]:
 
 async def test_with_no_agents_it_says_how_to_start_one() -> None:
     done = await run_agenthost("ps")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0
     assert done.stdout.startswith("no agents; start one: agenthost run --detach")
     done = await run_agenthost("ps", "--json")
     assert (done.exit_code, done.stdout) == (0, "")

@@ -75,14 +75,16 @@ async def test_what_is_not_installed_or_broken_says_so_and_hides_no_other(tmp_pa
                 raise MissingCredentialError("set ACME_TOKEN, or give token=")
         """,
     )
-    targets = {name: f"{name}:Provider" for name in ("fine", "ruined", "greedy", "keyless")}
+    write_module(tmp_path, "careless", "class Provider:\n    def __init__(self):\n        {}['ACME_TOKEN']\n")
+    targets = {name: f"{name}:Provider" for name in ("fine", "ruined", "greedy", "keyless", "careless")}
     install(tmp_path, "acme-sandbox", {**targets, "needy": "needy:Provider [http]"})
     found = await rows(environment_with(tmp_path))
     states = {name: found[name]["state"] for name in (*targets, "needy")}
     assert states == {
         "fine": "usable",
         "ruined": "broken",
-        "greedy": "broken",
+        "careless": "broken",
+        "greedy": "not set up",
         "keyless": "not set up",
         "needy": "not installed",
     }
@@ -96,7 +98,8 @@ async def test_what_is_not_installed_or_broken_says_so_and_hides_no_other(tmp_pa
         "the entry point 'ruined' (agenthost.providers) of acme-sandbox 1.2 cannot be loaded: "
         "ZeroDivisionError: division by zero"
     )
-    assert "acme-sandbox 1.2 fails: TypeError" in found["greedy"]["remedy"]
+    assert found["greedy"]["remedy"].startswith("provider 'greedy' requires the option needed: set it in")
+    assert "acme-sandbox 1.2 fails: KeyError" in found["careless"]["remedy"]
 
 
 async def test_a_person_reads_a_table() -> None:

@@ -233,3 +233,13 @@ def test_what_a_registered_provider_made_ends_with_the_program(tmp_path: Path) -
     """
     assert said_by(program, tmp_path) == "running"
     assert list(state.glob("*/*")) == []
+
+
+def test_a_required_option_that_is_missing_is_named_with_where_to_set_it(tmp_path: Path) -> None:
+    install(tmp_path, "acme-sandbox", {"acme": "acme:Provider"})
+    write_module(tmp_path, "acme", "class Provider:\n    def __init__(self, account, *, zone, size=1): ...\n")
+    assert said_by("import agenthost; agenthost.open_provider('acme', account=1, zone=2)", tmp_path) == ""
+    assert error_of("agenthost.open_provider('acme', zone='here')", tmp_path) == (
+        "MissingCredentialError: provider 'acme' requires the option account: set it in "
+        "[providers.acme] of a config, or as arguments of open_provider"
+    )

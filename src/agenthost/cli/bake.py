@@ -10,15 +10,17 @@ from typing import Annotated
 
 import typer
 
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, open_providers, where_said
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import printable
 from agenthost.errors import UnsupportedError
-from agenthost.registry import open_provider
 from agenthost.supports import ImageRecipe, SupportsImages
 
 
 def bake(
-    provider: Annotated[str, typer.Argument(help="Whose images: docker, or another that makes them.")],
+    provider: Annotated[
+        str, typer.Argument(help="Whose images: docker, e2b or modal, or another that makes them.")
+    ],
     base: Annotated[
         str | None, typer.Option(help="The image to begin from; the provider's own default if not given.")
     ] = None,
@@ -28,14 +30,18 @@ def bake(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Make it anew although it is there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Make the image that a provider's sandboxes start from, and print its name.
 
-    It holds the Claude Agent SDK of this machine's version and the packages named here. What is made
-    already is found again. New sandboxes take the image made last; those that run keep theirs.
+    The image holds the Claude Agent SDK of this machine's version and the packages named here. An image that
+    exists already is not made again. New sandboxes take the image made last; running ones keep theirs.
+    Progress goes to stderr.
     """
     recipe = ImageRecipe(base=base, packages=tuple(package or ()))
-    image = run_until_stopped(partial(_bake, provider, recipe, force), ending="what was begun is taken away")
+    where = where_said(config, allow, provider)
+    image = run_until_stopped(partial(_bake, where, recipe, force), ending="what was begun is taken away")
     if as_json:
         told = {
             "provider": provider,
@@ -49,11 +55,16 @@ def bake(
         print(image)
 
 
-async def _bake(name: str, recipe: ImageRecipe, force: bool) -> str:
-    async with open_provider(name) as provider:
-        if not provider.capabilities.images or not isinstance(provider, SupportsImages):
-            raise UnsupportedError(f"the {name} provider makes no images: it starts from what is there")
-        return await provider.build(recipe, force=force, on_progress=_say)
+async def _bake(where: Where, recipe: ImageRecipe, force: bool) -> str:
+    async with open_providers(where) as opened:
+        for name, provider in opened.providers.items():
+            if provider.capabilities.images and isinstance(provider, SupportsImages):
+                return await provider.build(recipe, force=force, on_progress=_say)
+            raise UnsupportedError(
+                f"the {name} provider makes no images: its sandboxes start without one. "
+                "`agenthost providers` says which providers make images"
+            )
+    raise AssertionError("a provider that was named is open, or has raised")
 
 
 def _say(text: str) -> None:

@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from agenthost.cli.configured_providers import Names
 from agenthost.cli.providers import look_at
 from agenthost.errors import AgentHostError, ConfigError
 from agenthost.providers.local.provider import LocalProvider
-from agenthost.registry import provider_names
+from agenthost.registry import open_provider, provider_names, registration
 from agenthost.statedir import state_directory
+
+if TYPE_CHECKING:
+    from agenthost.config.sources import Sources
 
 _VERSION_SECONDS = 20.0
 
@@ -103,11 +107,14 @@ def check_bash() -> Check:
     return Check(name="bash", state="ok", detail=path)
 
 
-async def check_isolation() -> Check:
-    """Start a trial sandbox of the ``local`` provider and look at it from inside."""
+async def check_isolation(names: Names) -> Check:
+    """Start a trial sandbox of the ``local`` provider, with its options, and look at it from inside."""
     name = "local isolation"
     try:
-        async with LocalProvider() as provider:
+        async with open_provider(names.named("local")) as provider:
+            if not isinstance(provider, LocalProvider):
+                detail = f"not tried: {registration('local')} has the name local here"
+                return Check(name=name, state="optional", detail=detail)
             result = await provider.probe()
     except (AgentHostError, OSError) as error:
         return Check(name=name, state="missing", detail="no isolated sandbox can be made", remedy=str(error))
@@ -117,12 +124,14 @@ async def check_isolation() -> Check:
     return Check(name=name, state="ok", detail=detail, facts=dict(result.facts))
 
 
-def check_key() -> Check:
-    """Tell whether there is a credential, never which."""
+def check_key(sources: Sources | None) -> Check:
+    """Tell whether there is a credential in the environment, or where the config says; never which."""
     name = "Anthropic key"
-    for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
-        if os.environ.get(variable):
-            return Check(name=name, state="ok", detail=f"{variable} is set")
+    for key in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        reference = None if sources is None else (sources.tables.agent.env or {}).get(key)
+        for variable in (key, getattr(reference, "env", None)):
+            if variable and os.environ.get(variable):
+                return Check(name=name, state="ok", detail=f"{variable} is set")
     return Check(
         name=name,
         state="optional",
@@ -174,9 +183,9 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-async def check_docker() -> Check:
-    """Tell whether a container engine answers, for the docker provider."""
-    row = await look_at("docker")
+async def check_docker(names: Names) -> Check:
+    """Tell whether a container engine answers, for the docker provider with its options."""
+    row = await look_at(names.named("docker"))
     if row.state == "usable":
         return Check(name="docker", state="ok", detail="a container engine answers")
     return Check(name="docker", state="optional", detail="for the docker provider", remedy=row.remedy)

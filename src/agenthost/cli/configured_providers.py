@@ -1,4 +1,4 @@
-"""The providers that ``ps``, ``logs``, ``attach``, ``stop`` and ``reap`` ask, with their options of a config.
+"""The providers that every command but ``run`` opens, with their options from a config.
 
 Of the config only the tables ``[providers.NAME]`` count here. An option can tell a provider what to run or
 whom to ask: what the file says that merely lies here counts only when the command line says it, too.
@@ -21,7 +21,7 @@ import typer
 
 from agenthost.cli.allow import Allow, may_have_config
 from agenthost.cli.transcript import printable
-from agenthost.errors import ConfigError, MissingCredentialError, MissingExtraError
+from agenthost.errors import AgentHostError, ConfigError, MissingCredentialError, MissingExtraError
 from agenthost.registry import ProviderName, open_provider, options_of, provider_names
 
 if TYPE_CHECKING:
@@ -68,27 +68,42 @@ class Where:
 
 @dataclass(slots=True)
 class Opened:
-    """What could be opened.
+    """The providers that could be opened, and why the others could not. Each is by its name in the registry.
 
     Attributes:
-        providers: By name, as the registry has it.
-        left_out: Why providers could not be asked that should have been, by name: those that the config has
-            options for, and those that could be opened.
-        failed: Why others could not be opened, by name.
+        providers: Those that are open.
+        problems: Why a provider that is set up could not be asked: the command fails.
+        not_set_up: Why a provider is not set up on this machine, or for this user: the command only says so.
+        configured: Those of ``not_set_up`` that the config has options for.
+        absent: Why a provider is of no interest here: its package, or its engine, is not installed.
+        again: What another command's line needs to look at the same place, with a space before it.
     """
 
     providers: dict[str, SandboxProvider] = field(default_factory=dict[str, "SandboxProvider"])
-    left_out: dict[str, str] = field(default_factory=dict[str, str])
-    failed: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    problems: dict[str, str] = field(default_factory=dict[str, str])
+    not_set_up: dict[str, str] = field(default_factory=dict[str, str])
+    configured: set[str] = field(default_factory=set[str])
+    absent: dict[str, str] = field(default_factory=dict[str, str])
+    again: str = ""
 
-    def problems(self) -> dict[str, str]:
-        """Return why providers were left out, but for those that nobody has set up on this machine."""
-        not_set_up = (MissingExtraError, MissingCredentialError)
-        told = {name: error for name, error in self.failed.items() if not isinstance(error, not_set_up)}
-        return {
-            **self.left_out,
-            **{name: str(error) or type(error).__name__ for name, error in told.items()},
-        }
+    def notices(self) -> list[str]:
+        """Return what to say about the providers that are not set up; each is named once."""
+        lines = [
+            f"provider {name} is not set up and was not asked: {self.not_set_up[name]}"
+            for name in sorted(self.configured)
+        ]
+        others = sorted(self.not_set_up.keys() - self.configured)
+        if others:
+            what = f"`agenthost providers{self.again}` says what is missing"
+            lines.append(f"not asked, because they are not set up: {', '.join(others)}; {what}")
+        return lines
+
+    def why_not(self, name: str) -> str:
+        """Return why a provider was not asked; empty when it was."""
+        for reasons in (self.problems, self.not_set_up, self.absent):
+            if name in reasons:
+                return reasons[name]
+        return "" if name in self.providers else "this command did not look there"
 
 
 def where_said(config: Path | None, allow: Sequence[AllowOptions] | None, *named: str | None) -> Where:
@@ -113,22 +128,44 @@ async def open_providers(where: Where) -> AsyncGenerator[Opened]:
             allowed or wrong.
         Exception: A provider that was named cannot be opened.
     """
-    opened = Opened()
+    opened = Opened(again=flags_again(where.config, allowed=where.allowed))
+    found = find_names(where)
+    for name, error in found.wrong.items():
+        if where.named:
+            raise error
+        _keep(opened, name, error, configured=True)
     async with AsyncExitStack() as stack:
-        for name in _find_names(where, opened.left_out):
+        for name in found.names:
+            configured = bool(options_of(name))
             try:
                 provider = await stack.enter_async_context(open_provider(name))
             except Exception as error:
                 if where.named:
                     raise
-                if options_of(name):
-                    opened.left_out[str(name)] = str(error) or type(error).__name__
-                else:
-                    opened.failed[str(name)] = error
+                _keep(opened, str(name), error, configured=configured)
             else:
-                if where.named or options_of(name) or not _is_nowhere(provider):
+                if where.named or configured or not _is_nowhere(provider):
                     opened.providers[str(name)] = provider
+                else:
+                    opened.absent[str(name)] = "no container engine runs on this machine"
         yield opened
+
+
+def _keep(opened: Opened, name: str, error: Exception, *, configured: bool) -> None:
+    """Keep why a provider that was not named could not be opened."""
+    reason = "; ".join(str(error).splitlines()) or type(error).__name__
+    if isinstance(error, MissingExtraError) and not configured:
+        opened.absent[name] = reason
+    elif isinstance(error, MissingExtraError | MissingCredentialError) or not (
+        configured or isinstance(error, AgentHostError)
+    ):
+        # Also a third party's provider that fails in its own way, perhaps because a variable is missing:
+        # without options it cannot have made a sandbox here.
+        opened.not_set_up[name] = reason
+        if configured:
+            opened.configured.add(name)
+    else:
+        opened.problems[name] = reason
 
 
 def _is_nowhere(provider: SandboxProvider) -> bool:
@@ -137,21 +174,44 @@ def _is_nowhere(provider: SandboxProvider) -> bool:
     return isinstance(path, str) and not os.path.exists(path) and not os.environ.get("DOCKER_HOST")
 
 
-def _find_names(where: Where, left_out: dict[str, str]) -> list[str]:
-    """Return which providers are to be opened, each with its options."""
+@dataclass(slots=True)
+class Names:
+    """Which providers there are.
+
+    Attributes:
+        names: Those that can be opened, each with its options.
+        wrong: What is wrong with the options of the others, by name.
+        sources: The config; None when there is none.
+    """
+
+    names: list[str] = field(default_factory=list[str])
+    wrong: dict[str, ConfigError] = field(default_factory=dict[str, ConfigError])
+    sources: Sources | None = None
+
+    def named(self, name: str) -> str:
+        """Return a provider's name with its options. Raises ConfigError when these are wrong."""
+        if name in self.wrong:
+            raise self.wrong[name]
+        return next(one for one in self.names if one == name)
+
+
+def find_names(where: Where) -> Names:
+    """Return the providers that were named, or all there are, with their options; say where these are from.
+
+    Raises:
+        ConfigError: The config makes no sense.
+    """
     if not may_have_config(where.config):
-        return list(where.named or provider_names())
+        return Names(list(where.named or provider_names()))
     sources = _read(where)
-    found: list[str] = []
+    found = Names(sources=sources)
     names: tuple[str, ...] = where.named or (*provider_names(), *(sources.tables.providers or {}))
     for name in dict.fromkeys(names):
         try:
-            found.append(_with_options(sources, name, allowed=where.allowed))
+            found.names.append(_with_options(sources, name, allowed=where.allowed))
         except ConfigError as error:
-            if where.named:
-                raise
-            left_out[name] = "; ".join(str(error).splitlines())
-    used = [source for name in found if options_of(name) for source in _sources_of(sources, name)]
+            found.wrong[name] = error
+    used = [source for name in found.names if options_of(name) for source in _sources_of(sources, name)]
     if used:
         told = ", ".join(dict.fromkeys(used))
         print(f"agenthost: provider options from {printable(told)}", file=sys.stderr)
@@ -166,7 +226,7 @@ def _read(where: Where) -> Sources:
         sources = read_here(where.config)
         sources.require()
     except ConfigError as error:
-        advice = "no sandbox was looked for: mend this, or name another config with --config"
+        advice = "nothing was done: mend this, or name another config with --config"
         raise ConfigError(f"{error}\n{advice}") from None
     return sources
 

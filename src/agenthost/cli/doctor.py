@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated
 
@@ -14,8 +15,10 @@ from rich.text import Text
 
 from agenthost.cli import checks
 from agenthost.cli.checks import Check, State
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, find_names, where_said
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Screen
+from agenthost.errors import AgentHostError
 
 Look = Callable[[], Check | list[Check] | Awaitable[Check]]
 _MARKS = {"ok": ("ok", "green"), "missing": ("MISSING", "bold red"), "optional": ("-", "yellow")}
@@ -23,12 +26,14 @@ _MARKS = {"ok": ("ok", "green"), "missing": ("MISSING", "bold red"), "optional":
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Say what works on this machine, and how to get the rest.
 
-    Exits with 1 when agents cannot run here.
+    Providers are tried with their options from the config. Exits with 1 when agents cannot run here.
     """
-    found = run_until_stopped(look)
+    found = run_until_stopped(partial(look, where_said(config, allow)))
     works = all(check.state != "missing" for check in found)
     if as_json:
         print(
@@ -42,30 +47,41 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def look() -> list[Check]:
-    """Return what every check found; one that fails is a finding, too."""
+async def look(where: Where | None = None) -> list[Check]:
+    """Return what every check found; one that fails is a finding, too.
+
+    Raises:
+        ConfigError: The config makes no sense.
+    """
+    names = find_names(where or Where())
     looks: dict[str, Look] = {
         "Python": checks.check_python,
         "Claude Agent SDK": checks.check_sdk,
         "claude CLI": checks.check_cli,
         "bash": checks.check_bash,
-        "local isolation": checks.check_isolation,
+        "local isolation": partial(checks.check_isolation, names),
         "state directory": checks.check_state,
-        "Anthropic key": checks.check_key,
-        "docker": checks.check_docker,
+        "Anthropic key": partial(checks.check_key, names.sources),
+        "docker": partial(checks.check_docker, names),
         "clouds": checks.check_clouds,
     }
     found: list[Check] = []
-    for name, look in looks.items():
+    for name, check in looks.items():
         try:
-            seen = look()
+            seen = check()
             result = await seen if inspect.isawaitable(seen) else seen
             found += result if isinstance(result, list) else [result]
+        except AgentHostError as error:
+            detail = "cannot be tried"
+            found.append(Check(name=name, state=_needed(name), detail=detail, remedy=str(error)))
         except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, and hides no other
-            state: State = "optional" if name in ("docker", "clouds") else "missing"
             detail = f"cannot be looked at: {type(error).__name__}: {error}"
-            found.append(Check(name=name, state=state, detail=detail))
+            found.append(Check(name=name, state=_needed(name), detail=detail))
     return found
+
+
+def _needed(name: str) -> State:
+    return "optional" if name in ("docker", "clouds") else "missing"
 
 
 def _show(found: Sequence[Check], works: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import anyio
 
 from agenthost.agent import AgentRef
-from agenthost.cli.configured_providers import Where, flags_again, open_providers
+from agenthost.cli.configured_providers import Opened, Where, open_providers
 from agenthost.errors import (
     AccessDeniedError,
     AgentError,
@@ -81,16 +81,12 @@ class Finder:
     """Looks through open providers. The links that it makes live as long as their blocks.
 
     Attributes:
-        problems: Why a provider could not be asked for its sandboxes, by its name.
         again: What another command's line needs to find the same, with a space before it.
     """
 
-    def __init__(
-        self, providers: Sequence[SandboxProvider], *, problems: dict[str, str], strict: bool, again: str
-    ) -> None:
-        self.problems = problems
-        self.again = again
-        self._providers = providers
+    def __init__(self, opened: Opened, *, strict: bool) -> None:
+        self.again = opened.again
+        self._opened = opened
         self._strict = strict
 
     async def sandboxes(self, *, only: str | None = None) -> list[Seen]:
@@ -100,7 +96,11 @@ class Finder:
             only: The name of an agent, or the name or id of a sandbox: the others are asked only as far as
                 is needed to find it.
         """
-        infos = [(provider, info) for provider in self._providers for info in await self._list(provider)]
+        infos = [
+            (provider, info)
+            for provider in self._opened.providers.values()
+            for info in await self._list(provider)
+        ]
         named = [(provider, info) for provider, info in infos if only in (info.id, info.name)]
         found: dict[int, Seen] = {}
         limiter = anyio.CapacityLimiter(_AT_ONCE)
@@ -134,15 +134,17 @@ class Finder:
         try:
             return match_agent(text, seen)
         except AgentError as error:
-            raise AgentError("; ".join([str(error), *self.tell_problems()])) from None
+            raise AgentError("; ".join([str(error), *self.problems(), *self.notices()])) from None
 
-    def tell_problems(self, provider: str | None = None) -> list[str]:
-        """Return why not all was looked through, or not all of one provider's."""
+    def problems(self) -> list[str]:
+        """Return why providers that are set up could not be asked for their sandboxes."""
         return [
-            f"provider {name} cannot be asked: {problem}"
-            for name, problem in self.problems.items()
-            if provider in (None, name)
+            f"provider {name} cannot be asked: {problem}" for name, problem in self._opened.problems.items()
         ]
+
+    def notices(self) -> list[str]:
+        """Return what to say about the providers that are not set up."""
+        return self._opened.notices()
 
     async def _by_ref(self, ref: AgentRef) -> Found:
         for seen in await self.sandboxes(only=ref.sandbox):
@@ -151,8 +153,13 @@ class Finder:
                     if found.name == ref.agent:
                         return Found(seen=seen, sandbox=found.sandbox, status=found.status, ref=ref)
                 raise AgentError(seen.problem or f"{seen.title} has no agent {ref.agent} any more")
-        gone = f"there is no sandbox {ref.sandbox_name} ({ref.provider}) any more"
-        raise AgentError("; ".join(self.tell_problems(ref.provider)) or gone)
+        why = self._opened.why_not(ref.provider)
+        if why:
+            raise AgentError(
+                f"whether sandbox {ref.sandbox_name} still exists is not known: provider {ref.provider} "
+                f"cannot be asked: {why}"
+            )
+        raise AgentError(f"there is no sandbox {ref.sandbox_name} ({ref.provider}) any more")
 
     async def _list(self, provider: SandboxProvider) -> list[SandboxInfo]:
         try:
@@ -161,7 +168,7 @@ class Finder:
         except (AgentHostError, OSError) as error:
             if self._strict:
                 raise
-            self.problems[provider.name] = str(error) or f"no answer within {PATIENCE:g} s"
+            self._opened.problems[provider.name] = str(error) or f"no answer within {PATIENCE:g} s"
             return []
 
 
@@ -170,13 +177,7 @@ async def open_finder(where: Where | None = None) -> AsyncGenerator[Finder]:
     """Open the providers that were named, or every one that works here. Raises as ``open_providers``."""
     where = where or Where()
     async with open_providers(where) as opened:
-        found = tuple(opened.providers.values())
-        yield Finder(
-            found,
-            problems=opened.problems(),
-            strict=bool(where.named),
-            again=flags_again(where.config, allowed=where.allowed),
-        )
+        yield Finder(opened, strict=bool(where.named))
 
 
 def match_agent(text: str, seen: Sequence[Seen]) -> Found:

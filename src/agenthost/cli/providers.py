@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Annotated, Any, Literal, cast
 
 import anyio
@@ -14,9 +15,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, find_names, where_said
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Screen, printable
-from agenthost.errors import AgentHostError, MissingCredentialError, MissingExtraError
+from agenthost.errors import AgentHostError, ConfigError, MissingCredentialError, MissingExtraError
 from agenthost.registry import load_provider, open_provider, provider_names, registration
 from agenthost.sandbox import Capabilities
 from agenthost.spec import SandboxSpec
@@ -31,7 +33,8 @@ class Row:
     """One provider.
 
     Attributes:
-        kind: Who brings it: ``built-in``, ``entry point`` or ``registered``.
+        kind: Where it is from: ``built-in``, ``entry point`` or ``registered``; ``unknown`` for a name that
+            only a config has.
         distribution: Of an entry point.
         state: Whether it can be used here.
         remedy: What is to be done, where it cannot.
@@ -48,43 +51,55 @@ class Row:
 
 def providers(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: ConfigOption = None,
+    allow: AllowOption = None,
 ) -> None:
     """Print what every provider can do, and whether it can be used here or what to install.
 
-    Each one is asked for its sandboxes, with the settings of its environment.
+    Each one is asked for its sandboxes, with its options from the config and its environment variables.
     """
-    rows = run_until_stopped(look, ending="")
+    rows = run_until_stopped(partial(look, where_said(config, allow)), ending="")
     if as_json:
         print(json.dumps({"providers": [_plain(row) for row in rows]}))
     else:
         _show(rows)
 
 
-async def look() -> list[Row]:
-    """Look at all of them at once."""
+async def look(where: Where) -> list[Row]:
+    """Look at all providers at once. Raises ConfigError for a config that makes no sense."""
+    names = find_names(where)
     found: dict[str, Row] = {}
 
-    async def see(name: str) -> None:
-        found[name] = await look_at(name)
+    async def see(name: str, wrong: ConfigError | None) -> None:
+        found[name] = await look_at(name, wrong)
 
     async with anyio.create_task_group() as tasks:
-        for name in provider_names():
-            tasks.start_soon(see, name)
+        for name in (*names.names, *names.wrong):
+            tasks.start_soon(see, name, names.wrong.get(name))
     return [found[name] for name in sorted(found)]
 
 
-async def look_at(name: str) -> Row:
-    """Look at one."""
+async def look_at(name: str, wrong: ConfigError | None = None) -> Row:
+    """Look at one provider.
+
+    Args:
+        name: Its name, with its options.
+        wrong: What is wrong with its options in the config.
+    """
     capabilities: Capabilities | None = None
     state: State = "usable"
     remedy = ""
-    known: dict[str, Any] = {"name": name, "kind": "entry point"}
+    known: dict[str, Any] = {"name": str(name), "kind": "entry point"}
+    if name not in provider_names():
+        known["kind"] = "unknown"
     try:
         entry = registration(name)
-        known = {"name": name, "kind": entry.kind, "distribution": entry.distribution}
+        known = {"name": str(name), "kind": entry.kind, "distribution": entry.distribution}
         # What a class says of all of its sandboxes is known before it is set up.
         declared = inspect.getattr_static(load_provider(name), "capabilities", None)
         capabilities = declared if isinstance(declared, Capabilities) else None
+        if wrong is not None:
+            raise wrong
         async with AsyncExitStack() as stack:
             provider = await stack.enter_async_context(open_provider(name))
             capabilities = provider.capabilities
@@ -100,7 +115,8 @@ async def look_at(name: str) -> Row:
     except TimeoutError:
         state, remedy = "not usable", f"no answer within {_PATIENCE:g} s"
     except (AgentHostError, OSError) as error:
-        state, remedy = ("broken" if capabilities is None else "not usable"), str(error)
+        broken = capabilities is None and wrong is None
+        state, remedy = ("broken" if broken else "not usable"), str(wrong or error)
     except Exception as error:  # noqa: BLE001 - of somebody else's code, which must not hide the others
         state, remedy = "broken", f"{registration(name)} fails: {type(error).__name__}: {error}"
     return Row(**known, state=state, remedy=remedy, capabilities=capabilities)

@@ -55,11 +55,13 @@ def ps(
     """List agents: what they do, who drives them, when they end.
 
     It only looks. A sandbox that cannot be asked is listed with the reason.
-    Exits with 1 when a provider cannot be asked for its sandboxes.
+    Exits with 1 when a provider cannot be asked for its sandboxes. One that is not set up is only named.
     """
-    rows, problems = run_until_stopped(partial(_rows, where_said(config, allow, provider)), ending="")
-    for problem in problems:
-        print(f"agenthost: {printable(problem)}", file=sys.stderr)
+    rows, problems, notices = run_until_stopped(
+        partial(_rows, where_said(config, allow, provider)), ending=""
+    )
+    for line in (*problems, *notices):
+        print(f"agenthost: {printable(line)}", file=sys.stderr)
     if as_json:
         for row in rows:
             print(json.dumps(asdict(row)))
@@ -71,8 +73,8 @@ def ps(
         print(tell_none(), file=sys.stderr if as_json else sys.stdout)
 
 
-async def _rows(where: Where) -> tuple[list[Row], list[str]]:
-    """Return what there is, and why that is not all."""
+async def _rows(where: Where) -> tuple[list[Row], list[str], list[str]]:
+    """Return what there is, why that is not all, and which providers are not set up."""
     async with open_finder(where) as finder:
         seen = await finder.sandboxes()
         found: dict[tuple[int, int], Row] = {}
@@ -86,7 +88,7 @@ async def _rows(where: Where) -> tuple[list[Row], list[str]]:
                     found[number, 0] = _without_agent(one)
                 for place, status in enumerate(one.agents):
                     tasks.start_soon(look, (number, place), one, status)
-        return [found[place] for place in sorted(found)], finder.tell_problems()
+        return [found[place] for place in sorted(found)], finder.problems(), finder.notices()
 
 
 async def _row(seen: Seen, status: AgentStatus) -> Row:

@@ -42,7 +42,7 @@ def reap(
     """End sandboxes that have outlived their end or lost their owner; tell what is kept and why.
 
     A living owner's sandbox is never touched, nor one whose agent has a driver. Exits with 1 when one could
-    not be ended, or a provider did not answer or could not be opened with the options that a config has.
+    not be ended, or a provider that is set up did not answer. One that is not set up is only named.
     """
     where = where_said(config, allow, *(provider or ()))
     found, opened = run_until_stopped(
@@ -53,11 +53,12 @@ def reap(
             print(json.dumps(_to_json(one, dry_run)))
     elif found:
         print_table(("PROVIDER", "SANDBOX", "AGE", "OUTCOME", "WHY"), [_cells(one, dry_run) for one in found])
-    elif not opened.left_out:
-        print("there is no sandbox")
-    for name, why in opened.problems().items():
-        print(f"agenthost: {printable(f'{name} was left out: {why}')}", file=sys.stderr)
-    if opened.left_out or any(one.outcome == "failed" for one in found):
+    elif not opened.problems:
+        print("there is no sandbox", file=sys.stderr if as_json else sys.stdout)
+    problems = [f"provider {name} cannot be asked: {why}" for name, why in opened.problems.items()]
+    for line in (*problems, *opened.notices()):
+        print(f"agenthost: {printable(line)}", file=sys.stderr)
+    if opened.problems or any(one.outcome == "failed" for one in found):
         raise typer.Exit(1)
 
 
@@ -70,7 +71,7 @@ async def _reap(where: Where, *, dry_run: bool, unknown: bool) -> tuple[list[Rea
             except Exception as error:
                 if where.named:
                     raise
-                opened.left_out[name] = str(error) or type(error).__name__
+                opened.problems[name] = str(error) or type(error).__name__
     return found, opened
 
 

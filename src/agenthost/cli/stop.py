@@ -53,9 +53,9 @@ def stop(
     where = where_said(config, allow, provider)
     only: frozenset[str] | None = None
     if everything and (dry_run or (sys.stdin is not None and sys.stdin.isatty() and not yes)):
-        would_end, problems = run_until_stopped(partial(what_would_end, where))
-        for problem in problems if dry_run or not would_end else ():
-            _complain(problem)
+        would_end, problems, notices = run_until_stopped(partial(what_would_end, where), ending="")
+        for line in (*problems, *notices) if dry_run or not would_end else ():
+            _complain(line)
         if would_end or not problems:
             print("\n".join(would_end.values()) or tell_none())
         if problems and (dry_run or not would_end):
@@ -69,8 +69,8 @@ def stop(
         raise typer.Exit(1)
 
 
-async def what_would_end(where: Where | None = None) -> tuple[dict[str, str], list[str]]:
-    """Return a line by the id of each sandbox that ``--all`` ends, and what could not be asked."""
+async def what_would_end(where: Where | None = None) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return a line by the id of each sandbox that ``--all`` ends, what could not be asked, and notices."""
     async with open_finder(where) as finder:
         seen = await finder.sandboxes()
         lines = {
@@ -81,7 +81,7 @@ async def what_would_end(where: Where | None = None) -> tuple[dict[str, str], li
             if one.agents
         }
         problems = [_unanswered(finder, one) for one in seen if one.problem]
-        return lines, [*problems, *finder.tell_problems()]
+        return lines, [*problems, *finder.problems()], finder.notices()
 
 
 async def stop_named(
@@ -114,8 +114,10 @@ async def _stop_all(finder: Finder, only: frozenset[str] | None) -> bool:
             good = _complain(_unanswered(finder, one))
         elif one.agents and (only is None or one.info.id in only):
             print(printable(await _end_sandbox(one)), flush=True)
-    for problem in finder.tell_problems():
+    for problem in finder.problems():
         good = _complain(problem)
+    for notice in finder.notices():
+        _complain(notice)
     if good and not any(one.agents for one in seen):
         print(tell_none())
     return good

@@ -1,0 +1,31 @@
+"""The command in this process: start-up costs nothing, and what it prints is captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from support.preloaded import Done
+
+from agenthost.cli.app import run_command_line
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs a command line in an empty directory, without a developer's credentials."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("E2B_API_KEY", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "DOCKER_HOST", "AGENTHOST_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Done:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            code = run_command_line(arguments)
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    return run
