@@ -1,26 +1,40 @@
-"""``agenthost emulate``: a cloud's API on this machine, used by another process by its config alone."""
+"""``agenthost emulate``: a cloud's API on this machine, used by what it prints as it stands."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
-from support.command_line import COMMAND, agenthost, environment
+from support.command_line import COMMAND, agenthost, environment, run_agenthost
+
+from agenthost.cli import emulate
+from agenthost.testing import ScriptedModel, Text
 
 LIMIT = 120  # seconds until a test is taken to hang
+KEY = "sk-ant-emulated-0123456789"
+NAMES = ("e2b", "modal")
+SECRETS = {"e2b": "api_key", "modal": "token_secret"}
 
 
 @contextmanager
 def emulated(*arguments: str) -> Generator[subprocess.Popen[str]]:
     """Run the command; Ctrl-C ends it, with exit code 0."""
     argv = [COMMAND, "emulate", *arguments]
-    with subprocess.Popen(argv, env=environment({}), stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
         try:
             yield process
             process.send_signal(signal.SIGINT)
@@ -29,24 +43,78 @@ def emulated(*arguments: str) -> Generator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.parametrize("provider", ["e2b", "modal"])
+@asynccontextmanager
+async def printed_by(name: str, capsys: pytest.CaptureFixture[str]) -> AsyncGenerator[tuple[str, str]]:
+    """Emulate in this process, as the command does; give all that it prints."""
+    capsys.readouterr()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(emulate.serve, name, friendly=True, as_json=False))
+        out, err = "", ""
+        while not (out and err):
+            await anyio.lowlevel.checkpoint()
+            more = capsys.readouterr()
+            out, err = out + more.out, err + more.err
+        yield out, err
+        tasks.cancel_scope.cancel()
+
+
+def exported(text: str) -> dict[str, str]:
+    """Return the variables that a shell has after these lines."""
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    assert all(not words or (words[0] == "export" and len(words) == 2) for words in lines), text
+    pairs = [words[1].partition("=") for words in lines if words]
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.fixture
+def baked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of an emulator, whose image has been baked: that takes minutes and a network."""
+    name: str = request.param
+    module = import_module(f"agenthost.testing.emulators.{name}")
+    images: dict[str, Any] = (
+        {"templates": request.getfixturevalue("e2b_template")}
+        if name == "e2b"
+        else {"images": request.getfixturevalue("modal_images")}
+    )
+    monkeypatch.setattr(module, "emulator", partial(module.emulator, **images))
+    return name
+
+
+@pytest.mark.parametrize("baked", NAMES, indirect=True)
+async def test_an_agent_runs_there_with_what_it_prints_pasted_into_a_file_or_a_shell(
+    baked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with printed_by(baked, capsys) as (config, shell):
+        path = tmp_path / "pasted.toml"
+        path.write_text(config)
+        variables = exported(shell)
+        secret = f"AGENTHOST_PROVIDERS__{baked.upper()}__{SECRETS[baked].upper()}"
+        assert variables[secret] not in config
+        ways: list[tuple[tuple[str, ...], dict[str, str]]] = [
+            ((), variables),
+            (("--config", str(path)), variables),
+            (("--config", str(path), "--allow", "provider-options"), {secret: variables[secret]}),
+        ]
+        for options, env in ways:
+            async with ScriptedModel([Text("Done there.")], api_key=KEY) as model:
+                model_env = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
+                done = await run_agenthost("run", "go", *options, env={**env, **model_env}, cwd=tmp_path)
+            assert (done.exit_code, "Done there." in done.stdout) == (0, True), done.stderr
+            listed = await run_agenthost("ps", *options, "--provider", baked, env=env, cwd=tmp_path)
+            assert (listed.exit_code, "no agents" in listed.stdout) == (0, True), listed.stderr
+
+
+@pytest.mark.parametrize("provider", NAMES)
 def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_path: Path) -> None:
-    variables: dict[str, str] = {}
-    lines: list[str] = []
     with emulated(provider) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("export "):
-                name, _, value = line.removeprefix("export ").strip().partition("=")
-                variables[name] = value
-            lines.append(line)
-            if len(lines) > 1 and line == "\n" and any("[providers" in one for one in lines):
-                break
-        start = next(number for number, line in enumerate(lines) if line.startswith("provider ="))
-        path = tmp_path / "agenthost.toml"
-        path.write_text("".join(lines[start:]))
-        assert variables
-        assert not any(value in path.read_text() for value in variables.values())
+        assert process.stderr is not None
+        path, lines = tmp_path / "pasted.toml", [process.stderr.readline()]
+        while not lines[-1].startswith("# other variables"):
+            lines.append(process.stderr.readline())
+        variables = exported("".join(lines))
+        options = sum(name.startswith("AGENTHOST_PROVIDERS__") for name in variables)
+        path.write_text("".join(process.stdout.readline() for _ in range(3 + options)))
         checked = agenthost("config", "check", str(path), env=variables)
         assert checked.exit_code == 0, checked.stdout
         listed = agenthost("ps", "--provider", provider, "--config", str(path), env=variables)
@@ -54,12 +122,27 @@ def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_pat
         assert "no agents" in listed.stdout + listed.stderr
 
 
-def test_as_json_it_is_one_line_for_programs() -> None:
+def test_as_json_it_is_one_line_for_programs_with_the_environment() -> None:
     with emulated("e2b", "--friendly", "--json") as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
-    assert told["provider"] == "e2b"
+        listed = agenthost("ps", "--provider", "e2b", env=told["environment"])
+    assert told["provider"] == told["environment"]["AGENTHOST_PROVIDER"] == "e2b"
     assert told["options"]["api_url"].startswith("http://127.0.0.1:")
+    assert listed.exit_code == 0, listed.stderr
+
+
+@pytest.mark.parametrize("client", NAMES)
+async def test_without_the_vendors_client_it_says_how_to_install_it(
+    client: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == client else found(name))
+    async with printed_by(client, capsys) as (config, shell):
+        assert shell.startswith("# agenthost cannot use it yet: ")
+        assert f"pip install 'agenthost[{client}]'" in shell
+        assert exported(shell)["AGENTHOST_PROVIDER"] == client
+        assert config.startswith(f'provider = "{client}"')
 
 
 def test_what_has_no_emulator_is_told_with_those_that_have() -> None:

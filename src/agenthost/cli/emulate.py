@@ -6,6 +6,7 @@ import importlib
 import json
 import pkgutil
 import shlex
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -14,31 +15,13 @@ from typing import Annotated, Any
 import anyio
 import typer
 
+from agenthost.cli.allow import Allow
 from agenthost.cli.stopping import StoppedError, run_until_stopped
+from agenthost.config.environment import variable_of
 from agenthost.config.secrets import looks_secret, names_secret
 from agenthost.errors import ConfigError, MissingExtraError
+from agenthost.registry import open_provider
 from agenthost.testing import emulators
-
-
-def emulate(
-    provider: Annotated[str, typer.Argument(help="Whose API.")],
-    friendly: Annotated[
-        bool, typer.Option("--friendly", help="Without the provider's traps: for tests of one's own program.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Serve a provider's API on loopback until Ctrl-C: no account, no key, the provider's real client.
-
-    Prints the options with which the provider is opened. Sandboxes are local ones, and end with it.
-    """
-    known = emulator_names()
-    if provider not in known:
-        names = ", ".join(known) or "none"
-        raise ConfigError(f"there is no emulator of {provider!r}. Known are: {names}")
-    try:
-        run_until_stopped(partial(_serve, provider, friendly, as_json), ending="its sandboxes end")
-    except StoppedError:
-        return  # that is how it ends
 
 
 def emulator_names() -> list[str]:
@@ -46,7 +29,33 @@ def emulator_names() -> list[str]:
     return sorted(one.name for one in pkgutil.iter_modules(emulators.__path__) if one.ispkg)
 
 
-async def _serve(name: str, friendly: bool, as_json: bool) -> None:
+def emulate(
+    provider: Annotated[str, typer.Argument(help=f"Whose API: {' or '.join(emulator_names())}.")],
+    friendly: Annotated[
+        bool, typer.Option("--friendly", help="Without the provider's traps: for tests of one's own program.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Serve a provider's API on loopback until Ctrl-C: no account, no key, the provider's real client.
+
+    Prints a config on stdout, for --config of the other commands, and on stderr
+    the variables that say the same and hold its secret. Sandboxes are local ones,
+    and end with it.
+    """
+    known = emulator_names()
+    if provider not in known:
+        names = ", ".join(known) or "none"
+        raise ConfigError(f"there is no emulator of {provider!r}. Known are: {names}")
+    try:
+        run_until_stopped(
+            partial(serve, provider, friendly=friendly, as_json=as_json), ending="its sandboxes end"
+        )
+    except StoppedError:
+        return  # that is how it ends
+
+
+async def serve(name: str, *, friendly: bool, as_json: bool) -> None:
+    """Serve until it is cancelled; print first how to use it."""
     try:
         module: Any = importlib.import_module(f"agenthost.testing.emulators.{name}")
         opened: AbstractAsyncContextManager[Any] = module.emulator(friendly=friendly)
@@ -56,25 +65,48 @@ async def _serve(name: str, friendly: bool, as_json: bool) -> None:
         message = f"the emulator of {name!r} needs a package that is not installed ({error})"
         raise MissingExtraError(f"{message}. Install it: pip install 'agenthost[{name}]'") from error
     async with opened as emulator:
-        _tell(name, emulator.options, as_json)
+        try:
+            open_provider(name, **emulator.options)
+        except MissingExtraError as error:  # a program elsewhere may have a client of its own
+            print(f"# agenthost cannot use it yet: {error}", file=sys.stderr)
+        if as_json:
+            _print_json(name, emulator.options)
+        else:
+            _print_for_people(name, emulator.options)
         await anyio.sleep_forever()
 
 
-def _tell(name: str, options: Mapping[str, object], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"provider": name, "options": options}), flush=True)
-        return
-    # A secret stands in no config: there it is the name of a variable.
-    variables = {key: f"{name}_{key}".upper() for key, value in options.items() if _is_secret(key, value)}
-    print(f"{name} is emulated until Ctrl-C. To use it, in a shell:\n")
-    for key, variable in variables.items():
-        print(f"export {variable}={shlex.quote(str(options[key]))}")
-    print(f'\nand in an agenthost.toml:\n\nprovider = "{name}"\n\n[providers.{name}]')
+def _print_json(name: str, options: Mapping[str, object]) -> None:
+    print(
+        json.dumps({"provider": name, "options": options, "environment": environment_of(name, options)}),
+        flush=True,
+    )
+
+
+def _print_for_people(name: str, options: Mapping[str, object]) -> None:
+    """Print a shell's lines on stderr, and a config on stdout: each can be pasted as it is."""
+    lines = [
+        f"# {name} is emulated until Ctrl-C. With these lines in another shell, agenthost commands use it:",
+        *(f"export {key}={shlex.quote(value)}" for key, value in environment_of(name, options).items()),
+        "# The same as a config, for --config FILE. Its secret is in the variable that it names; without the",
+        f"# other variables, `agenthost run` also needs --allow {Allow.provider_options.value}.",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+    print(config_of(name, options), flush=True)
+
+
+def environment_of(name: str, options: Mapping[str, object]) -> dict[str, str]:
+    """Return the variables that choose a provider with these options."""
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    variables = {variable_of(("providers", name, key)): text for key, text in texts.items()}
+    return {variable_of(("provider",)): name, **variables}
+
+
+def config_of(name: str, options: Mapping[str, object]) -> str:
+    """Return a config that says the same, with the name of a variable in place of a secret."""
+    lines = [f'provider = "{name}"', "", f"[providers.{name}]"]
     for key, value in options.items():
-        told = f'{{ env = "{variables[key]}" }}' if key in variables else json.dumps(value)
-        print(f"{key} = {told}")
-    print(flush=True)
-
-
-def _is_secret(key: str, value: object) -> bool:
-    return names_secret(key) or looks_secret(str(value))
+        is_secret = names_secret(key) or looks_secret(str(value))
+        variable = variable_of(("providers", name, key))
+        lines.append(f"{key} = " + (f'{{ env = "{variable}" }}' if is_secret else json.dumps(value)))
+    return "\n".join(lines)
