@@ -167,7 +167,8 @@ async def test_the_deployments_secret_of_a_table_opens_its_sandboxes(tmp_path: P
         assert (done.exit_code, ref.agent in done.stdout) == (0, True)
         assert "cannot be asked" not in done.stdout
         done = await run_agenthost("ps", *FLAGS, cwd=here)
-        why = f"agenthost.toml: [providers.{PLAIN}] secret: the environment variable MY_DEPLOYMENT is not set"
+        place = f"agenthost.toml: [providers.{PLAIN}] secret"
+        why = f"{place}: the environment variable MY_DEPLOYMENT is not set: set it, or remove this key"
         assert (done.exit_code, ref.agent in done.stdout) == (0, False)
         assert f"provider {PLAIN} is not set up and was not asked: {why}" in done.stderr
         named = await run_agenthost("ps", "--provider", PLAIN, *FLAGS, cwd=here)

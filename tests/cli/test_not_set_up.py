@@ -68,7 +68,7 @@ def test_one_that_a_config_has_options_for_is_told_with_what_is_missing(
     first, second, *_ = done.stderr.splitlines()
     assert first == (
         f"agenthost: provider e2b is not set up and was not asked: {path}: [providers.e2b] api_key: the "
-        "environment variable E2B_API_KEY is not set"
+        "environment variable E2B_API_KEY is not set: set it, or remove this key"
     )
     assert second == (
         f"agenthost: not asked, because they are not set up: modal; `agenthost providers --config {path}` "

@@ -80,7 +80,10 @@ async def test_json_tells_the_same(tmp_path: Path) -> None:
         ),
         (
             '[agent.env]\nA_TOKEN = { env = "MY_MISSING" }',
-            "agenthost.toml: [agent.env] A_TOKEN: the environment variable MY_MISSING is not set",
+            (
+                "agenthost.toml: [agent.env] A_TOKEN: the environment variable MY_MISSING is not set: "
+                "set it, or remove this key"
+            ),
         ),
         (
             "[providers.local-unisolated]\nbwrap = 1",
@@ -152,3 +155,27 @@ async def test_with_nothing_to_check_it_says_what_could_be(tmp_path: Path) -> No
     done = await check(tmp_path)
     assert done.exit_code == 2
     assert "there is no config to read" in done.stdout
+
+
+async def test_every_mistake_is_a_line_and_those_of_each_providers_table_are_among_them(
+    tmp_path: Path,
+) -> None:
+    write(
+        tmp_path,
+        """
+        provider = "locale"
+        [spec]
+        cpu = "2"
+        [agent.env]
+        A_TOKEN = { env = "NOT_SET" }
+        [providers.local-unisolated]
+        bwrap = 1
+        """,
+    )
+    done = await check(tmp_path, "--json")
+    said: dict[str, Any] = json.loads(done.stdout)
+    places = ["[agent.env] A_TOKEN", "[providers.local-unisolated] bwrap", "[spec] cpu", "provider"]
+    assert [problem.split(": ")[1] for problem in said["problems"]] == places
+    ran = await run_agenthost("run", "go", "--provider", "local-unisolated", cwd=tmp_path)
+    assert ran.exit_code == 2
+    assert [line.split("agenthost.toml: ")[1].split(":")[0] for line in ran.stderr.splitlines()[1:]] == places

@@ -110,7 +110,7 @@ def test_what_other_programs_set_beside_it_is_no_setting(monkeypatch: pytest.Mon
         ("SPEC__CPU", "-1", "expected a number above 0, found text"),
         ("AGENT__ALLOWED_TOOLS", "Read,Edit", "expected a list as JSON, found text"),
         ("SPEC__LIMITS", "cpu=1", "expected a table as JSON, found text"),
-        ("SPEC__MOUNTS", '[{"source": "/a"}]', "[spec] mounts[0].target: it is missing"),
+        ("SPEC__MOUNTS", '[{"source": "/a"}]', "[spec] mounts[0].target: it is missing: add it"),
         (
             "SPEC__LIMITS",
             '{"memory_mb": 1}',

@@ -36,7 +36,7 @@ SECRET = "sk-ant-api03-0123456789abcdef"
             "[spec] mounts[0].readonly: there is no such key. Known are: source, target",
         ),
         ("[agent]\nmodle = 5", "[agent] modle: there is no such key. Did you mean 'model'?"),
-        ("[agent]\nquux = 5", "[agent] quux: there is no such key"),
+        ("[agent]\nquux = 5", "[agent] quux: there is no such key: remove it"),
         (
             "[agent.defaults]\nrefuse_bypass = false",
             "[agent.defaults] refuse_bypass: there is no such key. Did you mean 'refuse_unisolated_bypass'?",
@@ -93,7 +93,7 @@ SECRET = "sk-ant-api03-0123456789abcdef"
             ),
         ),
         # what is missing
-        ('[[spec.mounts]]\nsource = "/a"', "[spec] mounts[0].target: it is missing"),
+        ('[[spec.mounts]]\nsource = "/a"', "[spec] mounts[0].target: it is missing: add it"),
         # what no sandbox or agent could be
         (
             '[spec]\nname = "Upper"',
@@ -153,9 +153,92 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = '[spec]\ncpu = "2"\n[agent]\nmodle = "x"\n[agent.env]\nMY_TOKEN = "abc"\n'
     assert said_of(tmp_path, text) == [
         f"agenthost.toml: [agent.env] MY_TOKEN: a secret is expected: {REFERENCE}",
-        "agenthost.toml: [spec] cpu: expected a number, found text",
         "agenthost.toml: [agent] modle: there is no such key. Did you mean 'model'?",
+        "agenthost.toml: [spec] cpu: expected a number, found text",
     ]
+
+
+def test_mistakes_of_every_kind_are_told_in_one_error_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Types, names of providers, unset secrets, values of sandboxes and bounds, options, variables."""
+    monkeypatch.setenv("AGENTHOST_PROVIDER", "locale")
+    monkeypatch.setenv("AGENTHOST_SPEC__MEMORY_MIB", "much")
+    text = """
+    [spec]
+    cpu = "2"
+    name = "Upper"
+    workdir = "app"
+    mounts = [3]
+    [[spec.inject]]
+    host = "a"
+    header = "b"
+    secret = { env = "NOT_SET_1" }
+    [agent.env]
+    A_TOKEN = { env = "NOT_SET_2" }
+    [agent.mcp_servers.db]
+    command = "x"
+    env = { PGPASSWORD = { env = "NOT_SET_3" } }
+    [limits]
+    close = inf
+    start = inf
+    [providers.lcal]
+    a = 1
+    """
+    unset = "is not set: set it, or remove this key"
+    assert said_of(tmp_path, text) == [
+        f"agenthost.toml: [agent.env] A_TOKEN: the environment variable NOT_SET_2 {unset}",
+        f"agenthost.toml: [agent.mcp_servers.db.env] PGPASSWORD: the environment variable NOT_SET_3 {unset}",
+        "agenthost.toml: [limits] close: Limits.close is inf; it must be a number, at least 0",
+        "agenthost.toml: [limits] start: Limits.start is inf; it must be a number, at least 0",
+        (
+            "agenthost.toml: [providers] lcal: there is no provider 'lcal'. Did you mean 'local'? "
+            f"Known are: {KNOWN}"
+        ),
+        "agenthost.toml: [spec] cpu: expected a number, found text",
+        f"agenthost.toml: [spec] inject[0].secret: the environment variable NOT_SET_1 {unset}",
+        (
+            "agenthost.toml: [spec] mounts[0]: expected a table { source = ..., target = ... }, found a "
+            "whole number"
+        ),
+        (
+            "agenthost.toml: [spec] name: sandbox name 'Upper': use 1 to 63 lower-case letters, digits and "
+            "dashes, beginning with a letter or digit"
+        ),
+        "agenthost.toml: [spec] workdir: workdir 'app' is not an absolute path",
+        (
+            f"environment variable AGENTHOST_PROVIDER: there is no provider 'locale'. Did you mean 'local'? "
+            f"Known are: {KNOWN}"
+        ),
+        "environment variable AGENTHOST_SPEC__MEMORY_MIB: expected a whole number, found text",
+    ]
+
+
+def test_the_chosen_providers_options_and_secrets_are_told_beside_the_rest(tmp_path: Path) -> None:
+    text = """
+    [agent]
+    modle = "x"
+    [providers.local]
+    bwarp = 1
+    site = 2
+    secret = { env = "NOT_SET" }
+    """
+    assert said_of(tmp_path, text) == [
+        "agenthost.toml: [agent] modle: there is no such key. Did you mean 'model'?",
+        "agenthost.toml: [providers.local] bwarp: there is no such key. Did you mean 'bwrap'?",
+        (
+            "agenthost.toml: [providers.local] secret: the environment variable NOT_SET is not set: "
+            "set it, or remove this key"
+        ),
+        "agenthost.toml: [providers.local] site: expected text, found a whole number",
+    ]
+
+
+def test_mistakes_of_one_kind_are_told_as_that_kind(tmp_path: Path) -> None:
+    text = '[agent.env]\nA_TOKEN = { env = "NOT_SET_1" }\nB_TOKEN = { env = "NOT_SET_2" }\n'
+    assert len(said_of(tmp_path, text, MissingCredentialError)) == 2
+    text = 'provider = "locale"\n[providers.lcal]\na = 1\n'
+    assert len(said_of(tmp_path, text, UnknownProviderError)) == 2
 
 
 @pytest.mark.parametrize(
@@ -185,7 +268,7 @@ def test_what_looks_like_a_key_is_refused_wherever_it_stands_and_never_shown(
 
 def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_GITHUB", raising=False)
-    said = "the environment variable MY_GITHUB is not set"
+    said = "the environment variable MY_GITHUB is not set: set it, or remove this key"
     for text, place in (
         ('[agent.env]\nGITHUB_TOKEN = { env = "MY_GITHUB" }', "[agent.env] GITHUB_TOKEN"),
         (

@@ -104,7 +104,7 @@ def test_a_variable_with_a_wrong_option_is_named(acme: Path) -> None:
 def test_a_secret_that_is_not_set_names_its_variable(acme: Path) -> None:
     assert said(acme, 'api = { env = "ACME_MISSING" }') == (
         "MissingCredentialError: agenthost.toml: [providers.acme] api: the environment variable ACME_MISSING "
-        "is not set"
+        "is not set: set it, or remove this key"
     )
 
 

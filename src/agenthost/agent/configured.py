@@ -42,13 +42,22 @@ def arguments_of(
     Raises:
         ConfigError: As load_config.
     """
-    found = config if isinstance(config, Config) else read_config(config)
     # None says for these three what leaving them out says.
     said: dict[str, Any] = {
         name: value
         for name, value in overrides.items()
         if value is not None or name not in ("provider", "spec", "limits")
     }
+    given = said.get("provider")
+    found = (
+        config
+        if isinstance(config, Config)
+        else read_config(
+            config,
+            provider=given if type(given) is str else None,
+            opens=said.get("sandbox") is None and (given is None or type(given) is str),
+        )
+    )
     arguments: dict[str, Any] = {"defaults": safe_defaults(found), "limits": found.limits}
     if found.credentials is not None:
         arguments["credentials"] = found.credentials

@@ -93,9 +93,11 @@ def check(
 
 def check_config(path: Path | None) -> Report:
     """Do all that can be done without making anything."""
-    from agenthost.config.load import DEFAULT_PROVIDER, make_config
+    from agenthost.config.load import DEFAULT_PROVIDER, lookup, make_config
     from agenthost.config.mistakes import tell_path
+    from agenthost.config.provider_options import open_options
     from agenthost.config.sources import read_sources
+    from agenthost.registry import provider_names
 
     named = path
     if path is None and not os.environ.get("AGENTHOST_CONFIG") and HERE.is_file():
@@ -107,29 +109,29 @@ def check_config(path: Path | None) -> Report:
         report.problems += str(error).splitlines()
         return report
     report.path = None if sources.file is None else str(sources.file)
-    report.problems += sources.mistakes
-    if report.problems:
-        return report  # what is wrong may be a secret: no value is shown then
-    report.values += [
-        Value(key=tell_path(place), value=value, source=source) for place, value, source in sources.values()
-    ]
-    report.provider = sources.tables.provider or DEFAULT_PROVIDER
-    if sources.tables.provider is None:
-        report.values.insert(0, Value(key="provider", value=DEFAULT_PROVIDER, source="default"))
+    if not sources.mistakes:  # what is wrong may be a secret: no value is shown then
+        report.values += [
+            Value(key=tell_path(place), value=value, source=source)
+            for place, value, source in sources.values()
+        ]
+        report.provider = sources.tables.provider or DEFAULT_PROVIDER
+        if sources.tables.provider is None:
+            report.values.insert(0, Value(key="provider", value=DEFAULT_PROVIDER, source="default"))
+    for name in sources.tables.providers or {}:
+        if name in provider_names() and name != (sources.tables.provider or DEFAULT_PROVIDER):
+            _attempt(report, partial(open_options, sources, name, partial(lookup, sources)))
     _attempt(report, lambda: _look_closer(report, make_config(sources)), essential=True)
+    report.problems = sorted(set(report.problems))
     return report
 
 
 def _look_closer(report: Report, config: Config) -> None:
-    """Try the options of each provider, and ask the chosen one whether it could make this sandbox."""
+    """Ask the chosen provider whether it could make this sandbox."""
     from agenthost.agent.configured import safe_defaults
     from agenthost.agent.credentials import check_credentials, check_headers, check_reach
     from agenthost.agent.plan import check_questions
     from agenthost.registry import open_provider
 
-    for name in config.sources.tables.providers or {}:
-        if name != report.provider:
-            _attempt(report, partial(config.named, name))
     credentials = config.credentials or "host"
     _attempt(report, partial(check_credentials, credentials))
     provider = open_provider(config.provider)
@@ -150,7 +152,8 @@ def _attempt(report: Report, do: Callable[[], object], *, essential: bool = Fals
         do()
     except (IsolationUnavailableError, MissingExtraError, MissingCredentialError) as error:
         chosen = isinstance(error, MissingExtraError | MissingCredentialError) and essential
-        (report.problems if chosen else report.notes).append(str(error))
+        found = report.problems if chosen else report.notes
+        found += str(error).splitlines()
     except (ConfigError, UnsupportedError) as error:
         report.problems += str(error).splitlines()
 

@@ -29,8 +29,12 @@ _ADDRESS = re.compile(r"(ANTHROPIC|CLAUDE)\w*_(URL|HOST|ENDPOINT)\Z")
 Doubt = tuple[Place, str, str]  # where it stands, what it does, which option allows it
 
 
-def find_config(path: Path | None) -> Config | None:
+def find_config(path: Path | None, provider: str | None) -> Config | None:
     """Read what ``read_here`` reads and say so on stderr. None when there is nothing of it.
+
+    Args:
+        path: What ``--config`` says.
+        provider: What ``--provider`` says: the options of this one are checked.
 
     Raises:
         ConfigError: It makes no sense.
@@ -42,7 +46,7 @@ def find_config(path: Path | None) -> Config | None:
     read = [] if sources.file is None else [str(sources.file)]
     if read or variables:
         print(f"agenthost: settings from {', '.join([*read, *variables])}", file=sys.stderr)
-    return make_config(sources)
+    return make_config(sources, provider=provider)
 
 
 def read_here(path: Path | None) -> Sources:

@@ -76,7 +76,7 @@ class Request:
             return None
         from agenthost.cli.run_config import check_file, find_config, require
 
-        config = find_config(path)
+        config = find_config(path, self.provider)
         if config is not None:
             credentials = None if self.credentials is None else self.credentials.value
             network = self.network is not None

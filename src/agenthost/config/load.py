@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Literal
 
 from agenthost.config.build import make_defaults, make_limits, make_options, make_spec
+from agenthost.config.collected import Collected
 from agenthost.config.provider_options import open_options
 from agenthost.config.shape import Path
-from agenthost.config.sources import Sources, read_sources
+from agenthost.config.sources import Sources, read_sources, references
 from agenthost.config.table import Reference, Table
 from agenthost.errors import ConfigError, MissingCredentialError, UnknownProviderError
-from agenthost.registry import ProviderName, registration
+from agenthost.registry import ProviderName, provider_names, registration
 from agenthost.spec import Limits, SandboxSpec
 
 DEFAULT_PROVIDER = "local"
@@ -81,42 +83,53 @@ def load_config(path: str | os.PathLike[str] | None = None) -> Config:
             ``./agenthost.toml`` is read by the ``agenthost`` command and by nothing else.
 
     Raises:
-        ConfigError: It cannot be read or makes no sense: every mistake, one a line, with file, table and key.
+        ConfigError: It cannot be read or makes no sense: every mistake, one a line, sorted, with file, table
+            and key. It is one of these where all mistakes are of this kind:
         UnknownProviderError: A provider that does not exist; the message lists those that do.
         MissingExtraError: The chosen provider needs a package; the message holds the command.
         MissingCredentialError: A variable that should hold a secret is not set.
     """
-    config = read_config(path)
-    _ = config.provider
-    return config
+    return read_config(path)
 
 
-def read_config(path: str | os.PathLike[str] | None = None) -> Config:
-    """Do the same, but leave the provider for later: the caller may take another one."""
-    sources = read_sources(path, os.environ)
-    return make_config(sources)
+def read_config(
+    path: str | os.PathLike[str] | None = None, *, provider: str | None = None, opens: bool = True
+) -> Config:
+    """Do the same for a caller that takes another provider, or none. Arguments are those of make_config."""
+    return make_config(read_sources(path, os.environ), provider=provider, opens=opens)
 
 
-def make_config(sources: Sources) -> Config:
-    """Return the config of what was read. Raises as load_config."""
-    sources.require()
+def make_config(sources: Sources, *, provider: str | None = None, opens: bool = True) -> Config:
+    """Return the config of what was read.
+
+    Args:
+        sources: What was read.
+        provider: The provider whose options are checked; None is the one that the config chooses.
+        opens: Whether a provider's options are checked at all.
+
+    Raises:
+        ConfigError: As load_config.
+    """
     tables = sources.tables
-    _check_names(sources)
-
-    def find(path: Path, reference: Reference) -> str:
-        return lookup(sources, path, reference)
-
-    try:
-        spec = make_spec(tables.spec, find)
-        limits = make_limits(tables.limits)
-    except MissingCredentialError:
-        raise
-    except ConfigError as error:
-        raise _placed(sources, error) from None
+    find = partial(lookup, sources)
+    chosen = provider or tables.provider or DEFAULT_PROVIDER
+    found = Collected()
+    with found.step():
+        sources.require()
+    _check_names(sources, found)
+    for path, reference in references(sources.tree):
+        with found.step():
+            find(path, reference)
+    _check_values(sources, found)
+    # A name that no provider has was told with its place; without one it is the caller's.
+    if opens and (provider is not None or chosen in provider_names()):
+        with found.step():
+            open_options(sources, chosen, find)
+    found.require()
     return Config(
         path=sources.file,
-        spec=spec,
-        limits=limits,
+        spec=make_spec(tables.spec, find),
+        limits=make_limits(tables.limits),
         options=make_options(tables.agent, find),
         credentials=tables.agent.credentials,
         ack=tables.agent.ack,
@@ -133,18 +146,38 @@ def lookup(sources: Sources, path: Path, reference: Reference) -> str:
     """
     value = os.environ.get(reference.env)
     if not value:
-        text = f"the environment variable {reference.env} is not set"
+        text = f"the environment variable {reference.env} is not set: set it, or remove this key"
         raise MissingCredentialError(sources.tell(path, text))
     return value
 
 
-def _check_names(sources: Sources) -> None:
+def _check_values(sources: Sources, found: Collected) -> None:
+    """Try what the library refuses of sandboxes and bounds: each key by itself.
+
+    A secret is not looked up here, so that a missing one is told once.
+    """
+    spec, limits = sources.tables.spec, sources.tables.limits
+    makers: list[tuple[str, Table, Callable[[Any], object]]] = [
+        ("spec", spec, partial(make_spec, lookup=lambda _path, _reference: "secret")),
+        ("limits", limits, make_limits),
+    ]
+    for name, table, make in makers:
+        for key in table.model_fields_set:
+            with found.step():
+                try:
+                    make(type(table).model_construct(_fields_set={key}, **{key: getattr(table, key)}))
+                except ConfigError as error:
+                    raise ConfigError(sources.tell((name, key), str(error))) from None
+
+
+def _check_names(sources: Sources, found: Collected) -> None:
     tables = sources.tables
     wanted: list[tuple[Path, str]] = [(("providers", name), name) for name in tables.providers or {}]
     if tables.provider is not None:
         wanted.insert(0, (("provider",), tables.provider))
     for path, name in wanted:
-        check_name(sources, path, name)
+        with found.step():
+            check_name(sources, path, name)
 
 
 def check_name(sources: Sources, path: Path, name: str) -> None:
@@ -153,13 +186,3 @@ def check_name(sources: Sources, path: Path, name: str) -> None:
         registration(name)
     except UnknownProviderError as error:
         raise UnknownProviderError(sources.tell(path, str(error))) from None
-
-
-def _placed(sources: Sources, error: ConfigError) -> ConfigError:
-    """Say where that is which a value of ours refused, by the field that it names."""
-    for name in ("spec", "limits"):
-        table: Table = getattr(sources.tables, name)
-        for key in sorted(table.model_fields_set, key=len, reverse=True):
-            if key in str(error):
-                return ConfigError(sources.tell((name, key), str(error)))
-    return ConfigError(f"{sources.file or 'the environment'}: {error}")

@@ -124,7 +124,7 @@ def _tell(details: Sequence[ErrorDetails], path: Path, tree: Any, schema: Any, p
     if "extra_forbidden" in kinds:
         return _unknown_key(path, schema, prefix)
     if kinds == {"missing"}:
-        return "it is missing"
+        return "it is missing: add it"
     words: list[str] = []
     for detail in details:
         said = _expected(detail, schema, path)
@@ -147,9 +147,9 @@ def _unknown_key(path: Path, schema: Any, prefix: Path) -> str:
     if near is not None:
         return f"there is no such key. Did you mean {near!r}?"
     if not known:
-        return "there is no such key: no keys are known there"
+        return "there is no such key, and no other is known there: remove it"
     if len(known) > _FEW:
-        return "there is no such key"
+        return "there is no such key: remove it"
     return f"there is no such key. Known are: {', '.join(sorted(known))}"
 
 

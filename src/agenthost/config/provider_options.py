@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr, ValidationEr
 
 from agenthost.config import shape
 from agenthost.config.build import Lookup
+from agenthost.config.collected import Collected
 from agenthost.config.environment import as_json
 from agenthost.config.mistakes import Mistake, find_mistakes
+from agenthost.config.shape import Path
 from agenthost.config.sources import Sources, is_reference
 from agenthost.config.table import Reference
 from agenthost.errors import ConfigError
@@ -65,10 +67,16 @@ def open_options(sources: Sources, name: str, lookup: Lookup) -> dict[str, objec
     prefix = ("providers", name)
     plain: dict[str, Any] = {}
     wrong: list[Mistake] = []
+    unset: set[Path] = set()
+    found = Collected()
     for key, value in tree.items():
         path, annotation = (*prefix, key), shape.below(model, key)
         if is_reference(value):
-            plain[key] = lookup(path, Reference(env=value["env"]))
+            plain[key], missing = "a secret that is not known", len(found)
+            with found.step():
+                plain[key] = lookup(path, Reference(env=value["env"]))
+            if len(found) > missing:
+                unset.add(path)
         elif sources.variable(path) is not None:
             plain[key] = _meant(annotation, value)
         else:
@@ -79,10 +87,13 @@ def open_options(sources: Sources, name: str, lookup: Lookup) -> dict[str, objec
         # By way of JSON: its strict mode takes a list for a tuple and text for a path, not text for a number.
         made = model.model_validate_json(json.dumps(plain, default=str), strict=True)
     except ValidationError as error:
-        wrong += find_mistakes(error, plain, model, prefix)
+        wrong += [one for one in find_mistakes(error, plain, model, prefix) if one.path[:3] not in unset]
         made = None
-    if wrong or made is None:
-        raise ConfigError("\n".join(sources.tell(one.path, one.text) for one in wrong))
+    for one in wrong:
+        with found.step():
+            raise ConfigError(sources.tell(one.path, one.text))
+    found.require()
+    assert made is not None
     return {key: _revealed(getattr(made, key)) for key in sorted(made.model_fields_set)}
 
 

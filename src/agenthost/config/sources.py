@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -13,10 +14,13 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from agenthost.config import shape
 from agenthost.config.environment import CONFIG, Setting, read_environment
 from agenthost.config.mistakes import Mistake, find_mistakes, find_secrets, tell_path
+from agenthost.config.right_part import right_part
 from agenthost.config.secrets import looks_secret
 from agenthost.config.shape import Path
+from agenthost.config.table import Reference
 from agenthost.config.tables import Tables
 from agenthost.errors import ConfigError
 
@@ -29,8 +33,8 @@ class Sources:
         file: The file, as it was named; None when there is only the environment.
         settings: What variables of the environment say.
         tree: Both in one; the environment wins.
-        mistakes: What is wrong, one line each, with its place.
-        tables: The tree, checked; nothing in it while there are mistakes.
+        mistakes: What is wrong with keys and types, one line each, with its place, sorted.
+        tables: The tree, checked, without what is wrong.
     """
 
     file: FilePath | None
@@ -88,13 +92,14 @@ def read_sources(
             "as AGENTHOST_PROVIDER; ./agenthost.toml is read by the agenthost command alone"
         )
     sources = Sources(file, settings, _merged(file_tree, settings))
-    sources.mistakes += _unique(
-        [f"{file}: {tell_path(one.path)}: {one.text}" for one in _check_file(file_tree)]
-        + [f"environment variable {one.path[0]}: {one.text}" for one in wrong]
-        + [_tell_setting(setting, one) for setting in settings for one in _check_setting(setting)]
-    )
-    if not sources.mistakes:
-        sources.tables = Tables.model_validate(sources.tree)
+    in_file = _check_file(file_tree)
+    in_settings = [(setting, one) for setting in settings for one in _check_setting(setting)]
+    lines = {f"{file}: {tell_path(one.path)}: {one.text}" for one in in_file}
+    lines |= {f"environment variable {one.path[0]}: {one.text}" for one in wrong}
+    lines |= {_tell_setting(setting, one) for setting, one in in_settings}
+    sources.mistakes += sorted(lines)
+    places = [one.path for one in in_file if sources.variable(one.path) is None]
+    sources.tables = right_part(sources.tree, [*places, *(one.path for _, one in in_settings)])
     return sources
 
 
@@ -173,6 +178,20 @@ def is_reference(value: Any) -> bool:
     return set(table) == {"env"} and isinstance(table["env"], str)
 
 
+def references(tree: Any, annotation: Any = Tables, path: Path = ()) -> Iterator[tuple[Path, Reference]]:
+    """Yield each secret of the tables whose keys are known, with its path: not those of providers."""
+    if is_reference(tree) and Reference in shape.members(annotation):
+        name: str = tree["env"]
+        if re.match(Reference.pattern, name) and not looks_secret(name):
+            yield path, Reference(env=name)
+    elif isinstance(tree, dict):
+        for key, value in cast("dict[str, Any]", tree).items():
+            yield from references(value, shape.below(annotation, key), (*path, key))
+    elif isinstance(tree, list):
+        for number, value in enumerate(cast("Any", tree)):
+            yield from references(value, shape.below(annotation, number), (*path, number))
+
+
 def leads(tree: Any, path: Path) -> bool:
     """Tell whether there is something at a path; what stands in a list is not looked for."""
     for part in path:
@@ -191,7 +210,3 @@ def _whole(tree: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     for key, value in cast("dict[str, Any]", tree).items():
         found += _whole(value, (*path, key))
     return found
-
-
-def _unique(lines: list[str]) -> list[str]:
-    return list(dict.fromkeys(lines))

@@ -24,7 +24,9 @@ class Reference(Table):
 
     shown: ClassVar[str] = 'the name of an environment variable, as { env = "NAME" }'
 
-    env: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    pattern: ClassVar[str] = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+    env: str = Field(pattern=pattern)
 
 
 Text = str | Reference
