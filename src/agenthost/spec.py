@@ -41,6 +41,8 @@ def _require_above_0(owner: object, *names: str) -> None:
             require(name, value, kinds, "a whole number" if kinds is int else "a number")
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}; it must be above 0")
+            if value == math.inf:
+                raise ConfigError(f"{name} is inf; it must be finite")
 
 
 def _require_mapping(name: str, given: object) -> None:

@@ -416,7 +416,7 @@ async def test_keep_for_ends_a_sandbox_that_nobody_drives_any_more(script: Any) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ref": "x"}, "no ref"),
+        ({"ref": "x"}, "not the JSON of a ref"),
         ({"ref": json.dumps({"version": 9})}, "version 9"),
         ({"role": "boss"}, "role='boss'"),
         ({"after": "x"}, "no cursor"),

@@ -44,6 +44,8 @@ def agent(options: Any = None, **arguments: Any) -> Callable[[], object]:
         (lambda: NetworkPolicy.allow("example.org"), r"a list of host names is wanted"),
         (lambda: NetworkPolicy.allow(None), r"NetworkPolicy\.allow\(None\)"),  # type: ignore[arg-type] # on purpose
         (lambda: ResourceLimits(pids=0), "pids is 0; it must be above 0"),
+        (lambda: ResourceLimits(cpu=float("inf")), "cpu is inf; it must be finite"),
+        (lambda: SandboxSpec(max_lifetime=float("inf")), "max_lifetime is inf; it must be finite"),
         (lambda: Limits(start=0), r"Limits\.start is 0; it must be above 0"),
         (lambda: Limits(close="3"), r"Limits\.close is '3'; it must be a number"),  # type: ignore[arg-type] # on purpose
         (lambda: Limits(start=None), r"Limits\.start is None"),  # type: ignore[arg-type] # on purpose

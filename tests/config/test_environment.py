@@ -102,10 +102,10 @@ def test_what_other_programs_set_beside_it_is_no_setting(monkeypatch: pytest.Mon
     ("name", "value", "said"),
     [
         ("PROVDER", "local", "there is no such setting. Did you mean AGENTHOST_PROVIDER?"),
-        ("QUUX", "1", "there is no such setting"),
+        ("QUUX", "1", "there is no such setting: unset it"),
         ("SPEC__NETWROK", "open", "there is no such setting. Did you mean AGENTHOST_SPEC__NETWORK?"),
         ("AGENT__ENV", '["A"]', "expected a table, found a list"),
-        ("AGENT__MODEL__NAME", "x", "there is no such setting"),
+        ("AGENT__MODEL__NAME", "x", "there is no such setting: unset it"),
         ("AGENT__MAX_TURNS", "many", "expected a whole number, found text"),
         ("SPEC__CPU", "-1", "expected a number above 0, found text"),
         ("AGENT__ALLOWED_TOOLS", "Read,Edit", "expected a list as JSON, found text"),

@@ -78,11 +78,16 @@ class AgentRef:
         except ValueError:
             fields = None
         if not isinstance(fields, dict):
-            raise ConfigError("this is no ref of an agent: agent.ref.to_json() makes one")
+            raise ConfigError(
+                "this is not the JSON of a ref: `agenthost run --detach` and agent.ref.to_json() make one"
+            )
         given = cast("dict[str, Any]", fields)
         version = given.pop("version", None)
         if version != _VERSION:
-            raise ConfigError(f"a ref of version {version!r}; this agenthost knows version {_VERSION}")
+            raise ConfigError(
+                f"a ref of version {version!r}; this agenthost knows version {_VERSION}: use the agenthost "
+                "that made it"
+            )
         known = {field.name: field for field in dataclasses.fields(cls)}
         required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
         if not required <= given.keys() <= known.keys():

@@ -17,7 +17,7 @@ from agenthost.cli.finding import Finder, Found, open_finder
 from agenthost.cli.finishing import CannotFinishError, Finishing
 from agenthost.cli.looking import View, look_at
 from agenthost.cli.output import message_printer, warnings_to
-from agenthost.cli.places import AFTER_HELP, AGENT_HELP, place_of
+from agenthost.cli.places import AFTER_HELP, AGENT_HELP, check_place, place_of
 from agenthost.cli.steering import Answer, Steering
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.taken import Taken
@@ -78,6 +78,7 @@ def attach(
     """
     if download is not None and not finish:
         raise typer.BadParameter("it needs --finish", param_hint="--download")
+    check_place(after)
     request = _Request(
         where=where_said(config, allow),
         agent=agent,

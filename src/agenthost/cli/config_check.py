@@ -75,6 +75,9 @@ def check(
         Path | None,
         typer.Argument(help="The file. Not given: AGENTHOST_CONFIG, else ./agenthost.toml if it is there."),
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The file, named as for the other commands.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read a config, say what would be used and where it comes from.
@@ -82,7 +85,9 @@ def check(
     Secrets are not shown. Exits with 2 when something is wrong; nothing is
     made and nothing is asked over a network.
     """
-    report = check_config(path)
+    if path is not None and config is not None:
+        raise typer.BadParameter("name the file once, as PATH or with --config", param_hint="--config")
+    report = check_config(config if path is None else path)
     if as_json:
         print(json.dumps(_plain(report)))
     else:

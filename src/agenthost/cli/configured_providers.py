@@ -108,7 +108,7 @@ class Opened:
 
 def where_said(config: Path | None, allow: Sequence[AllowOptions] | None, *named: str | None) -> Where:
     """Return what the options of a command say."""
-    return Where(named=tuple(name for name in named if name), config=config, allowed=bool(allow))
+    return Where(named=tuple(name for name in named if name is not None), config=config, allowed=bool(allow))
 
 
 def flags_again(config: Path | None, *, allowed: bool) -> str:
@@ -226,7 +226,9 @@ def _read(where: Where) -> Sources:
         sources = read_here(where.config)
         sources.require()
     except ConfigError as error:
-        advice = "nothing was done: mend this, or name another config with --config"
+        advice = "nothing was done: mend this"
+        if not all(line.startswith("environment variable ") for line in str(error).splitlines()):
+            advice += ", or name another config with --config"
         raise ConfigError(f"{error}\n{advice}") from None
     return sources
 

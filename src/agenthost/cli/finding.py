@@ -134,7 +134,7 @@ class Finder:
         try:
             return match_agent(text, seen)
         except AgentError as error:
-            raise AgentError("; ".join([str(error), *self.problems(), *self.notices()])) from None
+            raise AgentError("\n".join([str(error), *self.problems(), *self.notices()])) from None
 
     def problems(self) -> list[str]:
         """Return why providers that are set up could not be asked for their sandboxes."""

@@ -12,7 +12,7 @@ from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, where_said
 from agenthost.cli.events import Event, read_events
 from agenthost.cli.finding import open_finder
-from agenthost.cli.places import AFTER_HELP, AGENT_HELP, place_of
+from agenthost.cli.places import AFTER_HELP, AGENT_HELP, check_place, place_of
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import Screen, Transcript
 from agenthost.errors import SandboxGoneError
@@ -31,9 +31,13 @@ def logs(
 
     It only reads: the agent and whoever drives it do not notice.
     """
+    check_place(after)
     transcript = Transcript(Screen(stderr=as_json))
     where = where_said(config, allow)
-    run_until_stopped(partial(_logs, where, agent, follow, after or "oldest", as_json, transcript), ending="")
+    run_until_stopped(
+        partial(_logs, where, agent, follow, "oldest" if after is None else after, as_json, transcript),
+        ending="",
+    )
 
 
 async def _logs(

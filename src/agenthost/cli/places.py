@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from agenthost.agent import Cursor
 from agenthost.cli.events import read_events
 from agenthost.cli.finding import Found
@@ -9,6 +11,20 @@ from agenthost.errors import ConfigError, ReplayGapError
 
 AFTER_HELP = "A cursor as 12:3456, the number of an event, or oldest for all that is kept."
 AGENT_HELP = "An agent's name or the beginning of it, its sandbox's, or the JSON of a ref."
+
+
+def check_place(text: str | None) -> None:
+    """Refuse what can be no place in any journal, before anything is looked for. None is not given.
+
+    Raises:
+        typer.BadParameter: It has another form.
+    """
+    if text is None or text == "oldest" or (text.isascii() and text.isdigit()):
+        return
+    try:
+        Cursor.parse(text)
+    except ConfigError as error:
+        raise typer.BadParameter(f"{error}. {AFTER_HELP}", param_hint="--after") from None
 
 
 async def place_of(text: str, found: Found) -> Cursor:

@@ -88,7 +88,7 @@ class Request:
         """Return the provider, with the options of its table."""
         config = self.config
         if config is None:
-            return open_provider(self.provider or DEFAULT_PROVIDER)
+            return open_provider(DEFAULT_PROVIDER if self.provider is None else self.provider)
         name = config.provider if self.provider is None else config.named(self.provider)
         return open_provider(name) if config.limits is None else open_provider(name, limits=config.limits)
 

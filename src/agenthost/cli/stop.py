@@ -23,7 +23,7 @@ _PATIENCE = 30.0  # seconds that one end may take
 def stop(
     agents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[AGENT]...", help="Names or refs, as for logs; or sandboxes."),
+        typer.Argument(metavar="AGENT", help="Names or refs, as for logs; or sandboxes."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every agent.")] = False,
     provider: Annotated[

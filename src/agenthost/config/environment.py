@@ -117,7 +117,9 @@ def _path_of(variable: str) -> Path | str:
         else:
             near = nearest(word, known.values())
             hint = (
-                "" if near is None or looks_secret(word) else f". Did you mean {variable_of((*path, near))}?"
+                ": unset it"
+                if near is None or looks_secret(word)
+                else f". Did you mean {variable_of((*path, near))}?"
             )
             return f"there is no such setting{hint}"
         path.append(key)

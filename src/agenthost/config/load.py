@@ -112,7 +112,7 @@ def make_config(sources: Sources, *, provider: str | None = None, opens: bool = 
     """
     tables = sources.tables
     find = partial(lookup, sources)
-    chosen = provider or tables.provider or DEFAULT_PROVIDER
+    chosen = tables.provider or DEFAULT_PROVIDER if provider is None else provider
     found = Collected()
     with found.step():
         sources.require()
