@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +137,12 @@ def test_as_json_it_is_one_line_for_programs_with_the_environment() -> None:
 async def test_without_the_vendors_client_it_says_how_to_install_it(
     client: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == client else found(name))
+    find_spec = importlib.util.find_spec
+
+    def find_all_but_it(name: str) -> ModuleSpec | None:
+        return None if name == client else find_spec(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_all_but_it)
     async with printed_by(client, capsys) as (config, shell):
         assert shell.startswith("# agenthost cannot use it yet: ")
         assert f"pip install 'agenthost[{client}]'" in shell
