@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 from agenthost.errors import UnsupportedError
@@ -89,9 +90,10 @@ class GitRepositories(Substitutes):
             replace(one, value="false") if (one.section, one.key) == ("core", "bare") else one
             for one in carried(settings)
         )
-        own = (git_dir, lambda name: name not in _AT_HOME)
-        sources = (own,) if common == git_dir else ((common, _SHARED.__contains__), own)
-        return Graft(sources=sources, config=text)
+        sources: list[tuple[str, Callable[[str], bool]]] = [(git_dir, _is_copied)]
+        if common != git_dir:
+            sources.insert(0, (common, _SHARED.__contains__))
+        return Graft(sources=tuple(sources), config=text)
 
     def _text(self, settings: list[Setting], git_dir: str) -> bytes:
         kept = carried(settings)
@@ -105,6 +107,10 @@ class GitRepositories(Substitutes):
 
     def _holds(self, place: str) -> bool:
         return os.path.commonpath([place, self.root]) == self.root
+
+
+def _is_copied(name: str) -> bool:
+    return name not in _AT_HOME
 
 
 def _last(settings: list[Setting], key: str) -> str | None:
