@@ -13,16 +13,25 @@ import subprocess
 import sys
 import traceback
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import anyio
 
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
 from agenthost.forked import after_fork
 from agenthost.owners import note
+from agenthost.providers.local.interpreter import host_interpreter
 from agenthost.registry import open_provider, provider_names, register_provider, registration, ways_opened
 
 _AT_EXIT = 30.0  # seconds that the program's end may be held up
+
+_PROGRAM = """
+import json, sys
+given = json.load(sys.stdin)
+sys.path[:] = given["path"]
+from agenthost.owned import obey_orders
+obey_orders(given["orders"])
+"""
 
 _owned: dict[str, str] = {}  # the provider's name by the sandbox's id
 after_fork(_owned.clear)
@@ -88,7 +97,7 @@ def end_all() -> None:
         return
     orders = [_order(provider, sandbox_id) for sandbox_id, provider in _owned.items()]
     _owned.clear()
-    argv = [sys.executable, "-m", "agenthost.owned"]
+    argv = [host_interpreter(), "-I", "-c", _PROGRAM]  # sys.executable may be a program that embeds Python
     # In a session of its own: one more Ctrl-C breaks off the waiting and not the ending.
     ending = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
     try:
@@ -135,7 +144,6 @@ async def _obey(order: dict[str, Any]) -> None:
             traceback.print_exc()
 
 
-if __name__ == "__main__":
-    _given = cast("dict[str, Any]", json.load(sys.stdin))
-    sys.path[:] = _given["path"]
-    anyio.run(_main, _given["orders"])
+def obey_orders(orders: list[dict[str, Any]]) -> None:
+    """End what a process that has ended left, in a process of its own."""
+    anyio.run(_main, orders)

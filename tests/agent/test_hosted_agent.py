@@ -293,6 +293,33 @@ async def test_bypassing_permissions_is_refused_without_isolation_also_later(scr
                 await agent.set_permission_mode("bypassPermissions")
 
 
+@pytest.mark.parametrize(
+    "options", [{"sandbox": {"enabled": True}}, {"settings": '{"sandbox": {"enabled": true}}'}]
+)
+async def test_a_sandbox_of_the_cli_is_refused_in_one_that_allows_none(options: dict[str, Any]) -> None:
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(UnsupportedError, match=rf"options.{next(iter(options))}: .*Leave it out"):
+            async with HostedAgent(options, provider="local"):
+                raise AssertionError("started")
+        async with open_provider("local") as provider:
+            sandbox = await provider.create(SandboxSpec())
+            with pytest.raises(UnsupportedError, match=r"Leave it out"):
+                await HostedAgent(options, sandbox=sandbox).connect()
+            await sandbox.terminate()
+
+
+async def test_a_sandbox_of_the_cli_that_is_off_or_not_within_another_one_is_its_own_matter(
+    script: Any,
+) -> None:
+    with anyio.fail_after(LIMIT):
+        for enabled, provider in ((False, "local"), (True, PLAIN)):
+            async with (
+                script(Text("Done.")),
+                HostedAgent({"sandbox": {"enabled": enabled}}, provider=provider) as agent,
+            ):
+                assert texts(await turn(agent, "hi")) == ["Done."]
+
+
 async def test_bypassing_permissions_works_in_an_isolated_sandbox(script: Any) -> None:
     options = {"permission_mode": "bypassPermissions"}
     with anyio.fail_after(LIMIT):

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
 
-from agenthost import HostedAgent, open_provider
+from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.errors import BootstrapError, ConfigError, UnsupportedError
 from agenthost.testing import Text
 
@@ -66,6 +66,10 @@ async def test_a_sandbox_without_the_sdk_says_what_is_missing(own_site: Path) ->
         async with open_provider("local", site=str(own_site)) as provider:
             with pytest.raises(BootstrapError, match="No module named 'claude_agent_sdk'"):
                 await HostedAgent(provider=provider).connect()
+            sandbox = await provider.create(SandboxSpec())
+            with pytest.raises(BootstrapError, match=r"provider=.*agenthost bake"):
+                await HostedAgent(sandbox=sandbox).connect()
+            await sandbox.terminate()
             assert [info.id async for info in provider.list()] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -150,6 +151,48 @@ async def test_what_cannot_be_read_or_written_is_the_builtin_error_with_the_path
     assert sorted(os.listdir(tmp_path)) == ["file", "source"]
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+async def test_what_the_host_cannot_read_is_named_once_and_what_it_may_not_read_with_a_way_out(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fill(tmp_path / "source", "a", "closed/b")
+    opened = os.open
+
+    def closed_to_us(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "closed":  # root may read whatever its mode is
+            raise OSError(number, os.strerror(number), path)
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", closed_to_us)
+    with anyio.fail_after(LIMIT), pytest.raises(OSError, match="closed") as caught:
+        await upload_dir(box, tmp_path / "source", "x")
+
+    assert caught.value.filename == str(tmp_path / "source" / "closed")
+    assert "None" not in str(caught.value)
+    assert (caught.value.errno, ".agenthostignore" in str(caught.value)) == (number, number == errno.EACCES)
+    assert not await exists(box, "x")
+
+
+async def test_a_line_that_takes_no_secret_back_is_named_once(
+    box: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "source"
+    fill(source, "a/.env", "b/.env", ".ssh/known_hosts", "keep.log", "x.log")
+    lines = ["*.log", "!keep.log", "", "!.env", "!.ssh/known_hosts", "!not-there"]
+    (source / ".agenthostignore").write_text("\n".join(lines))
+    with anyio.fail_after(LIMIT), caplog.at_level(logging.WARNING, "agenthost.files"):
+        told = await upload_dir(box, source, "t")
+    assert told.ignored == [".ssh", "a/.env", "b/.env", "x.log"]
+    first, second = caplog.messages
+    assert first.startswith(f"{source / '.agenthostignore'}, line 4: '!.env' takes nothing back")
+    assert second.startswith(f"{source / '.agenthostignore'}, line 5: '!.ssh/known_hosts' takes nothing back")
+
+    caplog.clear()
+    with anyio.fail_after(LIMIT), caplog.at_level(logging.WARNING, "agenthost.files"):
+        await upload_dir(box, source, "t", ignore=["!.env", "!.ssh/"])
+    assert caplog.messages == []
+
+
 async def test_more_than_the_limits_is_an_error_and_changes_nothing(box: Sandbox, tmp_path: Path) -> None:
     fill(tmp_path / "source", "a", "b/c")
     with anyio.fail_after(LIMIT):
@@ -159,7 +202,7 @@ async def test_more_than_the_limits_is_an_error_and_changes_nothing(box: Sandbox
             (TransferLimits(size=3), "more than 3 bytes in all"),
             (TransferLimits(depth=1), "a path of 2 names"),
         ):
-            with pytest.raises(ConfigError, match=said):
+            with pytest.raises(ConfigError, match=rf"{said}.* A line in .*/\.agenthostignore leaves"):
                 await upload_dir(box, tmp_path / "source", "new", limits=limits)
             with pytest.raises(DownloadError, match=said):
                 await download_dir(box, "dir", tmp_path / "new", limits=limits)

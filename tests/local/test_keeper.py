@@ -267,8 +267,9 @@ async def test_what_it_printed_does_nothing_to_a_terminal() -> None:
     assert not set("\033\a") & set(str(caught.value))
 
 
-async def test_signals_that_the_host_ignores_or_blocks_reach_the_inside() -> None:
-    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+@pytest.mark.parametrize("ignored", [signal.SIGQUIT, signal.SIGCHLD, signal.SIGUSR2])
+async def test_signals_that_the_host_ignores_or_blocks_reach_the_inside(ignored: signal.Signals) -> None:
+    before = signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
     try:
         async with stand_in() as sandbox:
@@ -277,11 +278,11 @@ async def test_signals_that_the_host_ignores_or_blocks_reach_the_inside() -> Non
             await sandbox.backend.terminate()
             assert wait_gone(keeper)
     finally:
-        signal.signal(signal.SIGQUIT, before)
+        signal.signal(ignored, before)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1, signal.SIGTERM})
     fields = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
     assert int(fields["SigBlk"], 16) == 0
-    assert not int(fields["SigIgn"], 16) & 1 << (signal.SIGQUIT - 1)
+    assert not int(fields["SigIgn"], 16) & 1 << (ignored - 1)
 
 
 def test_handles_work_without_the_functions_of_a_newer_c_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,19 @@ class PlainOptions:
     def bypasses_permissions(self) -> bool:
         """Whether tools run without any question."""
         return self.fields.get("permission_mode") == "bypassPermissions"
+
+    @property
+    def own_sandbox(self) -> str | None:
+        """Which option has the CLI start each command in a sandbox of its own; None where none does."""
+        settings = self.fields.get("settings")
+        if isinstance(settings, str) and settings.strip().startswith("{"):
+            try:
+                inner: Any = json.loads(settings)
+            except ValueError:
+                inner = {}  # the CLI says what is wrong with it
+            if _is_enabled(inner.get("sandbox")):
+                return "settings"
+        return "sandbox" if _is_enabled(self.fields.get("sandbox")) else None
 
     def paths(self) -> dict[str, str]:
         """Return what names a place in the machine that the CLI runs on, by the option's name."""
@@ -125,6 +139,10 @@ def apply_defaults(plain: PlainOptions, defaults: SafeDefaults, *, config_dir: s
         env.setdefault("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
     if defaults.disable_auto_memory:
         env.setdefault("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1")
+
+
+def _is_enabled(sandbox: Any) -> bool:
+    return isinstance(sandbox, Mapping) and bool(cast("Mapping[str, Any]", sandbox).get("enabled"))
 
 
 def _fields(options: object) -> dict[str, Any]:

@@ -158,8 +158,15 @@ def _check_attachment(
 
 
 def check_isolation(plan: Plan, isolation: str, name: str) -> None:
-    """Refuse an agent without questions where nothing isolates it."""
+    """Refuse an agent without questions where nothing isolates it, and a sandbox in one that allows none."""
     check_questions(plan.options.bypasses_permissions, plan.defaults, isolation, name)
+    option = plan.options.own_sandbox
+    if isolation == "namespaces" and option is not None:
+        raise UnsupportedError(
+            f"options.{option}: the CLI's own sandbox is enabled, and none can be started within one of "
+            f"{name}, so that every command would fail. Leave it out: all that the agent does is isolated "
+            "already, and spec=SandboxSpec(network=..., limits=...) sets the bounds"
+        )
 
 
 def check_questions(bypasses: bool, defaults: SafeDefaults, isolation: str, name: str) -> None:

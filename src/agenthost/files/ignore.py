@@ -14,6 +14,18 @@ IGNORE_FILE = ".agenthostignore"
 _MOST_LINES = 1000
 _LARGEST = 64 * 1024
 
+# git's own: a remote's address may hold a token. What the files mean travels all the same (git_config.py).
+_GIT_CONFIGS = (
+    "**/*.git/config",
+    "**/.git/config.worktree",
+    "**/.git/worktrees/*/config.worktree",
+    "**/.git/modules/**/config",
+    "**/.git/modules/**/config.worktree",
+)
+# What a download does not replace where it is there: it says where a repository is and which programs git
+# runs, and the one inside has neither its addresses nor its credentials.
+GIT_OF_THE_HOST = (".git", *_GIT_CONFIGS)
+
 # What commonly holds a secret, in any directory and in any case of its letters, and what means nothing on
 # another machine. docs/files.md tells it.
 DEFAULT_IGNORE = (
@@ -35,12 +47,7 @@ DEFAULT_IGNORE = (
     "id_xmss*",
     ".ssh/",
     ".gnupg/",
-    # git: a remote's address may hold a token.
-    "**/.git/config",
-    "**/.git/config.worktree",
-    "**/.git/worktrees/*/config.worktree",
-    "**/.git/modules/**/config",
-    "**/.git/modules/**/config.worktree",
+    *_GIT_CONFIGS,
     "**/.git/credentials",
     "**/.config/git/credentials",
     "**/.config/gh/",

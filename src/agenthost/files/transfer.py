@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,8 @@ import anyio
 import anyio.lowlevel
 
 from agenthost.errors import AgentHostError, ConfigError, DownloadError, SandboxError
-from agenthost.files.ignore import Ignore, ignore_of, patterns_in, rules_of
+from agenthost.files.git_directory import GitRepositories
+from agenthost.files.ignore import GIT_OF_THE_HOST, IGNORE_FILE, Ignore, ignore_of, patterns_in, rules_of
 from agenthost.files.inside.main import LENGTH
 from agenthost.files.inside.packing import Packed, pack
 from agenthost.files.inside.rules import Rules
@@ -26,6 +28,8 @@ from agenthost.files.values import Downloaded, TransferLimits, TransferProgress,
 from agenthost.sandbox import Process, Sandbox
 from agenthost.statedir import state_inodes
 from agenthost.threads import in_thread
+
+_log = logging.getLogger("agenthost.files")
 
 Report = Callable[[TransferProgress], object]
 
@@ -74,7 +78,10 @@ async def upload_dir(
     rules = await in_thread(lambda: Rules(*rules_of(wanted, own)))
     kept = await in_thread(state_inodes)  # they hold the secret of every sandbox of this user
     packed = Packed()
-    pieces = pack(root, rules, limits.inner(), packed, everything=False, without=kept)
+    repositories = GitRepositories(root)
+    pieces = pack(
+        root, rules, limits.inner(), packed, everything=False, without=kept, substitutes=repositories
+    )
     try:
         first = await _next(pieces)  # what is wrong with the source comes before anything runs inside
         stage = f".agenthost-{secrets.token_hex(8)}"
@@ -83,6 +90,7 @@ async def upload_dir(
         try:
             async with running(sandbox, call) as process:
                 sent = await _send(process, first, pieces, packed, on_progress)
+                _warn_of_powerless(root, own, rules)
                 with anyio.CancelScope(shield=sent, deadline=anyio.current_time() + _LAST_STEP) as last:
                     if sent:
                         with contextlib.suppress(BrokenPipeError):  # it has ended and said why
@@ -98,7 +106,8 @@ async def upload_dir(
             raise
     except RefusedError as error:
         raise ConfigError(
-            f"{root} is not uploaded: {error}. ignore= leaves something out, limits= lets more pass"
+            f"{root} is not uploaded: {error}. A line in {os.path.join(root, IGNORE_FILE)} leaves something "
+            "out, as ignore= of agenthost.files.upload_dir does; its limits= lets more pass"
         ) from error
     except DownloadError as error:
         raise SandboxError(f"{root} was not uploaded: {error}") from error
@@ -120,7 +129,8 @@ async def download_dir(
     nothing is written through a symlink of either, and no file can be written by others than its owner or
     runs with another's rights. What is in the files is the sandbox's: a ``.git/hooks`` runs when git does.
 
-    The same holds as for ``upload_dir``: it is put in its place when it is whole.
+    The same holds as for ``upload_dir``: it is put in its place when it is whole. A git configuration of the
+    target is not replaced, nor is a ``.git`` that is a file: ``refused`` names them.
 
     Args:
         sandbox: Any; it needs ``python3``.
@@ -140,7 +150,8 @@ async def download_dir(
     """
     rules = rules_of(ignore_of(ignore, defaults=False))
     place = os.fspath(target)
-    stage = await in_thread(partial(Stage, place, f".agenthost-{secrets.token_hex(8)}"))
+    own = partial(Rules(GIT_OF_THE_HOST).leave_out, is_directory=False)
+    stage = await in_thread(partial(Stage, place, f".agenthost-{secrets.token_hex(8)}", own))
     unpacker = Unpacker(stage, Rules(*rules), limits.inner())
     try:
         async with running(sandbox, _call("pack", source, limits, rules)) as process:
@@ -202,6 +213,17 @@ async def _receive(process: Process, unpacker: Unpacker, report: Report | None) 
     return None
 
 
+def _warn_of_powerless(root: str, lines: Sequence[str], rules: Rules) -> None:
+    for number in sorted(rules.powerless):
+        _log.warning(
+            "%s, line %d: %r takes nothing back, since it names what may hold a secret. That travels only "
+            "by ignore= of agenthost.files.upload_dir",
+            os.path.join(root, IGNORE_FILE),
+            number,
+            lines[number - 1],
+        )
+
+
 def _close(unpacker: Unpacker, stage: Stage) -> None:
     try:
         unpacker.close()
@@ -214,7 +236,11 @@ async def _next(pieces: Iterator[bytes]) -> bytes:
         anyio.lowlevel.checkpoint()
     )  # waiting for a thread is none, nor is sending what a window has room for
     # A generator's StopIteration cannot pass through what waits for a thread.
-    return await in_thread(lambda: next(pieces, b""))
+    try:
+        return await in_thread(lambda: next(pieces, b""))
+    except PermissionError as error:
+        text = f"{error.strerror}. A line in {IGNORE_FILE} at the top of the directory leaves it out"
+        raise PermissionError(error.errno, text, error.filename) from error
 
 
 async def _clean(sandbox: Sandbox, target: str, stage: str) -> None:

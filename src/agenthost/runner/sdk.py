@@ -102,6 +102,15 @@ def _import_whole() -> Any:
     return importlib.import_module("claude_agent_sdk")
 
 
+def _way_out(error: Exception) -> str:
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return (
+        " HostedAgent(provider=...) makes a sandbox that has it. For sandbox=, make it from an image "
+        "of `agenthost bake`, or install claude-agent-sdk for that Python in it"
+    )
+
+
 def _load(import_sdk: Callable[[], Any], *, has_mcp: bool) -> Sdk:
     # Both are measured: the import makes no garbage worth looking for, and no plugin of pydantic is ours.
     own_setting = os.environ.get(_NO_PLUGINS)
@@ -114,7 +123,7 @@ def _load(import_sdk: Callable[[], Any], *, has_mcp: bool) -> Sdk:
         raise Refusal(
             "BootstrapError",
             f"claude-agent-sdk cannot be imported in the sandbox: {type(error).__name__}: {error} "
-            f"(Python {platform.python_version()}, {sys.executable})",
+            f"(Python {platform.python_version()}, {sys.executable}).{_way_out(error)}",
         ) from error
     finally:
         # The CLI inherits this environment, and the agent's programs the CLI's.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,13 +26,40 @@ class Packed:
     left_out: list[str] = field(default_factory=list[str])
 
 
+@dataclass(frozen=True)
+class Graft:
+    """A directory that is sent in place of a file, put together from others.
+
+    Attributes:
+        sources: Directories, and which names in them are wanted. What a later one has replaces.
+        config: What its file ``config`` holds.
+    """
+
+    sources: tuple[tuple[str, Callable[[str], bool]], ...]
+    config: bytes
+
+
+class Substitutes:
+    """What is sent in place of something; this one sends everything as it is."""
+
+    def instead_of_config(self, path: str) -> bytes | None:  # noqa: ARG002 - for those who have an answer
+        """Return a file's content in place of one that the defaults leave out; None leaves it out."""
+        return None
+
+    def instead_of_link(self, path: str) -> bytes | Graft | None:  # noqa: ARG002 - likewise
+        """Return what is sent in place of a ``.git`` that is a file; None for the file as it is."""
+        return None
+
+
 @contextmanager
 def named(path: str) -> Generator[None, None, None]:
     """Have an error name a whole path: where calls are relative to a directory it names the last part."""
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = path, None
+        error.filename = path
+        if error.filename2 is not None:
+            del error.filename2  # None would be printed as a second name
         raise
 
 
@@ -44,18 +71,20 @@ def pack(
     *,
     everything: bool,
     without: Collection[tuple[int, int]] = (),
+    substitutes: Substitutes | None = None,
 ) -> Iterator[bytes]:
     """Yield the archive of a directory in pieces of about ``PIECE`` bytes.
 
     What is no file, directory or symlink, and symlinks that lead out of the directory, are left out; with
     ``everything`` they are in the archive, for a reader that judges by itself. Directories whose device and
-    inode are in ``without`` are left out, whatever they are called.
+    inode are in ``without`` are left out, whatever they are called. ``substitutes`` gives what is sent
+    in place of some files.
 
     Raises:
         OSError: Something cannot be read, or became shorter while it was; the path is on it.
         RefusedError: It is more than the limits.
     """
-    return _pieces(_Packer(source, rules, limits, told, everything, without).run())
+    return _pieces(_Packer(source, rules, limits, told, everything, without, substitutes).run())
 
 
 def _pieces(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -79,6 +108,7 @@ class _Packer:
         told: Packed,
         everything: bool,
         without: Collection[tuple[int, int]],
+        substitutes: Substitutes | None,
     ) -> None:
         self._source = source
         self._rules = rules
@@ -86,6 +116,7 @@ class _Packer:
         self._told = told
         self._everything = everything
         self._without = without
+        self._substitutes = substitutes or Substitutes()
 
     def run(self) -> Iterator[bytes]:
         with named(self._source):
@@ -94,27 +125,29 @@ class _Packer:
         if (status.st_dev, status.st_ino) in self._without:
             os.close(root)
             raise RefusedError("it is a directory that agenthost keeps its state in")
-        yield from self._directory(root, "")
+        yield from self._directory(root, "", self._source)
         yield END
 
-    def _directory(self, fd: int, prefix: str) -> Iterator[bytes]:
+    def _directory(
+        self, fd: int, prefix: str, where: str, wanted: Callable[[str], bool] = bool
+    ) -> Iterator[bytes]:
+        """Yield what is in a directory. ``where`` names it in errors; ``wanted`` says which names count."""
         try:
-            with named(os.path.join(self._source, prefix)):
-                names = sorted(os.listdir(fd))
+            with named(where):
+                names = sorted(filter(wanted, os.listdir(fd)))
             for name in names:
-                yield from self._entry(fd, name, prefix + name)
+                yield from self._entry(fd, name, prefix + name, os.path.join(where, name))
         finally:
             os.close(fd)
 
-    def _entry(self, fd: int, name: str, path: str) -> Iterator[bytes]:
-        full = os.path.join(self._source, path)
+    def _entry(self, fd: int, name: str, path: str, full: str) -> Iterator[bytes]:
         try:
             with named(full):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 is_directory = stat.S_ISDIR(status.st_mode)
                 is_kept = is_directory and (status.st_dev, status.st_ino) in self._without
                 if is_kept or self._rules.leave_out(path, is_directory=is_directory):
-                    self._told.left_out.append(path)
+                    yield from self._left_out(path, status)
                     return
                 if is_directory:
                     inner = os.open(
@@ -135,13 +168,44 @@ class _Packer:
             except BaseException:
                 os.close(inner)
                 raise
-            yield from self._directory(inner, path + "/")
+            yield from self._directory(inner, path + "/", full)
             return
         try:
-            with named(full):
-                yield from self._file(inner, path)
+            instead = self._substitutes.instead_of_link(path) if name == ".git" else None
+            if isinstance(instead, Graft):
+                yield from self._graft(instead, path, status)
+            elif instead is not None:
+                yield from self._content(instead, path, status)
+            else:
+                with named(full):
+                    yield from self._file(inner, path)
         finally:
             os.close(inner)
+
+    def _left_out(self, path: str, status: os.stat_result) -> Iterator[bytes]:
+        content = None
+        if stat.S_ISREG(status.st_mode) and self._rules.is_secret(path):
+            content = self._substitutes.instead_of_config(path)
+        if content is None:
+            self._told.left_out.append(path)
+        else:
+            yield from self._content(content, path, status)
+
+    def _content(self, content: bytes, path: str, status: os.stat_result) -> Iterator[bytes]:
+        yield self._header(_member(path, "file", status, size=len(content)))
+        yield content
+        yield padding(len(content))
+
+    def _graft(self, graft: Graft, path: str, status: os.stat_result) -> Iterator[bytes]:
+        if self._rules.leave_out(path, is_directory=True):
+            self._told.left_out.append(path)
+            return
+        yield self._header(Member(path, "directory", mode=0o755, mtime=status.st_mtime))
+        for where, wanted in graft.sources:
+            with named(where):
+                fd = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            yield from self._directory(fd, path + "/", where, wanted)
+        yield from self._content(graft.config, path + "/config", status)
 
     def _other(self, fd: int, name: str, path: str, status: os.stat_result) -> bytes:
         if stat.S_ISLNK(status.st_mode):

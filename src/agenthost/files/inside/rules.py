@@ -33,19 +33,44 @@ class Rules:
         found: Of a file in the directory itself, which may be a stranger's: they leave out more, and take
             nothing back but what they leave out themselves.
         given: Of the caller, who has the last word.
+
+    Attributes:
+        powerless: Numbers of the lines in ``found`` that would have taken back what keeps a secret, of the
+            paths that ``leave_out`` was asked about.
     """
 
     def __init__(
         self, defaults: Sequence[str] = (), found: Sequence[str] = (), given: Sequence[str] = ()
     ) -> None:
         self._defaults, self._found, self._given = (_parse_all(lines) for lines in (defaults, found, given))
+        self.powerless: set[int] = set()
 
     def leave_out(self, path: str, *, is_directory: bool) -> bool:
         """Return whether a path is left out that no directory above it is."""
         parts = path.split("/")
         left_out = _decide(self._defaults, path.lower().split("/"), is_directory, otherwise=False)
-        left_out = left_out or _decide(self._found, parts, is_directory, otherwise=False)
+        if left_out:
+            left_out = _decide(self._given, parts, is_directory, otherwise=True)
+            if left_out:
+                self._note_powerless(path, parts, is_directory)
+            return left_out
+        left_out = _decide(self._found, parts, is_directory, otherwise=False)
         return _decide(self._given, parts, is_directory, otherwise=left_out)
+
+    def _note_powerless(self, path: str, parts: list[str], is_directory: bool) -> None:
+        for pattern in self._found:
+            is_below = is_directory and pattern.text.lstrip("/").startswith((path + "/", parts[-1] + "/"))
+            if not pattern.leaves_out and (is_below or pattern.fits(parts, is_directory)):
+                self.powerless.add(pattern.number)
+
+    def is_secret(self, path: str) -> bool:
+        """Return whether a file is left out by the defaults alone: nobody else asked for that."""
+        parts = path.split("/")
+        # Whatever the others say of it, they say it against this.
+        otherwise = _decide(self._found, parts, False, otherwise=False)
+        return not _decide(self._given, parts, False, otherwise=otherwise) and self.leave_out(
+            path, is_directory=False
+        )
 
     def leave_out_below(self, path: str, *, is_directory: bool) -> bool:
         """Return whether a path is left out, or a directory above it."""
@@ -57,9 +82,19 @@ class Rules:
 
 
 class Pattern:
-    """One line. Use ``parse``."""
+    """One line. Use ``parse``.
 
-    def __init__(self, parts: list[_Name | None], *, leaves_out: bool, is_for_directories: bool) -> None:
+    Attributes:
+        text: What it says, without ``!``.
+        number: Of the line, from 1, where it is one of several.
+    """
+
+    number = 0
+
+    def __init__(
+        self, text: str, parts: list[_Name | None], *, leaves_out: bool, is_for_directories: bool
+    ) -> None:
+        self.text = text
         self.leaves_out = leaves_out
         self._parts = parts  # None: any number of directories
         self._is_for_directories = is_for_directories
@@ -141,11 +176,17 @@ def parse(line: str) -> Pattern | None:
     if words[-1] == "**":
         words.append(_ANY)  # what is in it, and not the directory itself
     parts = [None if word == "**" else _Name(word) for word in words]
-    return Pattern(parts, leaves_out=leaves_out, is_for_directories=is_for_directories)
+    return Pattern(text, parts, leaves_out=leaves_out, is_for_directories=is_for_directories)
 
 
 def _parse_all(lines: Sequence[str]) -> list[Pattern]:
-    return [pattern for pattern in map(parse, lines) if pattern is not None]
+    patterns: list[Pattern] = []
+    for number, line in enumerate(lines, 1):
+        pattern = parse(line)
+        if pattern is not None:
+            pattern.number = number
+            patterns.append(pattern)
+    return patterns
 
 
 def _decide(patterns: list[Pattern], names: list[str], is_directory: bool, *, otherwise: bool) -> bool:

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from agenthost.files.inside.packing import named
 
@@ -26,17 +26,19 @@ class Stage:
         fd: The open directory to fill.
     """
 
-    def __init__(self, target: str, name: str) -> None:
+    def __init__(self, target: str, name: str, keeps: Callable[[str], bool] | None = None) -> None:
         """Make it.
 
         Args:
             target: A directory, or where one is to be.
             name: Of the directory that is made for the time being; unique.
+            keeps: Whether a file of the target is not replaced, by its path.
 
         Raises:
             OSError: It cannot be made; NotADirectoryError where the target, or a part of the way, is a file.
         """
         self.target = target
+        self._keeps = keeps
         with named(target):
             if os.path.lexists(target) and not os.path.isdir(target):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -54,7 +56,7 @@ class Stage:
         """Move what is in it to the target. Yields what could not be: its path, its files and their bytes.
 
         That is where the target has a directory and the archive a file, or the other way round. A file or a
-        symlink of the target is replaced; a symlink is never followed.
+        symlink of the target is replaced, unless it is one that is kept; a symlink is never followed.
         """
         with named(self.target):
             if not self._there:
@@ -73,6 +75,9 @@ class Stage:
             inner: list[int] = []
             try:
                 with named(os.path.join(self.target, path)):
+                    if self._keeps is not None and self._keeps(path) and _is_file(name, target):
+                        yield path, *_count(name, source)
+                        continue
                     if _move(name, source, target):
                         continue
                     try:
@@ -107,6 +112,14 @@ def _move(name: str, source: int, target: int) -> bool:
             return False
     os.replace(name, name, src_dir_fd=source, dst_dir_fd=target)
     return True
+
+
+def _is_file(name: str, fd: int) -> bool:
+    """Return whether there is something that is not a directory."""
+    try:
+        return not stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def discard(target: str, name: str) -> None:

@@ -57,6 +57,7 @@ def _command(target: str, seen: Seen, requirements: Sequence[str]) -> list[str]:
         # uv knows of this platform as that of a glibc; the image's own has been looked at.
         platform = f"{machine}-manylinux_{seen.glibc[0]}_{seen.glibc[1]}"
         argv = [uv, "pip", "install", "--no-config", "--target", target, "--python-version", version]
+        argv += ["--link-mode", "copy"]  # links to this machine's cache would lead nowhere in an image
         return [*argv, "--python-platform", platform, "--only-binary", ":all:", "--", *requirements]
     if importlib.util.find_spec("pip") is None:
         raise ConfigError(

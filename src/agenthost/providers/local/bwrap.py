@@ -61,6 +61,7 @@ class Profile:
         staged: Bind the sources at a stage first, because bubblewrap runs as another user.
         network: Share the host's network.
         workdir: Absolute path inside.
+        stores: Directories that links in the sites lead to, seen under their own paths.
         tmp_bytes: Size of /tmp.
     """
 
@@ -71,6 +72,7 @@ class Profile:
     workdir: str
     interpreter: Interpreter
     sites: tuple[str, ...]
+    stores: tuple[str, ...]
     mounts: tuple[Mount, ...]
     tmp_bytes: int
     seccomp: bytes
@@ -152,6 +154,8 @@ def build(profile: Profile) -> Launch:
         options += ["--ro-bind", source(profile.interpreter.source), PYTHON_INSIDE]
     for site, inside in zip(profile.sites, sites_inside(len(profile.sites)), strict=True):
         options += ["--ro-bind", source(site), inside]
+    for store in profile.stores:
+        options += ["--ro-bind", source(store), store]
     for mount in profile.mounts:
         options += ["--ro-bind", source(mount.source), mount.target]
     # No mount point can be made after the root is read-only.

@@ -119,13 +119,11 @@ class Engine:
 
 def _odd_signals() -> list[int]:
     """Return what a sandbox must not inherit of this process: a shell's background job ignores SIGINT."""
-    ignored = [
-        number
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-        if signal.getsignal(number) is signal.SIG_IGN
-    ]
+    # Python ignores two by itself. A keeper that ignores SIGCHLD learns of no end.
+    own = {signal.SIGPIPE, signal.SIGXFSZ}
+    ignored = {one for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN} - own
     # Plain numbers: marshal takes no enumerations.
-    return sorted(int(number) for number in {*ignored, *signal.pthread_sigmask(signal.SIG_BLOCK, ())})
+    return sorted(int(number) for number in ignored | {*signal.pthread_sigmask(signal.SIG_BLOCK, ())})
 
 
 async def _sweep(directory: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ PYTHON_INSIDE = "/opt/agenthost/python"
 SITE_INSIDE = "/opt/agenthost/site"
 
 # The SDK and what it imports. Usually one directory holds them all.
-_PACKAGES = ("claude_agent_sdk", "mcp", "anyio", "pydantic", "pydantic_core", "typing_extensions")
+PACKAGES = ("claude_agent_sdk", "mcp", "anyio", "pydantic", "pydantic_core", "typing_extensions")
+
+
+_NAME = re.compile(r"(python|pypy)[0-9.]*[a-z]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,26 @@ class Interpreter:
 
 
 def host_interpreter() -> str:
-    """Return the real path of the running interpreter, out of any virtual environment."""
+    """Return the real path of the running interpreter, out of any virtual environment.
+
+    Raises:
+        ConfigError: Python runs within another program, and there is none beside it.
+    """
     prefix = os.path.realpath(sys.base_prefix)
-    path = os.path.realpath(sys.executable)
-    if os.path.commonpath([prefix, path]) == prefix:
-        return path
-    # A wrapper script somewhere else. The prefix has the interpreter under its usual name.
-    return os.path.join(prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    named = [
+        os.path.realpath(path) for path in (sys.executable, getattr(sys, "_base_executable", None)) if path
+    ]
+    # Another binary may have Python in it, and a wrapper may lie elsewhere: the prefix has the usual name.
+    named = [path for path in named if path.startswith(prefix + "/") and _NAME.match(os.path.basename(path))]
+    usual = os.path.join(prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    for path in (*named, usual):
+        if os.access(path, os.X_OK):
+            return path
+    raise ConfigError(
+        f"there is no Python interpreter at {usual}: this program runs in one that "
+        f"brings its own ({sys.executable}). Start it with an ordinary python, or use a provider that is not "
+        "local"
+    )
 
 
 def find_interpreter() -> Interpreter:
@@ -66,7 +83,7 @@ def find_sites(site: str | None = None) -> tuple[str, ...]:
             raise ConfigError(f"site {site!r} is not a directory of this machine")
         return (os.path.realpath(site),)
     directories: list[str] = []
-    for package in _PACKAGES:
+    for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
             if not directories:

@@ -12,8 +12,9 @@ from agenthost.errors import ConfigError, IsolationUnavailableError
 from agenthost.providers.local import bwrap
 from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
-from agenthost.providers.local.interpreter import Interpreter, find_interpreter, find_sites
+from agenthost.providers.local.interpreter import PACKAGES, Interpreter, find_interpreter, find_sites
 from agenthost.providers.local.limits import LimitPlan, plan_limits
+from agenthost.providers.local.linked_packages import stores_of
 from agenthost.providers.local.remedies import install_hint
 from agenthost.providers.local.resources import describe_resources
 from agenthost.providers.local.seccomp import build_filter
@@ -32,12 +33,14 @@ class Host:
     Attributes:
         bwrap: Absolute path of bubblewrap.
         drop: This process is root, so each sandbox runs as a user id of its own.
+        stores: What links in the sites lead to.
     """
 
     bwrap: str
     drop: bool
     interpreter: Interpreter
     sites: tuple[str, ...]
+    stores: tuple[str, ...]
     seccomp: bytes = field(repr=False)
 
 
@@ -45,7 +48,7 @@ def find_host(bwrap_path: str | None = None, site: str | None = None) -> Host:
     """Return what is needed to isolate on this machine; ``site`` as of LocalProvider.
 
     Raises:
-        ConfigError: ``site`` is not a directory.
+        ConfigError: ``site`` is not a directory, or packages are links to where no sandbox can see them.
         IsolationUnavailableError: It is no Linux machine, or bubblewrap is not installed.
     """
     if not sys.platform.startswith("linux"):
@@ -61,9 +64,10 @@ def find_host(bwrap_path: str | None = None, site: str | None = None) -> Host:
         )
     drop = os.geteuid() == 0
     sites = find_sites(site)
+    stores = stores_of(sites, PACKAGES)
     if drop:
-        _check_readable(sites)
-    return Host(os.path.realpath(found), drop, find_interpreter(), sites, build_filter())
+        _check_readable((*sites, *stores))
+    return Host(os.path.realpath(found), drop, find_interpreter(), sites, stores, build_filter())
 
 
 def _check_readable(sites: Sequence[str]) -> None:
@@ -104,6 +108,7 @@ async def launch_isolated(
         workdir=workdir,
         interpreter=host.interpreter,
         sites=host.sites,
+        stores=host.stores,
         mounts=spec.mounts,
         tmp_bytes=tmp_mib * 1024 * 1024,
         seccomp=host.seccomp,

@@ -58,7 +58,7 @@ def remedy(said: str) -> str:
         return "too many user namespaces are in use: raise sysctl user.max_user_namespaces"
     if "namespace" in said or "uid map" in said or "ermission" in said or "not permitted" in said:
         return _CONTAINER if in_container() else "something forbids namespaces here: see the kernel log"
-    return "see the message above"
+    return "`agenthost doctor` shows what works on this machine, and what does not"
 
 
 def in_container() -> bool:

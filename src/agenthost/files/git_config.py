@@ -1,0 +1,203 @@
+"""The part of a git repository's configuration that travels: what files and commits mean, no addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from agenthost.errors import UnsupportedError
+
+_SECONDS = 10.0  # for git to answer: an included file may be a pipe that nobody writes to
+# These would have git read another repository, or another file, than the one that is named.
+_REDIRECTING = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_CONFIG", "GIT_PREFIX"),
+)
+
+# What travels. Nothing here names an address, a path of this machine or a program. ``*`` is the name of a
+# remote, a branch or a submodule.
+_CARRIED = frozenset(
+    [
+        "core.abbrev",
+        "core.autocrlf",
+        "core.bare",
+        "core.bigfilethreshold",
+        "core.checkroundtripencoding",
+        "core.checkstat",
+        "core.commentchar",
+        "core.commentstring",
+        "core.eol",
+        "core.filemode",
+        "core.ignorecase",
+        "core.logallrefupdates",
+        "core.notesref",
+        "core.precomposeunicode",
+        "core.protecthfs",
+        "core.protectntfs",
+        "core.quotepath",
+        "core.repositoryformatversion",
+        "core.safecrlf",
+        "core.sharedrepository",
+        "core.sparsecheckout",
+        "core.sparsecheckoutcone",
+        "core.symlinks",
+        "core.trustctime",
+        "core.usereplacerefs",
+        "core.whitespace",
+        "extensions.compatobjectformat",
+        "extensions.noop",
+        "extensions.objectformat",
+        "extensions.partialclone",
+        "extensions.preciousobjects",
+        "extensions.refstorage",
+        "user.email",
+        "user.name",
+        "user.useconfigonly",
+        "author.email",
+        "author.name",
+        "committer.email",
+        "committer.name",
+        "i18n.commitencoding",
+        "i18n.logoutputencoding",
+        "index.sparse",
+        "index.version",
+        "diff.ignoresubmodules",
+        "diff.renamelimit",
+        "diff.renames",
+        "status.aheadbehind",
+        "status.branch",
+        "status.displaycommentprefix",
+        "status.relativepaths",
+        "status.renamelimit",
+        "status.renames",
+        "status.short",
+        "status.showstash",
+        "status.showuntrackedfiles",
+        "status.submodulesummary",
+        "submodule.active",
+        "submodule.recurse",
+        "remote.*.fetch",
+        "remote.*.partialclonefilter",
+        "remote.*.promisor",
+        "branch.*.merge",
+        "branch.*.remote",
+        "submodule.*.active",
+        "submodule.*.ignore",
+    ]
+)
+_SEVERAL = ("remote.*.fetch", "submodule.active", "branch.*.merge")
+_FILES = ("config", "config.worktree")
+_ADDRESS = re.compile(r"[:@\\]|^[./~]")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of a configuration. ``value`` is None for a key without ``=``, which means true."""
+
+    section: str
+    subsection: str | None
+    key: str
+    value: str | None
+
+    @property
+    def kind(self) -> str:
+        """The whole key, with ``*`` for a name."""
+        return f"{self.section}.{'' if self.subsection is None else '*.'}{self.key}"
+
+
+def read_settings(git_dir: str, common: str) -> list[Setting]:
+    """Return what git says about a repository, the user's and the system's settings first.
+
+    What the repository's own configuration includes from other files is left out.
+
+    Args:
+        git_dir: The repository's directory.
+        common: The directory that a linked worktree shares with others; else ``git_dir``.
+
+    Raises:
+        UnsupportedError: git is missing here, too old, or does not understand the directory.
+    """
+    git = shutil.which("git")
+    if git is None:
+        raise UnsupportedError("git is not installed on this machine: install it")
+    # Another work tree than the repository's own, which may have been removed.
+    argv = [git, f"--git-dir={git_dir}", "--work-tree=.", "config"]
+    argv += ["--includes", "--list", "--null", "--show-scope", "--show-origin"]
+    env = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env=env,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnsupportedError(f"git does not answer: {error}") from error
+    if done.returncode != 0:
+        said = os.fsdecode(done.stderr).strip().rpartition("\n")[2][:300]
+        raise UnsupportedError(f"git cannot read it: {said}")
+    own = frozenset(os.path.realpath(os.path.join(one, name)) for one in (git_dir, common) for name in _FILES)
+    return list(_parse(os.fsdecode(done.stdout), own))
+
+
+def carried(settings: Iterable[Setting]) -> list[Setting]:
+    """Return the settings that travel, each once; of a key that has one value, the last."""
+    kept: dict[object, Setting] = {}
+    for number, one in enumerate(settings):
+        if _travels(one):
+            name = (one.section, one.subsection, one.key)
+            kept.pop(name, None)
+            kept[(name, number) if one.kind in _SEVERAL else name] = one
+        elif one.kind == "submodule.*.url":
+            # A submodule is active when it has an address; the address stays.
+            kept.setdefault(
+                (one.section, one.subsection, "active"),
+                Setting(one.section, one.subsection, "active", "true"),
+            )
+    return list(kept.values())
+
+
+def write_settings(settings: Iterable[Setting]) -> bytes:
+    """Return the text of a configuration file."""
+    sections: dict[str, list[str]] = {}
+    for one in settings:
+        head = one.section if one.subsection is None else f'{one.section} "{_escaped(one.subsection)}"'
+        line = one.key if one.value is None else f'{one.key} = "{_escaped(one.value)}"'
+        sections.setdefault(head, []).append(line)
+    text = "".join(f"[{head}]\n\t" + "\n\t".join(lines) + "\n" for head, lines in sections.items())
+    return os.fsencode(text)
+
+
+def _parse(text: str, own: frozenset[str]) -> Iterator[Setting]:
+    parts = text.split("\0")
+    for scope, origin, entry in zip(parts[0::3], parts[1::3], parts[2::3], strict=False):
+        if scope in ("local", "worktree") and os.path.realpath(origin.removeprefix("file:")) not in own:
+            continue  # another file, included by the repository's own
+        name, is_set, value = entry.partition("\n")
+        section, _, rest = name.partition(".")
+        subsection, dot, key = rest.rpartition(".")
+        yield Setting(section, subsection if dot else None, key, value if is_set else None)
+
+
+def _travels(one: Setting) -> bool:
+    if one.kind not in _CARRIED:
+        return False
+    if one.section == "remote":
+        return _is_name(one.subsection or "")
+    return one.kind != "branch.*.remote" or one.value == "." or _is_name(one.value or "")
+
+
+def _is_name(remote: str) -> bool:
+    """Return whether a remote is given by its name: an address may stand in the same place."""
+    return _ADDRESS.search(remote) is None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
