@@ -12,7 +12,7 @@ import asyncio  # noqa: TID251 - anyio has no task that belongs to the loop and 
 import contextvars
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Self, cast
 
 import anyio
@@ -46,6 +46,21 @@ def is_cancelled() -> bool:
     except RuntimeError:
         return False  # trio has cancel scopes alone
     return task is not None and task.cancelling() > 0
+
+
+async def close_behind(block_error: BaseException | None, aclose: Callable[[], Awaitable[None]]) -> None:
+    """Close what a block held, without replacing the exception of the block.
+
+    Args:
+        block_error: The exception of the block. An Exception of ``aclose`` is then logged, not raised.
+        aclose: Closes.
+    """
+    try:
+        await aclose()
+    except Exception:
+        if block_error is None:
+            raise
+        _log.exception("closing failed, after a block that failed, too")
 
 
 class BackgroundTasks:
@@ -104,12 +119,7 @@ class BackgroundTasks:
 
     async def __aexit__(self, exc_type: object, exc: BaseException | None, trace: object) -> None:
         """Close. An error of a task is logged where the block itself raised."""
-        try:
-            await self.aclose()
-        except Exception:
-            if exc is None:
-                raise
-            _log.exception("a background task failed, and the block that it belongs to failed, too")
+        await close_behind(exc, self.aclose)
 
     def _open_group(self) -> anyio.abc.TaskGroup:
         if self._group is None or self._leave is None or self._leave.is_set():

@@ -85,6 +85,15 @@ async def _busy_program() -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
+async def _connected_provider() -> AsyncGenerator[None]:
+    provider = await open_provider("local").connect()
+    try:
+        yield
+    finally:
+        await provider.aclose()
+
+
+@asynccontextmanager
 async def _faulty_provider() -> AsyncGenerator[None]:
     async with LinkFaults() as faults, faults.around(_local()) as provider:
         sandbox = await provider.create(SandboxSpec())
@@ -116,6 +125,7 @@ IN_USE: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "background tasks": BackgroundTasks,
     "a machine with a program": _busy_machines,
     "a model that is asked": _busy_model,
+    "a provider that is connected": _connected_provider,
     "a provider": lambda: open_provider("local"),
     "a provider with faults": _faulty_provider,
 }
