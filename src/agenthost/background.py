@@ -13,10 +13,13 @@ import contextvars
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Self, cast
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
 import anyio.abc
+
+T = TypeVar("T")
 
 _log = logging.getLogger("agenthost")
 
@@ -142,6 +145,46 @@ class BackgroundTasks:
             self._opened.set()
             self._leave.set()
             self._ended.set()
+
+
+class HeldBlock(Generic[T]):
+    """A context manager that is entered and left in one task of its own.
+
+    For a context manager that others have written and that may hold a task group or a cancel scope. ``open``
+    and ``aclose`` may be called in any task, and in any scope.
+    """
+
+    def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
+        self._context = context
+        self._tasks = BackgroundTasks()
+        self._leave = anyio.Event()
+        self._left = anyio.Event()
+
+    async def open(self) -> T:
+        """Enter and return what the context manager returns. Raises what entering raises."""
+        await self._tasks.open()
+        try:
+            value: T = await self._tasks.start(self._hold)
+        except BaseException:
+            await self._tasks.aclose()
+            raise
+        return value
+
+    async def aclose(self) -> None:
+        """Leave and wait for that. Being cancelled cancels the leaving. Raises what leaving raises."""
+        self._leave.set()
+        try:
+            await self._left.wait()
+        finally:
+            await self._tasks.aclose()
+
+    async def _hold(self, *, task_status: anyio.abc.TaskStatus[T]) -> None:
+        try:
+            async with self._context as value:
+                task_status.started(value)
+                await self._leave.wait()
+        finally:
+            self._left.set()
 
 
 def _only(error: BaseException) -> BaseException:
