@@ -12,11 +12,14 @@ import asyncio  # noqa: TID251 - anyio has no task that belongs to the loop and 
 import contextvars
 import logging
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any, Self, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
 import anyio.abc
+
+T = TypeVar("T")
 
 _log = logging.getLogger("agenthost")
 
@@ -46,6 +49,21 @@ def is_cancelled() -> bool:
     except RuntimeError:
         return False  # trio has cancel scopes alone
     return task is not None and task.cancelling() > 0
+
+
+async def close_behind(block_error: BaseException | None, aclose: Callable[[], Awaitable[None]]) -> None:
+    """Close what a block held, without replacing the exception of the block.
+
+    Args:
+        block_error: The exception of the block. An Exception of ``aclose`` is then logged, not raised.
+        aclose: Closes.
+    """
+    try:
+        await aclose()
+    except Exception:
+        if block_error is None:
+            raise
+        _log.exception("closing failed, after a block that failed, too")
 
 
 class BackgroundTasks:
@@ -104,12 +122,7 @@ class BackgroundTasks:
 
     async def __aexit__(self, exc_type: object, exc: BaseException | None, trace: object) -> None:
         """Close. An error of a task is logged where the block itself raised."""
-        try:
-            await self.aclose()
-        except Exception:
-            if exc is None:
-                raise
-            _log.exception("a background task failed, and the block that it belongs to failed, too")
+        await close_behind(exc, self.aclose)
 
     def _open_group(self) -> anyio.abc.TaskGroup:
         if self._group is None or self._leave is None or self._leave.is_set():
@@ -132,6 +145,46 @@ class BackgroundTasks:
             self._opened.set()
             self._leave.set()
             self._ended.set()
+
+
+class HeldBlock(Generic[T]):
+    """A context manager that is entered and left in one task of its own.
+
+    For a context manager that others have written and that may hold a task group or a cancel scope. ``open``
+    and ``aclose`` may be called in any task, and in any scope.
+    """
+
+    def __init__(self, context: AbstractAsyncContextManager[T]) -> None:
+        self._context = context
+        self._tasks = BackgroundTasks()
+        self._leave = anyio.Event()
+        self._left = anyio.Event()
+
+    async def open(self) -> T:
+        """Enter and return what the context manager returns. Raises what entering raises."""
+        await self._tasks.open()
+        try:
+            value: T = await self._tasks.start(self._hold)
+        except BaseException:
+            await self._tasks.aclose()
+            raise
+        return value
+
+    async def aclose(self) -> None:
+        """Leave and wait for that. Being cancelled cancels the leaving. Raises what leaving raises."""
+        self._leave.set()
+        try:
+            await self._left.wait()
+        finally:
+            await self._tasks.aclose()
+
+    async def _hold(self, *, task_status: anyio.abc.TaskStatus[T]) -> None:
+        try:
+            async with self._context as value:
+                task_status.started(value)
+                await self._leave.wait()
+        finally:
+            self._left.set()
 
 
 def _only(error: BaseException) -> BaseException:

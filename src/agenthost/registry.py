@@ -12,7 +12,6 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Self, cast
@@ -107,7 +106,7 @@ def register_provider(name: str, target: str, *, extra: str | None = None, repla
     Args:
         name: Lower-case letters, digits and single dashes.
         target: ``module:attribute``: a class or function that returns the provider when it is called with
-            its options as keywords, and that is used as ``async with``.
+            its options as keywords. See ``SandboxProvider``.
         extra: What to install where an import fails, as pip is told: ``acme-sandbox[http]``.
         replace: It may take the place of another one of this name.
 
@@ -176,8 +175,11 @@ def load_provider(name: str) -> Any:
     return made
 
 
-def open_provider(name: str, **options: object) -> AbstractAsyncContextManager[SandboxProvider]:
+def open_provider(name: str, **options: object) -> SandboxProvider:
     """Return a provider to be used as ``async with``: the links to its sandboxes live in that block.
+
+    Where there is no block, ``await provider.connect()`` opens it and ``await provider.aclose()`` closes it.
+    Either way, it may be closed in another task than the one that opened it.
 
     Args:
         name: A name that is registered, an entry point's or one of ours. One from a config brings its
@@ -200,7 +202,7 @@ def open_provider(name: str, **options: object) -> AbstractAsyncContextManager[S
             f"{'it' if len(missing) == 1 else 'them'} in [providers.{name}] of a config, or as arguments of "
             "open_provider"
         )
-    opened = cast("AbstractAsyncContextManager[SandboxProvider]", factory(**given))
+    opened = cast("SandboxProvider", factory(**given))
     ways = _opened.setdefault(str(name), [])
     if given not in ways:
         ways.append(given)

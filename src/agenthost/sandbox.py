@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from types import TracebackType
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from agenthost.spec import SandboxSpec
 
@@ -250,7 +251,10 @@ class Backend(Protocol):
 
 
 class SandboxProvider(Protocol):
-    """Who makes sandboxes."""
+    """A provider of sandboxes, to be used as ``async with``, or by ``connect`` and ``aclose``.
+
+    Opening and closing may run in different tasks.
+    """
 
     @property
     def name(self) -> str:
@@ -278,8 +282,22 @@ class SandboxProvider(Protocol):
         """Yield what the provider knows, newest first, filtered by labels."""
         ...
 
+    async def connect(self) -> Self:
+        """Open the provider and return it."""
+        ...
+
     async def aclose(self) -> None:
-        """Close clients. Ends no sandbox."""
+        """Close links and clients. Ends no sandbox. Idempotent."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        ...
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Close."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from anyio.abc import TaskGroup
 
@@ -152,8 +152,18 @@ class WrappedProvider:
     def list(self, labels: Mapping[str, str] | None = None) -> AsyncIterator[SandboxInfo]:
         return self.inner.list(labels)
 
+    async def connect(self) -> Self:
+        await self.inner.connect()
+        return self
+
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.connect()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
 
 
 @dataclass(frozen=True, slots=True)

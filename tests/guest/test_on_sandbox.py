@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
 import pytest
 from support.lent import Lent as Plain
 
 from agenthost.errors import BootstrapError
 from agenthost.guest.on_sandbox import guest_on
 from agenthost.registry import open_provider
+from agenthost.sandbox import Process
 from agenthost.spec import SandboxSpec
+
+
+class WithTaskGroups(Plain):
+    """A sandbox whose programs each hold a task group while they run."""
+
+    @asynccontextmanager
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+    ) -> AsyncGenerator[Process]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            async with super().spawn(argv, cwd=cwd, env=env, user=user) as process:
+                yield process
+            tasks.cancel_scope.cancel()
 
 
 async def test_the_whole_contract_works_over_a_programs_stdin_and_stdout() -> None:
@@ -54,5 +78,15 @@ async def test_a_sandbox_without_python_is_refused_by_name() -> None:
             with pytest.raises(BootstrapError, match=f"{outer.name} has no python3"):
                 async with guest_on(plain):
                     raise AssertionError("a guest without Python")
+        finally:
+            await outer.terminate()
+
+
+async def test_a_sandbox_may_hold_a_task_group_for_each_program() -> None:
+    async with open_provider("local") as provider:
+        outer = await provider.create(SandboxSpec())
+        try:
+            async with guest_on(WithTaskGroups(outer)) as inner:
+                assert (await inner.exec(["echo", "here"])).stdout == b"here\n"
         finally:
             await outer.terminate()

@@ -36,7 +36,7 @@ _BUDGETS: dict[str, tuple[int, int]] = {
     "packaging": (25, 45),
     "parity": (75, 490),
     "runner": (35, 50),
-    "testing": (16, 60),
+    "testing": (26, 80),
     "wire": (20, 45),
 }
 _BUDGET_OF_ANY_OTHER = (10, 30)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-import pkgutil
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
+from testing.blocks import (
+    context_managers,
+    ends_when_cancelled,
+    is_left_in_another_task,
+    passes_an_exception_on,
+)
 
 import agenthost.testing
 from agenthost import open_provider
@@ -22,10 +26,6 @@ from agenthost.testing.emulators import e2b, modal
 from agenthost.testing.emulators.machines import Account, Machines
 from agenthost.testing.emulators.modal.faults import Faults
 from agenthost.testing.loopback import Exchange, LoopbackServer
-
-
-class BodyError(Exception):
-    """What the block raises."""
 
 
 @asynccontextmanager
@@ -85,6 +85,15 @@ async def _busy_program() -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
+async def _connected_provider() -> AsyncGenerator[None]:
+    provider = await open_provider("local").connect()
+    try:
+        yield
+    finally:
+        await provider.aclose()
+
+
+@asynccontextmanager
 async def _faulty_provider() -> AsyncGenerator[None]:
     async with LinkFaults() as faults, faults.around(_local()) as provider:
         sandbox = await provider.create(SandboxSpec())
@@ -116,6 +125,7 @@ IN_USE: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "background tasks": BackgroundTasks,
     "a machine with a program": _busy_machines,
     "a model that is asked": _busy_model,
+    "a provider that is connected": _connected_provider,
     "a provider": lambda: open_provider("local"),
     "a provider with faults": _faulty_provider,
 }
@@ -135,38 +145,19 @@ each = pytest.mark.parametrize(("anyio_backend", "name"), PAIRS)
 @each
 async def test_an_exception_of_the_block_arrives_as_it_is(anyio_backend: str, name: str) -> None:
     del anyio_backend
-    error = BodyError("of the block")
-    # Anything else that arrives is the defect.
-    with pytest.raises(BaseException) as caught:  # noqa: PT011
-        async with EVERY[name]():
-            raise error
-    assert caught.value is error
+    await passes_an_exception_on(EVERY[name]())
 
 
 @each
 async def test_a_block_may_be_left_in_another_task(anyio_backend: str, name: str) -> None:
     del anyio_backend
-    opened = EVERY[name]()
-
-    async def enter() -> None:
-        await opened.__aenter__()
-
-    async def leave() -> None:
-        await opened.__aexit__(None, None, None)
-
-    for step in (enter, leave):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(step)
+    await is_left_in_another_task(EVERY[name]())
 
 
 @each
 async def test_a_block_that_is_cancelled_ends(anyio_backend: str, name: str) -> None:
     del anyio_backend
-    with anyio.CancelScope() as scope:
-        async with EVERY[name]():
-            scope.cancel()
-            await anyio.sleep_forever()
-    assert scope.cancelled_caught
+    await ends_when_cancelled(EVERY[name]())
 
 
 class TaskError(BaseException):
@@ -216,27 +207,11 @@ def test_the_emulator_of_modal_refuses_trio() -> None:
 
 
 def test_every_async_context_manager_of_the_package_is_tried() -> None:
-    assert set(OPENED) == set(_found())
+    found = context_managers(agenthost.testing, _is_skipped)
+    start = len("agenthost.testing.")
+    assert set(OPENED) == {f"{module[start:]}.{name}" for module, name in found}
 
 
-def _found() -> list[str]:
-    found: list[str] = []
-    for info in pkgutil.walk_packages(agenthost.testing.__path__, "agenthost.testing."):
-        if info.name.startswith(("agenthost.testing.conformance", "agenthost.testing.fake_program.")):
-            continue  # checks, not things to be opened; a program of its own
-        module = importlib.import_module(info.name)
-        for name, value in vars(module).items():
-            if getattr(value, "__module__", None) != module.__name__ or name.startswith("_"):
-                continue
-            where = f"{info.name.removeprefix('agenthost.testing.')}.{name}"
-            if inspect.isclass(value):
-                found += [where] if "__aenter__" in vars(value) else []
-                found += [f"{where}.{one}" for one, member in vars(value).items() if _opens(one, member)]
-            elif _opens(name, value):
-                found.append(where)
-    return found
-
-
-def _opens(name: str, value: object) -> bool:
-    inner = getattr(value, "__wrapped__", None)
-    return not name.startswith("_") and inspect.isasyncgenfunction(inner)
+def _is_skipped(module: str) -> bool:
+    """Leave out the checks, which are not opened, and a program of its own."""
+    return module.startswith(("agenthost.testing.conformance", "agenthost.testing.fake_program."))

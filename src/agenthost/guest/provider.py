@@ -8,12 +8,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
-from agenthost.background import BackgroundTasks
-from agenthost.errors import AgentHostError, LinkError, SandboxGoneError, SandboxStartError
+from agenthost.background import BackgroundTasks, close_behind
+from agenthost.errors import AgentHostError, ConfigError, LinkError, SandboxGoneError, SandboxStartError
 from agenthost.guest.asked import refuse_incapable
 from agenthost.guest.boot import GuestLayout, make_boot
 from agenthost.guest.channel import agent_params
@@ -34,7 +35,10 @@ _ENDING = 20.0  # seconds that ending a sandbox may take when its start failed
 
 
 class GuestProvider(ABC):
-    """A provider whose sandboxes run the guest. Use it as ``async with``: links live in its block."""
+    """A provider whose sandboxes run the guest. Links live while it is connected.
+
+    Use it as ``async with``, or call ``connect`` and ``aclose``. Each may run in a task of its own.
+    """
 
     name: str
     capabilities: Capabilities
@@ -75,27 +79,51 @@ class GuestProvider(ABC):
     def list(self, labels: Mapping[str, str] | None = None) -> AsyncIterator[SandboxInfo]:
         """Yield what there is, newest first."""
 
-    async def aclose(self) -> None:  # noqa: B027 - most adapters have no client to close
-        """Close clients."""
+    async def close_clients(self) -> None:  # noqa: B027 - most adapters have no client to close
+        """Close clients of the vendor. ``aclose`` calls this when every link is closed. Idempotent."""
 
     # ---- what everybody gets
 
-    async def __aenter__(self) -> Self:
-        """Open."""
-        self._tasks = await BackgroundTasks().open()
+    async def connect(self) -> Self:
+        """Open the provider and return it, for use without a block. ``aclose`` closes it.
+
+        Raises:
+            ConfigError: The provider is connected already.
+        """
+        if self._tasks is not None:
+            raise ConfigError(f"this {self.name} provider is connected already")
+        self._tasks = tasks = BackgroundTasks()
+        try:
+            await tasks.open()
+        except BaseException:
+            self._tasks = None
+            raise
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        """Close every link. Sandboxes run on."""
+    async def aclose(self) -> None:
+        """Close every link and every client. Sandboxes run on. Idempotent.
+
+        An adapter that has clients to close implements ``close_clients``, not this method.
+        """
         tasks, self._tasks = self._tasks, None
-        assert tasks is not None
         for session in tuple(self._sessions):
             session.close()
         try:
-            await tasks.aclose()
+            if tasks is not None:
+                await tasks.aclose()
         finally:
             with anyio.move_on_after(_ENDING, shield=True):
-                await self.aclose()
+                await self.close_clients()
+
+    async def __aenter__(self) -> Self:
+        """Connect."""
+        return await self.connect()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close. What fails while closing is logged where the block itself raised."""
+        await close_behind(exc, self.aclose)
 
     async def create(
         self,
@@ -240,7 +268,9 @@ class GuestProvider(ABC):
     ) -> GuestSandbox:
         def connect() -> Session:
             if self._tasks is None:
-                raise RuntimeError(f"use the {self.name} provider as `async with`, or by open_provider")
+                raise RuntimeError(
+                    f"the {self.name} provider is not connected: use it as `async with`, or call connect()"
+                )
             budget = self._limits.link_budget
             session = Session(backend, name=info.name, settings=self.wire, budget=budget, start=start)
             session.link.grant("", CONTROL, tokens.control())

@@ -42,8 +42,13 @@ class FakeProvider(Script):
         self._name = name
         self._capabilities = capabilities or Capabilities(isolation="none", networks=frozenset({"open"}))
 
-    async def __aenter__(self) -> Self:
+    async def connect(self) -> Self:
+        """Return it. See SandboxProvider.connect."""
+        await anyio.lowlevel.checkpoint()
         return self
+
+    async def __aenter__(self) -> Self:
+        return await self.connect()
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 import anyio
 
+from agenthost.background import HeldBlock
 from agenthost.sandbox import Process
 
 _CLOSING = 5.0  # seconds that ending the program may take
@@ -14,12 +15,10 @@ _CLOSING = 5.0  # seconds that ending the program may take
 class ProcessCarrier:
     """Joins any Process to the link. Use ``open_process_carrier``."""
 
-    def __init__(
-        self, process: Process, context: AbstractAsyncContextManager[Process], *, binary: bool
-    ) -> None:
+    def __init__(self, process: Process, block: HeldBlock[Process], *, binary: bool) -> None:
         self.binary = binary
         self._process = process
-        self._context = context
+        self._block = block
         self._closed = False
 
     async def send(self, data: bytes) -> None:
@@ -35,11 +34,15 @@ class ProcessCarrier:
         if not self._closed:
             self._closed = True
             with anyio.move_on_after(_CLOSING, shield=True):
-                await self._context.__aexit__(None, None, None)
+                await self._block.aclose()
 
 
 async def open_process_carrier(
     context: AbstractAsyncContextManager[Process], *, binary: bool = True
 ) -> ProcessCarrier:
-    """Start the ``dial`` program that ``context`` (from ``Sandbox.spawn``) describes."""
-    return ProcessCarrier(await context.__aenter__(), context, binary=binary)
+    """Start the ``dial`` program that ``context`` (from ``Sandbox.spawn``) describes.
+
+    The link opens a carrier in one cancel scope and closes it in another. ``context`` may hold a task group.
+    """
+    block = HeldBlock(context)
+    return ProcessCarrier(await block.open(), block, binary=binary)

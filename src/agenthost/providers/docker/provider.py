@@ -182,7 +182,7 @@ class DockerProvider(GuestProvider):
         """Remove one of these. Idempotent."""
         await remove(self._engine, builder_id)
 
-    async def aclose(self) -> None:
+    async def close_clients(self) -> None:
         """Let go of the engine."""
         await self._engine.aclose()
 

@@ -82,10 +82,10 @@ class E2BProvider(GuestProvider):
         self._baked: str | None = None
         self._has_warned = False
 
-    async def __aenter__(self) -> Self:
-        """Open. Raises UnsupportedError on trio."""
+    async def connect(self) -> Self:
+        """Open the provider. Raises UnsupportedError on trio. See GuestProvider.connect."""
         refuse_trio()
-        return await super().__aenter__()
+        return await super().connect()
 
     def check(self, spec: SandboxSpec) -> None:
         """Refuse what cannot be made. Raises ConfigError or UnsupportedError."""

@@ -127,7 +127,7 @@ class LocalProvider(GuestProvider):
         """Yield living sandboxes, newest first. What dead keepers left is removed on the way."""
         return self._engine.list(labels)
 
-    async def aclose(self) -> None:
+    async def close_clients(self) -> None:
         """Stop listening to keepers."""
         self._engine.close()
 

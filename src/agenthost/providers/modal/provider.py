@@ -80,10 +80,10 @@ class ModalProvider(GuestProvider):
         self._made: Account | None = None
         self._closed = False
 
-    async def __aenter__(self) -> Self:
-        """Open. Raises UnsupportedError on trio."""
+    async def connect(self) -> Self:
+        """Open the provider. Raises UnsupportedError on trio. See GuestProvider.connect."""
         refuse_trio()
-        return await super().__aenter__()
+        return await super().connect()
 
     def check(self, spec: SandboxSpec) -> None:
         """Refuse what Modal cannot do. Raises ConfigError or UnsupportedError."""
@@ -158,7 +158,7 @@ class ModalProvider(GuestProvider):
 
         return await bake(self._account(), recipe, force=force, report=on_progress or (lambda _: None))
 
-    async def aclose(self) -> None:
+    async def close_clients(self) -> None:
         """Close the client, for good. Ends no sandbox."""
         self._closed = True
         if self._made is not None:
