@@ -77,7 +77,7 @@ def owned() -> frozenset[str]:
 
 async def end_sandbox(provider_name: str, sandbox_id: str, **options: object) -> bool:
     """End a sandbox by name and id; one that has ended is no error. Return whether it was there."""
-    from agenthost.guest.provider import GuestProvider
+    from agenthost.adapter.provider import GuestProvider
 
     async with open_provider(provider_name, **options) as provider:
         try:

@@ -24,7 +24,7 @@ from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec, require
 from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
-    from agenthost.guest.provider import GuestProvider
+    from agenthost.adapter.provider import GuestProvider
 
 # Seconds that ``prewarm`` waits for the start to get going: beside an import it has to share the
 # interpreter's lock. With 0, 0.03, 0.06 and 0.1 the first message of a program came after about 1.5, 1.4,
@@ -219,7 +219,7 @@ def _close_all() -> None:
 
 def _open(name: str) -> GuestProvider:
     """Return a provider that can start an agent with its sandbox."""
-    from agenthost.guest.provider import GuestProvider
+    from agenthost.adapter.provider import GuestProvider
 
     provider = open_provider(name)
     if not isinstance(provider, GuestProvider):

@@ -12,8 +12,8 @@ from typing import Literal
 
 import anyio
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import AgentHostError, SandboxGoneError, SandboxNotFoundError
-from agenthost.guest.provider import GuestProvider
 from agenthost.owners import OWNER_LABEL, forget_old_owners, read_owners
 from agenthost.registry import open_provider
 from agenthost.sandbox import SandboxInfo, SandboxProvider, SupportsBuilders

@@ -39,7 +39,7 @@ anyio.run(main, backend=sys.argv[1])
 # The kill falls between the end of the agent and the end of its sandbox.
 LEAVING = """
 import os, signal, sys, anyio, agenthost
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 
 async def killed(self):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,7 +14,7 @@ import pytest
 from agenthost.agent.credentials import ModelAccess, let_provider_add
 from agenthost.agent.model_proxy import ModelProxy
 from agenthost.errors import ConfigError
-from agenthost.providers._rest import HttpClient, TransportError
+from agenthost.http import HttpClient, TransportError
 from agenthost.testing.loopback import ClientGoneError, Exchange, HttpRequest, LoopbackServer
 
 LIMIT = 20

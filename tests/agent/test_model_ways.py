@@ -26,7 +26,7 @@ from agenthost.agent.credentials import (
 )
 from agenthost.agent.model_proxy import ModelProxy
 from agenthost.errors import ConfigError, MissingCredentialError
-from agenthost.providers._rest import HttpClient, is_exempt
+from agenthost.http import HttpClient, is_exempt
 from agenthost.testing.loopback import Exchange
 
 LIMIT = 20

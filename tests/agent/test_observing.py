@@ -11,7 +11,7 @@ from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
 
 from agenthost import HostedAgent, open_provider
 from agenthost.agent.credentials import Credentials
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
 
 LIMIT = 60

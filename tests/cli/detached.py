@@ -14,7 +14,7 @@ from agenthost import AgentRef, HostedAgent, Sandbox, open_provider
 from agenthost.agent.credentials import Credentials
 from agenthost.cli.events import read_events
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
 from agenthost.testing.fake_cli import Step
 

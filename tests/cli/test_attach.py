@@ -19,7 +19,7 @@ from support.command_line import COMMAND, Done, environment, run_agenthost, run_
 from support.preloaded import Program
 
 from agenthost import AgentRef, HostedAgent, SandboxSpec, open_provider
-from agenthost.guest.provider import GuestProvider
+from agenthost.adapter.provider import GuestProvider
 from agenthost.testing import FakeCLI
 
 LIMIT = 120

@@ -14,7 +14,7 @@ from cli.detached import PLAIN, detached, happened, is_there, never
 from support.command_line import Done, environment, run_agenthost, run_command
 
 from agenthost import AgentRef, HostedAgent, SandboxSpec, message_from_json, open_provider
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
 
 LIMIT = 120

@@ -14,7 +14,7 @@ from agenthost import Cursor
 from agenthost.cli.events import Event, Events
 from agenthost.cli.looking import Story
 from agenthost.errors import AgentError
-from agenthost.guest.agents import AgentStatus
+from agenthost.link.agents import AgentStatus
 
 INIT = {"message": {"$type": "SystemMessage", "subtype": "init", "data": {"session_id": "s-1"}}}
 SAID: dict[str, Any] = {"message": {"$type": "AssistantMessage", "content": []}}

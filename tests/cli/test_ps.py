@@ -17,7 +17,7 @@ from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.cli import finding
 from agenthost.cli.finding import open_finder
 from agenthost.cli.ps import tell_time
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
 
 pytestmark = pytest.mark.usefixtures("host_key")

@@ -14,7 +14,7 @@ from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.cli import finding
 from agenthost.cli.stop import stop_named
 from agenthost.errors import LinkError, SandboxError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
 
 pytestmark = pytest.mark.usefixtures("host_key")

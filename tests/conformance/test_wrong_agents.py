@@ -9,7 +9,7 @@ import pytest
 from conformance.judging import judge_all, sample, unexpected
 from conformance.wrong_agents import WRONG_AGENTS, WrongAgent
 
-from agenthost.guest.boot import guest_zipapp, runner_zipapp
+from agenthost.adapter.boot import guest_zipapp, runner_zipapp
 from agenthost.sandbox import Boot
 from agenthost.testing import HostedAgentConformance
 from agenthost.testing.conformance import checks_of

@@ -12,8 +12,8 @@ from importlib.util import MAGIC_NUMBER
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from agenthost import SandboxInfo, SandboxSpec
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.stripping import strip_source
+from agenthost.adapter.stripping import strip_source
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Backend, Boot, Carrier
 from agenthost.spec import Limits
@@ -127,7 +127,7 @@ class KeepsSystemMessages(WrongLocal):
     test_an_agent_whose_host_is_away_finishes_its_tool_and_waits="the tool and the check meet in a file",
 )
 class StartsAgentsElsewhere(WrongLocal):
-    patch = Patch("guest", "guest/inside/first_agent.py", "cwd=config.workdir", 'cwd="/tmp"')
+    patch = Patch("guest", "guest/first_agent.py", "cwd=config.workdir", 'cwd="/tmp"')
 
 
 @wrong_agent("6.3")
@@ -186,7 +186,7 @@ class TellsNobodyOfItsHeir(WrongLocal):
 class RefusesWhileNobodyIsThere(WrongLocal):
     patch = Patch(
         "guest",
-        "guest/inside/model.py",
+        "guest/model.py",
         "        length = _length(headers)\n        if",
         "        length = _length(headers)\n"
         "        if self._hub.driver_of(self._hub.doors[agent]) is None:\n"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from docker.docker_engine import DockerEngine, ask
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.provider import DockerProvider
 from agenthost.spec import SandboxSpec

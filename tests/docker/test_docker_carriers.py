@@ -12,7 +12,7 @@ from docker.engine_proxy import engine_proxy
 from support.inside import living, until
 
 from agenthost.errors import ConfigError, UnsupportedError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker.backend import DockerBackend
 from agenthost.providers.docker.carriers import dial_by_exec, dial_by_socket
 from agenthost.providers.docker.engine import Engine

@@ -7,8 +7,8 @@ import time
 import pytest
 
 import agenthost
+from agenthost.adapter.provider import NONCE_LABEL
 from agenthost.errors import SandboxGoneError
-from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.docker import labels
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError

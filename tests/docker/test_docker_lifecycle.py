@@ -10,7 +10,7 @@ from docker.docker_engine import DockerEngine
 from docker.engine_proxy import Fault, engine_proxy
 
 from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.provider import DockerProvider

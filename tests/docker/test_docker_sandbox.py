@@ -9,8 +9,8 @@ import pytest
 from docker.docker_engine import DockerEngine
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.tokens import TokenMaker
+from agenthost.link.client import GuestSandbox
+from agenthost.link.tokens import TokenMaker
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.provider import DockerProvider
 from agenthost.spec import HeaderInjection, Mount, NetworkPolicy, ResourceLimits, SandboxSpec

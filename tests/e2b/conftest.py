@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.e2b import Emulator, emulator

@@ -10,8 +10,8 @@ import anyio
 import pytest
 from support.package_index import PackageIndex
 
+from agenthost.adapter.bootstrap import host_sdk_version
 from agenthost.errors import BootstrapError, ConfigError, ProviderError, UnsupportedError
-from agenthost.guest.bootstrapping import host_sdk_version
 from agenthost.providers.e2b.baking import Size, template_name
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import SandboxSpec

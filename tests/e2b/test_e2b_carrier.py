@@ -9,8 +9,8 @@ from functools import partial
 import anyio
 import pytest
 
-from agenthost.guest.bootstrapping import dial_command
-from agenthost.guest.client import GuestSandbox
+from agenthost.adapter.bootstrap import dial_command
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b import backend
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.carrier import RENEW_SECONDS, CommandCarrier, open_carrier

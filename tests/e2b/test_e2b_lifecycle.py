@@ -15,7 +15,7 @@ from agenthost.errors import (
     SandboxNotFoundError,
     UnsupportedError,
 )
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b import creating
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider

@@ -13,7 +13,7 @@ from support.hosting import KEY
 
 from agenthost import AgentRef, Cursor, HostedAgent
 from agenthost.errors import SandboxGoneError, SandboxPausedError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.reaping import reap

@@ -11,7 +11,7 @@ from packaging.version import Version
 from support.port_server import ask, serving
 
 from agenthost.errors import ConfigError, ProviderError, SandboxGoneError, SandboxPausedError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b import ports
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider

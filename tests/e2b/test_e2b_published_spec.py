@@ -20,8 +20,8 @@ from openapi_core.exceptions import OpenAPIError
 from openapi_core.testing import MockRequest, MockResponse
 from support.package_index import PackageIndex
 
+from agenthost.adapter.bootstrap import host_sdk_version
 from agenthost.errors import ConfigError, SandboxGoneError
-from agenthost.guest.bootstrapping import host_sdk_version
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec

@@ -17,7 +17,7 @@ from agenthost.errors import (
     SandboxPausedError,
     UnsupportedError,
 )
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b import snapshotting
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.places import BOOT

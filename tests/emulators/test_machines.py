@@ -10,9 +10,10 @@ import anyio
 import pytest
 from support.package_index import PackageIndex
 
+from agenthost.adapter.boot import make_boot
+from agenthost.adapter.bootstrap import Bootstrap, bootstrap_command, bootstrap_files
 from agenthost.errors import BootstrapError
-from agenthost.guest.boot import GuestLayout, make_boot
-from agenthost.guest.bootstrapping import Bootstrap, bootstrap_command, bootstrap_files
+from agenthost.link.layout import GuestLayout
 from agenthost.testing.emulators.machines import Account, Machine, Machines
 
 LIMIT = 120

@@ -14,7 +14,7 @@ from guest.plain_guest import plain_guest
 from support.hosting import scripted
 
 from agenthost import HostedAgent
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI, Text
 
 LIMIT = 120
@@ -125,7 +125,7 @@ def test_what_measures_time_does_not_look_at_the_wall_clock() -> None:
         "cli/ps.py",
         "cli/reap.py",
         "cli/run.py",
-        "guest/provider.py",  # labels of a sandbox
+        "adapter/provider.py",  # labels of a sandbox
         "owners.py",  # which of two processes has noted something last; the age of records
         "providers/docker/making.py",  # labels of a container
         "providers/docker/one_off.py",

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from agenthost.guest.channel import AgentChannel, Exchange
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.channel import AgentChannel, Exchange
+from agenthost.link.client import GuestSandbox
 
 _numbers = itertools.count(1)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import anyio
 
-from agenthost.guest.boot import GuestLayout, make_boot
-from agenthost.guest.carriers.socket import connect_unix
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.session import Session
-from agenthost.guest.tokens import TokenMaker
+from agenthost.adapter.boot import make_boot
+from agenthost.link.carriers.socket import connect_unix
+from agenthost.link.client import GuestSandbox
+from agenthost.link.layout import GuestLayout
+from agenthost.link.session import Session
+from agenthost.link.tokens import TokenMaker
 from agenthost.sandbox import Capabilities, Carrier, SandboxInfo
 from agenthost.wire.tokens import CONTROL
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agenthost import Capabilities, HeaderInjection, Mount, NetworkPolicy, ResourceLimits, SandboxSpec
+from agenthost.adapter.checks import refuse_fields, refuse_incapable, refuse_options
 from agenthost.errors import ConfigError, UnsupportedError
-from agenthost.guest.asked import refuse_fields, refuse_incapable, refuse_options
 
 NOTHING = Capabilities(isolation="none")
 ALL = Capabilities(

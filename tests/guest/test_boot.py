@@ -19,12 +19,13 @@ from guest.model_agent import script_agent
 from guest.plain_guest import plain_guest
 from support.old_python import old_python
 
+from agenthost.adapter.boot import guest_zipapp, make_boot, runner_zipapp
+from agenthost.adapter.stripping import strip_source
 from agenthost.errors import AccessDeniedError
-from agenthost.guest.boot import GuestLayout, guest_zipapp, make_boot, runner_zipapp
-from agenthost.guest.channel import agent_params
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.stripping import strip_source
-from agenthost.guest.tokens import TokenMaker
+from agenthost.link.channel import agent_params
+from agenthost.link.client import GuestSandbox
+from agenthost.link.layout import GuestLayout
+from agenthost.link.tokens import TokenMaker
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER
@@ -43,7 +44,7 @@ def test_the_guest_fits_one_buffered_exec() -> None:
 
 
 def test_only_what_runs_inside_travels() -> None:
-    for zipapp, own in ((guest_zipapp(), "guest/inside"), (runner_zipapp(), "runner")):
+    for zipapp, own in ((guest_zipapp(), "guest"), (runner_zipapp(), "runner")):
         names = names_in(zipapp)
         assert "__main__.py" in names
         folders = {name.rpartition("/")[0] for name in names} - {""}
@@ -74,14 +75,14 @@ def test_a_traceback_from_inside_names_the_line_of_the_source(tmp_path: Path) ->
     argv = [sys.executable, "-I", "-S", str(tmp_path / "guest.pyz"), "serve"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert "KeyError: '--boot'" in done.stderr
-    source = Path(__file__).parents[2].joinpath("src/agenthost/guest/inside/__main__.py").read_text()
+    source = Path(__file__).parents[2].joinpath("src/agenthost/guest/__main__.py").read_text()
     number = source.splitlines().index('            options["--boot"],') + 1
-    assert f'guest.pyz/agenthost/guest/inside/__main__.py", line {number}, in main' in done.stderr
+    assert f'guest.pyz/agenthost/guest/__main__.py", line {number}, in main' in done.stderr
 
 
 PRINT_DIGESTS = """
 import hashlib
-from agenthost.guest.boot import guest_zipapp, runner_zipapp
+from agenthost.adapter.boot import guest_zipapp, runner_zipapp
 for make in (guest_zipapp, runner_zipapp):
     for compiled in (False, True):
         print(hashlib.sha256(make(compiled=compiled)).hexdigest())
@@ -254,4 +255,4 @@ def test_a_call_that_makes_no_sense_is_told_how() -> None:
         assert b"usage: guest.pyz" in done.stderr
 
 
-RUN_MAIN = "from agenthost.guest.inside.__main__ import main; sys.exit(main())"
+RUN_MAIN = "from agenthost.guest.__main__ import main; sys.exit(main())"

@@ -12,7 +12,7 @@ from support.cancelling import cancelled_after, cancelled_at
 from support.inside import living, until
 from support.processes import processes_of
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 

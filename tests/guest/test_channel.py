@@ -21,8 +21,8 @@ from agenthost.errors import (
     GuestLostError,
     SupersededError,
 )
-from agenthost.guest.channel import AgentChannel, Exchange, Observation, agent_params
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.channel import AgentChannel, Exchange, Observation, agent_params
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 

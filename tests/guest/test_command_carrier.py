@@ -8,7 +8,7 @@ import signal
 import anyio
 import pytest
 
-from agenthost.guest.carriers.command import open_command_carrier
+from agenthost.link.carriers.command import open_command_carrier
 from agenthost.sandbox import Carrier
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.inside import end, living, until
 
 from agenthost.errors import ExecTimeoutError, UnsupportedError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 
 SECONDS = 30.0  # until a test is taken to hang
 MIB = 1024 * 1024

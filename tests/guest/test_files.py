@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 from support.inside import until
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 
 SECONDS = 60.0  # until a test is taken to hang
 MIB = 1024 * 1024

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from agenthost.errors import LinkLostError
-from agenthost.guest.session import Session
+from agenthost.link.session import Session
 from agenthost.sandbox import Carrier, SandboxInfo
 
 SECONDS = 60.0  # until a test is taken to hang

@@ -24,7 +24,7 @@ from agenthost.errors import (
     SandboxNotFoundError,
     SandboxStartError,
 )
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.wire.settings import WireSettings
@@ -255,7 +255,7 @@ async def test_an_adapters_defect_ends_the_link_and_nothing_else(
 async def test_what_timed_out_while_the_link_was_down_is_killed_when_it_is_back(
     faulty: FaultyProvider, box: GuestSandbox, cut_box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agenthost.guest.process._KILLING", 0.3)
+    monkeypatch.setattr("agenthost.link.process._KILLING", 0.3)
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cut_box.exec, ["sleep", "74.1"])

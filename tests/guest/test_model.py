@@ -10,8 +10,8 @@ import pytest
 from guest.model_agent import body_of, script_agent
 from support.inside import guest_memory
 
-from agenthost.guest.channel import Exchange
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.channel import Exchange
+from agenthost.link.client import GuestSandbox
 
 SECONDS = 60.0  # until a test is taken to hang
 MIB = 1024 * 1024

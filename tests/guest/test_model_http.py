@@ -9,8 +9,8 @@ import anyio
 import pytest
 from guest.model_agent import body_of, script_agent
 
-from agenthost.guest.channel import Exchange
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.channel import Exchange
+from agenthost.link.client import GuestSandbox
 
 SECONDS = 60.0  # until a test is taken to hang
 

@@ -7,7 +7,7 @@ import json
 import anyio
 from guest.model_agent import script_agent
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 
 SECONDS = 60.0  # until a test is taken to hang
 

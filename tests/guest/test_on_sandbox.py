@@ -9,8 +9,8 @@ import anyio
 import pytest
 from support.lent import Lent as Plain
 
+from agenthost.adapter.on_sandbox import guest_on
 from agenthost.errors import BootstrapError
-from agenthost.guest.on_sandbox import guest_on
 from agenthost.registry import open_provider
 from agenthost.sandbox import Process
 from agenthost.spec import SandboxSpec

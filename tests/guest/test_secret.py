@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agenthost.errors import ConfigError
-from agenthost.guest.secret import deployment_secret
+from agenthost.link.secret import deployment_secret
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_each_state_directory_has_its_own(state: Path, monkeypatch: pytest.Monke
 
 
 def test_threads_and_processes_that_start_at_once_agree(state: Path) -> None:
-    program = "from agenthost.guest.secret import deployment_secret as d; print(d().decode())"
+    program = "from agenthost.link.secret import deployment_secret as d; print(d().decode())"
     processes = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(6)
     ]

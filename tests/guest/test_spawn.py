@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 from support.inside import guest_memory, living, until
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.sandbox import Process
 
 SECONDS = 30.0  # until a test is taken to hang

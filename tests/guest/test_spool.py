@@ -16,7 +16,7 @@ import anyio
 import pytest
 from guest.plain_guest import plain_guest
 
-from agenthost.guest.inside.spool import DiskSpool, FileSpool
+from agenthost.guest.spool import DiskSpool, FileSpool
 
 SECONDS = 60.0  # until a test is taken to hang
 MIB = 1024 * 1024

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from support.old_python import old_python
 
-import agenthost.guest.stripping
-from agenthost.guest.stripping import strip_source
+import agenthost.adapter.stripping
+from agenthost.adapter.stripping import strip_source
 
-PACKAGE = Path(agenthost.guest.stripping.__file__).parents[1]
-TRAVELLERS = [path for part in ("wire", "guest/inside", "runner") for path in (PACKAGE / part).glob("*.py")]
+PACKAGE = Path(agenthost.adapter.stripping.__file__).parents[1]
+TRAVELLERS = [path for part in ("wire", "guest", "runner") for path in (PACKAGE / part).glob("*.py")]
 
 
 class WithoutDocstrings(ast.NodeTransformer):
@@ -103,7 +103,7 @@ for path in sys.argv[2:]:
 def test_an_old_python_strips_to_the_same_bytes() -> None:
     told: list[bytes] = []
     for python in (sys.executable, old_python()):
-        argv = [python, "-I", "-B", "-c", STRIP, str(PACKAGE / "guest"), *map(str, TRAVELLERS)]
+        argv = [python, "-I", "-B", "-c", STRIP, str(PACKAGE / "adapter"), *map(str, TRAVELLERS)]
         told.append(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout)
     assert len(told[0].splitlines()) == len(TRAVELLERS)
     assert told[0] == told[1]

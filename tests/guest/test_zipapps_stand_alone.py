@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agenthost.guest.boot import guest_zipapp, runner_zipapp
+from agenthost.adapter.boot import guest_zipapp, runner_zipapp
 
 
 @pytest.mark.parametrize("compiled", [False, True])

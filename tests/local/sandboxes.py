@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import anyio
 
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import GuestProvider
+from agenthost.adapter.provider import GuestProvider
+from agenthost.link.client import GuestSandbox
 from agenthost.spec import SandboxSpec
 
 ProviderT = TypeVar("ProviderT", bound=GuestProvider)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import anyio
 
-from agenthost.guest.carriers.socket import connect_unix
+from agenthost.link.carriers.socket import connect_unix
 from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.engine import Engine
 from agenthost.providers.local.isolated import Host, find_host, launch_isolated

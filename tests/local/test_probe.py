@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agenthost.errors import IsolationUnavailableError
-from agenthost.guest.carriers.socket import connect_unix
+from agenthost.link.carriers.socket import connect_unix
 from agenthost.providers.local.engine import Engine
 from agenthost.providers.local.isolated import find_host
 from agenthost.providers.local.probe import is_proven, probe

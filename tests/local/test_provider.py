@@ -18,7 +18,7 @@ import pytest
 from local.sandboxes import open_sandbox
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, SandboxStartError, UnsupportedError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.keeper.numbers import FIRST_DATA_FD, LISTEN_FD
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Backend, Boot

@@ -15,7 +15,7 @@ from local.sandboxes import open_sandbox
 from local.stand_in import contents, processes_with, wait_gone
 
 from agenthost.errors import SandboxNotFoundError, UnsupportedError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.local_unisolated import UnisolatedProvider
 from agenthost.spec import Mount, NetworkPolicy, SandboxSpec
 

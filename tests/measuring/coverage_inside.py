@@ -100,7 +100,7 @@ def _change_bwrap(module: Any) -> None:
 
 
 _CHANGES: dict[str, Callable[[Any], None]] = {
-    "agenthost.guest.boot": _change_boot,
+    "agenthost.adapter.boot": _change_boot,
     "agenthost.providers.local.start": _change_start,
     "agenthost.providers.local.bwrap": _change_bwrap,
 }

@@ -113,7 +113,7 @@ def _report(directory: Path, arguments: list[str], passed: int) -> Figures:
     lines: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for name, file in found["files"].items():
         parts = Path(name).parts[2:-1] or (Path(name).stem,)
-        package = ".".join(parts[: 2 if parts[0] in ("guest", "providers", "testing") else 1])
+        package = ".".join(parts[: 2 if parts[0] in ("providers", "testing") else 1])
         lines[package][0] += file["summary"]["covered_lines"]
         lines[package][1] += file["summary"]["num_statements"]
     covered, statements = (sum(one[index] for one in lines.values()) for index in (0, 1))

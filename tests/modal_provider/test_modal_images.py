@@ -10,8 +10,8 @@ import pytest
 from modal_provider.accounts import assert_clean
 from support.package_index import PackageIndex
 
+from agenthost.adapter.bootstrap import host_sdk_version
 from agenthost.errors import BootstrapError, ConfigError, ProviderError
-from agenthost.guest.bootstrapping import host_sdk_version
 from agenthost.providers.modal import images as baking
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Settings

@@ -10,13 +10,13 @@ import anyio
 import modal as vendor
 import pytest
 
+from agenthost.adapter.provider import NONCE_LABEL
 from agenthost.errors import (
     SandboxGoneError,
     SandboxNotFoundError,
     UnsupportedError,
 )
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import NONCE_LABEL
+from agenthost.link.client import GuestSandbox
 from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.modal import paths, tags
 from agenthost.providers.modal.account import Account

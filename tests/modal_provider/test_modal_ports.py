@@ -7,7 +7,7 @@ import pytest
 from support.port_server import ask, serving
 
 from agenthost.errors import ConfigError, SandboxGoneError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.modal.backend import ModalBackend
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.spec import NetworkPolicy, SandboxSpec

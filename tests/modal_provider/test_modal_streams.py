@@ -12,7 +12,7 @@ import pytest
 from modal_provider.accounts import account_of, shorten
 
 from agenthost.errors import LinkLostError, SandboxGoneError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.modal import carrier as carriers
 from agenthost.providers.modal.backend import ModalBackend
 from agenthost.providers.modal.calls import Caller

@@ -29,8 +29,8 @@ _PRELOADED = (
     *("agenthost.cli.run", "agenthost.cli.stop", "agenthost.cli.reap", "agenthost.cli.providers"),
     *("agenthost.cli.config_check", "agenthost.cli.doctor", "agenthost.cli.emulate", "agenthost.cli.bake"),
     *("agenthost.agent.life", "agenthost.agent.configured", "agenthost.providers.local.provider"),
-    *("agenthost.providers.local.local_unisolated", "agenthost.guest.on_sandbox", "agenthost.testing"),
-    *("agenthost.files.transfer", "agenthost.guest.client", "agenthost.agent.model_proxy", "httpx"),
+    *("agenthost.providers.local.local_unisolated", "agenthost.adapter.on_sandbox", "agenthost.testing"),
+    *("agenthost.files.transfer", "agenthost.link.client", "agenthost.agent.model_proxy", "httpx"),
     *("claude_agent_sdk", "rich.console", "rich.table", "rich.progress", "anyio._backends._asyncio"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from agenthost.guest.boot import GuestLayout
+from agenthost.link.layout import GuestLayout
 from agenthost.providers.local.local_unisolated import UnisolatedProvider
 from agenthost.spec import SandboxSpec
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.supports import Endpoint
 from agenthost.testing.conformance.streams import read_line
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from agenthost.guest.carriers.socket import SocketCarrier
+from agenthost.link.carriers.socket import SocketCarrier
 from agenthost.sandbox import Backend, Carrier, SandboxInfo
 from agenthost.testing import Fault, LinkFaults
 from agenthost.testing.faults import KINDS, seeded_plan

@@ -19,9 +19,9 @@ from testing.blocks import (
 
 import agenthost
 from agenthost import HostedAgent, SandboxSpec, open_provider, prewarm
+from agenthost.adapter.on_sandbox import guest_on
 from agenthost.background import BackgroundTasks
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.on_sandbox import guest_on
+from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
 
 LIMIT = 60

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import anyio
 
+from agenthost.adapter.provider import LEASE_LABEL
 from agenthost.errors import AgentHostError, ConfigError, SandboxGoneError, UnsupportedError
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import LEASE_LABEL
+from agenthost.link.client import GuestSandbox
 from agenthost.supports import SupportsLease
 
 _log = logging.getLogger("agenthost.agent")

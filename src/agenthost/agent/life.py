@@ -45,8 +45,8 @@ from agenthost.sandbox import Sandbox
 from agenthost.wire.codec import Codec
 
 if TYPE_CHECKING:
-    from agenthost.guest.channel import AgentChannel
-    from agenthost.guest.client import GuestSandbox
+    from agenthost.link.channel import AgentChannel
+    from agenthost.link.client import GuestSandbox
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -471,7 +471,7 @@ class AgentLife:
 @asynccontextmanager
 async def guest_of(sandbox: Sandbox) -> AsyncGenerator[GuestSandbox]:
     """Yield a guest in this sandbox. Its code is imported here, beside the sandbox's start."""
-    from agenthost.guest.on_sandbox import guest_on
+    from agenthost.adapter.on_sandbox import guest_on
 
     async with guest_on(sandbox) as guest:
         yield guest

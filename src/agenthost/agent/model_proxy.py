@@ -18,7 +18,7 @@ from agenthost.errors import AgentHostError
 from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
-    from agenthost.providers._rest import HttpClient, StreamedAnswer
+    from agenthost.http import HttpClient, StreamedAnswer
 
 _log = logging.getLogger("agenthost.agent.model")
 
@@ -129,7 +129,7 @@ class ModelProxy:
 
     async def _pass_on(self, client: HttpClient, exchange: ModelExchange, head: Head, body: bytes) -> None:
         """Ask the model and pass its answer on; whatever fails, the exchange gets an answer or is cut."""
-        from agenthost.providers._rest import TransportError
+        from agenthost.http import TransportError
 
         begun = False
         try:
@@ -223,7 +223,7 @@ async def load_http_client() -> type[HttpClient]:
     """Import the HTTP client in a thread; it takes a few hundred milliseconds."""
 
     def load() -> type[HttpClient]:
-        from agenthost.providers._rest import HttpClient
+        from agenthost.http import HttpClient
 
         return HttpClient
 

@@ -12,7 +12,7 @@ from agenthost.agent.model_proxy import ModelProxy, load_http_client
 from agenthost.errors import AgentHostError
 
 if TYPE_CHECKING:
-    from agenthost.guest.channel import AgentChannel
+    from agenthost.link.channel import AgentChannel
 
 _log = logging.getLogger("agenthost.agent")
 

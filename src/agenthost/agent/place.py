@@ -116,7 +116,7 @@ class Place:
                     _log.error("sandbox %s did not end within %g s", sandbox.name, _TERMINATE_SECONDS)
 
     async def _obtain(self, provider: SandboxProvider) -> Sandbox:
-        from agenthost.guest.provider import GuestProvider
+        from agenthost.adapter.provider import GuestProvider
 
         if self._plan.attachment is not None:
             self._report.tell("sandbox", f"reaching sandbox {self._plan.attachment.sandbox}")

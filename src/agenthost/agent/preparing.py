@@ -12,7 +12,7 @@ from agenthost.files.transfer import upload_dir
 from agenthost.files.values import Uploaded
 
 if TYPE_CHECKING:
-    from agenthost.guest.client import GuestSandbox
+    from agenthost.link.client import GuestSandbox
 
 
 async def prepare(plan: Plan, guest: GuestSandbox, report: Reporter) -> None:

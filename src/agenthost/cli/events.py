@@ -14,8 +14,8 @@ from agenthost.agent.sdk import load_json
 from agenthost.errors import AgentError
 
 if TYPE_CHECKING:
-    from agenthost.guest.channel import Observation
-    from agenthost.guest.client import GuestSandbox
+    from agenthost.link.channel import Observation
+    from agenthost.link.client import GuestSandbox
 
 # Every event begins so. Sixteen digits number more events than a journal can have.
 _HEAD = re.compile(rb'\{"seq":(\d{1,16}),"ts":[\d.]{1,32},"kind":"([a-z_]{1,40})"')

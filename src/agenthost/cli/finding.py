@@ -19,8 +19,8 @@ from agenthost.errors import (
     SandboxGoneError,
     SandboxNotFoundError,
 )
-from agenthost.guest.agents import AgentStatus
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.agents import AgentStatus
+from agenthost.link.client import GuestSandbox
 from agenthost.sandbox import SandboxInfo, SandboxProvider
 
 PATIENCE = 10.0  # seconds that one sandbox may take to answer

@@ -10,8 +10,8 @@ from agenthost.cli.events import Event, read_events
 from agenthost.errors import ReplayGapError
 
 if TYPE_CHECKING:
-    from agenthost.guest.agents import AgentStatus
-    from agenthost.guest.client import GuestSandbox
+    from agenthost.link.agents import AgentStatus
+    from agenthost.link.client import GuestSandbox
 
 State = Literal["starting", "working", "idle", "waiting for a decision", "waiting for a host", "ended"]
 

@@ -20,7 +20,7 @@ from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.tables import print_table
 from agenthost.cli.transcript import printable
 from agenthost.errors import AgentHostError
-from agenthost.guest.agents import AgentStatus
+from agenthost.link.agents import AgentStatus
 
 _HEADS = ("AGENT", "SANDBOX", "PROVIDER", "STATE", "DRIVEN", "SESSION", "AGE", "ENDS IN")
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))

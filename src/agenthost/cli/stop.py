@@ -10,12 +10,12 @@ from typing import Annotated
 import anyio
 import typer
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.cli.configured_providers import AllowOption, ConfigOption, Where, where_said
 from agenthost.cli.finding import Finder, Found, Seen, match_sandbox, open_finder, tell_none
 from agenthost.cli.stopping import run_until_stopped
 from agenthost.cli.transcript import printable
 from agenthost.errors import AgentError, AgentHostError
-from agenthost.guest.provider import GuestProvider
 
 _PATIENCE = 30.0  # seconds that one end may take
 

@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from agenthost.errors import ExecTimeoutError, SandboxGoneError, UnsupportedError
 from agenthost.files.program import call_in
-from agenthost.guest.process import start_params
+from agenthost.link.process import start_params
 from agenthost.sandbox import Capabilities, ExecResult, SandboxInfo
 from agenthost.testing.fake_clock import FakeClock
 from agenthost.testing.fake_file_program import work_on_files

@@ -21,7 +21,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 import anyio
 import anyio.lowlevel
 
-from agenthost.guest.provider import GuestProvider
+from agenthost.adapter.provider import GuestProvider
 from agenthost.sandbox import Backend, Carrier
 
 Kind = Literal["cut", "stall", "half-open", "deaf", "slow", "double"]

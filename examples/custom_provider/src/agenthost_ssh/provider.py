@@ -16,11 +16,11 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from agenthost import Capabilities, SandboxInfo, SandboxSpec
+from agenthost.adapter.checks import refuse_fields, refuse_options
+from agenthost.adapter.provider import NONCE_LABEL, GuestProvider
 from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError
-from agenthost.guest.asked import refuse_fields, refuse_options
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.carriers.command import CommandCarrier, open_command_carrier
-from agenthost.guest.provider import NONCE_LABEL, GuestProvider
+from agenthost.link.carriers.command import CommandCarrier, open_command_carrier
+from agenthost.link.layout import GuestLayout
 from agenthost.sandbox import Boot
 
 # A guest is known by its arguments. The pattern comes by stdin, so that grep does not find itself.

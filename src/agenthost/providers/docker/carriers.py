@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import anyio
 import anyio.lowlevel
 
-from agenthost.guest.carriers.socket import SocketCarrier
+from agenthost.link.carriers.socket import SocketCarrier
 from agenthost.providers.docker import paths
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.upgraded import UpgradedStream

@@ -16,7 +16,7 @@ from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.upgraded import UpgradedStream, open_upgraded
 
 if TYPE_CHECKING:
-    from agenthost.providers._rest import HttpClient, StreamedAnswer
+    from agenthost.http import HttpClient, StreamedAnswer
 
 _OLDEST = (1, 41)  # of the API: Docker 20.10, podman 4
 _PATIENCE = 120.0  # seconds that one request may take; those with long answers have no such bound
@@ -103,7 +103,7 @@ class Engine:
     ) -> AsyncGenerator[StreamedAnswer]:
         """Send a request and yield the answer while it comes. See ``ask``."""
         # Importing httpx takes a few hundred milliseconds.
-        from agenthost.providers._rest import TransportError
+        from agenthost.http import TransportError
 
         headers: list[tuple[str, str]] = []
         content: bytes | AsyncIterable[bytes] = b""
@@ -133,7 +133,7 @@ class Engine:
 
     def _connected(self) -> HttpClient:
         if self._client is None:
-            from agenthost.providers._rest import HttpClient
+            from agenthost.http import HttpClient
 
             self._client = HttpClient(direct=True, unix_socket=self.address.path)
         return self._client

@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 
+from agenthost.adapter.provider import NONCE_LABEL
 from agenthost.errors import ConfigError, ProviderError, SandboxStartError
-from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.archives import Entry, pack
 from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove, volumes_of

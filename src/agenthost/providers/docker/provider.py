@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.client import GuestSandbox
+from agenthost.link.layout import GuestLayout
 from agenthost.providers.docker import labels as marks
 from agenthost.providers.docker import paths
 from agenthost.providers.docker.address import Address, find_address

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from agenthost.guest.carriers.socket import SocketCarrier
+from agenthost.link.carriers.socket import SocketCarrier
 from agenthost.providers.docker.address import Address
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.frames import STDERR, STDOUT, Demultiplexer

@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agenthost.errors import (
-    ProviderError,
-    SandboxGoneError,
-    SandboxNotFoundError,
-    SandboxPausedError,
-)
-from agenthost.guest.asked import check_port
-from agenthost.guest.bootstrapping import (
+from agenthost.adapter.bootstrap import (
     SECONDS,
     Bootstrap,
     bootstrap_command,
     bootstrap_files,
     dial_command,
 )
-from agenthost.guest.provider import LEASE_LABEL
+from agenthost.adapter.checks import check_port
+from agenthost.adapter.provider import LEASE_LABEL
+from agenthost.errors import (
+    ProviderError,
+    SandboxGoneError,
+    SandboxNotFoundError,
+    SandboxPausedError,
+)
 from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.e2b.carrier import CommandCarrier, open_carrier
 from agenthost.providers.e2b.client import Client

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
+from agenthost.adapter.bootstrap import BAKED_SITE, host_sdk_version
 from agenthost.errors import AgentHostError, ConfigError, ProviderError
-from agenthost.guest.bootstrapping import BAKED_SITE, host_sdk_version
 from agenthost.providers.e2b.client import Client
 from agenthost.supports import ImageRecipe
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import anyio.lowlevel
 
+from agenthost.adapter.provider import NONCE_LABEL
 from agenthost.errors import AgentHostError, ConfigError, UnsupportedError
-from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.e2b.client import BusyError, Client, UnclearError
 from agenthost.providers.e2b.network import network_options
 from agenthost.providers.e2b.places import MARK, NAME, WORKDIR, WORKDIR_MARK

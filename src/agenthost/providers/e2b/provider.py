@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar
 
+from agenthost.adapter.checks import refuse_fields, refuse_options
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
-from agenthost.guest.asked import refuse_fields, refuse_options
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.client import GuestSandbox
+from agenthost.link.layout import GuestLayout
 from agenthost.providers.e2b import baking, network
 from agenthost.providers.e2b.backend import E2BBackend, to_info
 from agenthost.providers.e2b.client import Client, refuse_trio

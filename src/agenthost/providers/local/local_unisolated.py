@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import UnsupportedError
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.carriers.socket import connect_unix
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.carriers.socket import connect_unix
+from agenthost.link.layout import GuestLayout
 from agenthost.providers.local.checks import check_common, check_options
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
 from agenthost.providers.local.interpreter import find_sites, host_interpreter

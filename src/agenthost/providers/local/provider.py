@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import anyio
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import AgentHostError, UnsupportedError
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.carriers.socket import connect_unix
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.carriers.socket import connect_unix
+from agenthost.link.layout import GuestLayout
 from agenthost.providers.local import bwrap as profile
 from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.checks import check_common, check_inside_paths, check_options

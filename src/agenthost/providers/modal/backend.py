@@ -13,16 +13,16 @@ import modal
 import modal.exception
 from modal.stream_type import StreamType
 
-from agenthost.errors import BootstrapError, SandboxGoneError, SandboxNotFoundError, UnsupportedError
-from agenthost.guest.asked import check_port
-from agenthost.guest.bootstrapping import (
+from agenthost.adapter.bootstrap import (
     SECONDS,
     Bootstrap,
     bootstrap_command,
     bootstrap_files,
     dial_command,
 )
-from agenthost.guest.provider import NONCE_LABEL
+from agenthost.adapter.checks import check_port
+from agenthost.adapter.provider import NONCE_LABEL
+from agenthost.errors import BootstrapError, SandboxGoneError, SandboxNotFoundError, UnsupportedError
 from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.modal import paths, tags
 from agenthost.providers.modal.account import Account

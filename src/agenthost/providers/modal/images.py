@@ -11,8 +11,8 @@ from typing import Any, cast
 import modal
 import modal.exception
 
+from agenthost.adapter.bootstrap import BAKED_SITE, host_sdk_version
 from agenthost.errors import AgentHostError, ConfigError, ProviderError, SandboxNotFoundError
-from agenthost.guest.bootstrapping import BAKED_SITE, host_sdk_version
 from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.settings import Settings
 from agenthost.supports import ImageRecipe

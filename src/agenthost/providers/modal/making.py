@@ -10,8 +10,8 @@ import anyio
 import modal
 import modal.experimental
 
+from agenthost.adapter.provider import NONCE_LABEL
 from agenthost.errors import AgentHostError, ConfigError, SandboxNotFoundError
-from agenthost.guest.provider import NONCE_LABEL
 from agenthost.providers.modal import asked, paths, tags
 from agenthost.providers.modal.account import Account
 from agenthost.providers.modal.backend import ModalBackend, end_and_wait

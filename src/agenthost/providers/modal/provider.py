@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.layout import GuestLayout
 from agenthost.providers.modal import asked, paths, tags
 from agenthost.providers.modal.settings import APP, PYTHON, Times, find_settings, refuse_trio
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo

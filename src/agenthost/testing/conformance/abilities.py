@@ -49,7 +49,7 @@ def _able(sandbox: Sandbox) -> Any:
 
 async def _get(url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
     """Return the status and the body of an answer; 0 and nothing where none came."""
-    from agenthost.providers._rest import HttpClient, TransportError  # which take long to import
+    from agenthost.http import HttpClient, TransportError  # which take long to import
 
     # Plain HTTP is a way that lies in this machine: a proxy does not lead there.
     async with HttpClient(direct=url.startswith("http:")) as client:

@@ -22,9 +22,9 @@ from claude_agent_sdk import (
     tool,
 )
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import SandboxError, SupersededError
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.client import GuestSandbox
 from agenthost.reaping import reap
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.testing.conformance.clauses import clause, clause_of

@@ -19,7 +19,7 @@ import pytest
 
 from agenthost.background import BackgroundTasks
 from agenthost.errors import ExecTimeoutError, SandboxGoneError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.spec import Mount, NetworkPolicy, ResourceLimits
 from agenthost.testing.conformance.clauses import clause

@@ -13,7 +13,7 @@ import anyio
 from claude_agent_sdk import AssistantMessage, Message, TextBlock, ToolResultBlock, UserMessage
 
 from agenthost.agent import AgentRef, HostedAgent
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.testing.script import Step

@@ -18,7 +18,7 @@ import anyio.abc
 
 from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
-from agenthost.guest.client import GuestSandbox
+from agenthost.link.client import GuestSandbox
 from agenthost.providers.local.bwrap import Account
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Process

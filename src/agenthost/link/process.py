@@ -10,8 +10,8 @@ from typing import Any, cast
 import anyio
 
 from agenthost.errors import ExecTimeoutError
-from agenthost.guest.flows import Inflow, Outflow
-from agenthost.guest.session import Session
+from agenthost.link.flows import Inflow, Outflow
+from agenthost.link.session import Session
 from agenthost.sandbox import ExecResult
 from agenthost.wire.frames import Data
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import anyio
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import AgentHostError, BootstrapError, SandboxNotFoundError
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.carriers.stdio import open_process_carrier
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.provider import GuestProvider
+from agenthost.link.carriers.stdio import open_process_carrier
+from agenthost.link.client import GuestSandbox
+from agenthost.link.layout import GuestLayout
 from agenthost.sandbox import Backend, Boot, Capabilities, Carrier, Sandbox, SandboxInfo
 from agenthost.spec import SandboxSpec
 

@@ -17,7 +17,7 @@ from typing import Self
 
 import httpx
 
-from agenthost.providers._trust import trusted_authorities
+from agenthost.trust import trusted_authorities
 
 Headers = Sequence[tuple[str, str]]
 

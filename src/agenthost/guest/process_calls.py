@@ -7,13 +7,13 @@ from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
-from agenthost.guest.inside.calls import CallError, Calls, Reply, Sinks
-from agenthost.guest.inside.first_agent import FirstAgent
-from agenthost.guest.inside.model import ModelEndpoint
-from agenthost.guest.inside.news import News
-from agenthost.guest.inside.processes import GuestProcess
-from agenthost.guest.inside.spawning import Spawned, model_env
-from agenthost.guest.inside.spool import DiskSpool
+from agenthost.guest.calls import CallError, Calls, Reply, Sinks
+from agenthost.guest.first_agent import FirstAgent
+from agenthost.guest.model import ModelEndpoint
+from agenthost.guest.news import News
+from agenthost.guest.processes import GuestProcess
+from agenthost.guest.spawning import Spawned, model_env
+from agenthost.guest.spool import DiskSpool
 from agenthost.wire.guest import GuestHub, GuestLink
 from agenthost.wire.streams import RecvStream, SendStream
 

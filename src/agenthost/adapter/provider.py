@@ -13,15 +13,16 @@ from typing import Any, Self
 
 import anyio
 
+from agenthost.adapter.boot import make_boot
+from agenthost.adapter.checks import refuse_incapable
 from agenthost.background import BackgroundTasks, close_behind
 from agenthost.errors import AgentHostError, ConfigError, LinkError, SandboxGoneError, SandboxStartError
-from agenthost.guest.asked import refuse_incapable
-from agenthost.guest.boot import GuestLayout, make_boot
-from agenthost.guest.channel import agent_params
-from agenthost.guest.client import GuestSandbox
-from agenthost.guest.secret import deployment_secret
-from agenthost.guest.session import Session
-from agenthost.guest.tokens import TokenMaker
+from agenthost.link.channel import agent_params
+from agenthost.link.client import GuestSandbox
+from agenthost.link.layout import GuestLayout
+from agenthost.link.secret import deployment_secret
+from agenthost.link.session import Session
+from agenthost.link.tokens import TokenMaker
 from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL, note_gone, note_made, owner_id
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
 from agenthost.spec import DEFAULT_LIFETIME, Limits, SandboxSpec, generate_name, require

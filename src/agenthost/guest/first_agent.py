@@ -7,8 +7,8 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from agenthost.guest.inside.config import BootConfig
-from agenthost.guest.inside.spawning import Spawned, model_env
+from agenthost.guest.config import BootConfig
+from agenthost.guest.spawning import Spawned, model_env
 
 
 @dataclass(frozen=True)

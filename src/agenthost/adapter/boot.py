@@ -8,19 +8,19 @@ import json
 import marshal
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from types import CodeType
 
-from agenthost.guest.stripping import strip_source
-from agenthost.sandbox import Boot, Isolation
+from agenthost.adapter.stripping import strip_source
+from agenthost.link.layout import GuestLayout
+from agenthost.sandbox import Boot
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can tell: archives are equal byte for byte
 _UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # a .pyc that is never compared with its source
-_GUEST = ("wire", "guest/inside")
+_GUEST = ("wire", "guest")
 _RUNNER = ("wire", "runner")
 # The guest never needs these; without them it fits one buffered exec (48 KiB).
 _HOST_ONLY = ("agenthost/wire/host.py", "agenthost/wire/codec.py")
@@ -35,43 +35,10 @@ sys.exit(main())
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestLayout:
-    """Where things are inside a sandbox.
-
-    Attributes:
-        workdir, home, spool_dir: Absolute paths; ``spool_dir`` is the guest's own, mode 0700.
-        boot_dir: Where Boot.files are found.
-        python: The interpreter that runs guest and runner.
-        site_dirs: Directories that hold claude_agent_sdk and what it needs, where ``python`` alone
-            would not find them.
-        isolation: What keeps the sandbox apart.
-        user_is_root: Whether programs run as uid 0 inside.
-    """
-
-    workdir: str
-    home: str
-    spool_dir: str
-    boot_dir: str
-    python: str
-    site_dirs: tuple[str, ...]
-    isolation: Isolation
-    user_is_root: bool
-
-    def runner_argv(self) -> list[str]:
-        """Return the command of agenthost's own runner."""
-        # Where the SDK's directories are named, the interpreter's own packages must not come before them.
-        flags = ["-I", "-S"] if self.site_dirs else ["-I"]
-        argv = [self.python, *flags, f"{self.boot_dir}/runner.pyz"]
-        for folder in self.site_dirs:
-            argv += ["--site", folder]
-        return argv
-
-
 @cache
 def guest_zipapp(*, compiled: bool = False) -> bytes:
     """Return the guest. ``compiled`` adds byte code for this Python; another one reads the source."""
-    return _zipapp(_GUEST, "agenthost.guest.inside.__main__", compiled=compiled)
+    return _zipapp(_GUEST, "agenthost.guest.__main__", compiled=compiled)
 
 
 @cache

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
-from agenthost.guest.inside.spawning import Spawned
-from agenthost.guest.inside.tree import kill_group, kill_tree
+from agenthost.guest.spawning import Spawned
+from agenthost.guest.tree import kill_group, kill_tree
 from agenthost.wire.streams import SendStream
 
 _CHUNK = 256 * 1024

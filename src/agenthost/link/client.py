@@ -9,9 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from agenthost.errors import SandboxGoneError, SandboxPausedError
-from agenthost.guest.agents import AgentStatus, agent_status
-from agenthost.guest.boot import GuestLayout
-from agenthost.guest.channel import (
+from agenthost.link.agents import AgentStatus, agent_status
+from agenthost.link.channel import (
     AgentChannel,
     Observation,
     agent_params,
@@ -19,10 +18,11 @@ from agenthost.guest.channel import (
     observe_agent,
     open_channel,
 )
-from agenthost.guest.flows import Inflow
-from agenthost.guest.process import execute, spawn, start_params
-from agenthost.guest.session import Session
-from agenthost.guest.tokens import TokenMaker
+from agenthost.link.flows import Inflow
+from agenthost.link.layout import GuestLayout
+from agenthost.link.process import execute, spawn, start_params
+from agenthost.link.session import Session
+from agenthost.link.tokens import TokenMaker
 from agenthost.owners import note_gone
 from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
 from agenthost.wire.frames import Data

@@ -12,11 +12,11 @@ def main() -> int:
     command = argv[0] if argv else ""
     # Imported one by one: ``dial`` is started for each carrier and must not load the server.
     if command == "dial":
-        from agenthost.guest.inside.dial import dial
+        from agenthost.guest.dial import dial
 
         return dial(options["--socket"])
     if command in ("serve", "start"):
-        from agenthost.guest.inside.serve import serve
+        from agenthost.guest.serve import serve
 
         listen_fd = options.get("--listen-fd")
         return serve(

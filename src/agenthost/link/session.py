@@ -25,9 +25,9 @@ from agenthost.errors import (
     SupersededError,
     WireVersionError,
 )
-from agenthost.guest.flows import Failure, Inflow, Outflow
-from agenthost.guest.listener import AgentListener
-from agenthost.guest.refusals import call_error
+from agenthost.link.flows import Failure, Inflow, Outflow
+from agenthost.link.listener import AgentListener
+from agenthost.link.refusals import call_error
 from agenthost.sandbox import Backend, Carrier
 from agenthost.wire import events
 from agenthost.wire.frames import ProtocolError

@@ -9,13 +9,13 @@ import socket
 import time
 from typing import Any
 
-from agenthost.guest.inside.calls import Calls, Reply, Sinks, about
-from agenthost.guest.inside.carrier import Carriers
-from agenthost.guest.inside.config import BootConfig
-from agenthost.guest.inside.file_calls import FileCalls
-from agenthost.guest.inside.first_agent import FirstAgent
-from agenthost.guest.inside.model import ModelEndpoint
-from agenthost.guest.inside.process_calls import ProcessCalls
+from agenthost.guest.calls import Calls, Reply, Sinks, about
+from agenthost.guest.carrier import Carriers
+from agenthost.guest.config import BootConfig
+from agenthost.guest.file_calls import FileCalls
+from agenthost.guest.first_agent import FirstAgent
+from agenthost.guest.model import ModelEndpoint
+from agenthost.guest.process_calls import ProcessCalls
 from agenthost.wire.events import Called, DriverChanged, Ended, Event, LinkForgotten, Received
 from agenthost.wire.guest import GuestHub, GuestLink
 

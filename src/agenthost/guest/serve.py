@@ -6,9 +6,9 @@ import contextlib
 import os
 import socket
 
-from agenthost.guest.inside.config import read_config
-from agenthost.guest.inside.first_agent import start_first_agent
-from agenthost.guest.inside.hardening import harden
+from agenthost.guest.config import read_config
+from agenthost.guest.first_agent import start_first_agent
+from agenthost.guest.hardening import harden
 
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
@@ -22,7 +22,7 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
     first = start_first_agent(config)
     # It imports the SDK, which takes long, while this process imports the rest of itself.
-    from agenthost.guest.inside.guest import run_guest
+    from agenthost.guest.guest import run_guest
 
     run_guest(config, listener, first)
     return 0

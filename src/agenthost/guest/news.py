@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agenthost.guest.inside.model import ModelEndpoint
+from agenthost.guest.model import ModelEndpoint
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.streams import SendStream
 

@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from agenthost.guest.inside.spool import DiskSpool
+from agenthost.guest.spool import DiskSpool
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.settings import KIB, MIB
 from agenthost.wire.streams import RecvStream, SendStream

@@ -6,9 +6,9 @@ import os
 from base64 import b64decode, b64encode
 from typing import Any
 
-from agenthost.guest.inside.calls import Calls, Reply, Sinks
-from agenthost.guest.inside.files import FileWriter, named, open_for_reading, read_all, resolve
-from agenthost.guest.inside.spool import FileSpool
+from agenthost.guest.calls import Calls, Reply, Sinks
+from agenthost.guest.files import FileWriter, named, open_for_reading, read_all, resolve
+from agenthost.guest.spool import FileSpool
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.spool import MemorySpool, Spool
 from agenthost.wire.streams import SendStream

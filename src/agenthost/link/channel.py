@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 
 from agenthost.errors import AgentEndedError, AgentHostError, ConfigError, SupersededError
-from agenthost.guest.flows import Inflow, Outflow
-from agenthost.guest.process import start_params
-from agenthost.guest.session import Session
-from agenthost.guest.tokens import TokenMaker
+from agenthost.link.flows import Inflow, Outflow
+from agenthost.link.process import start_params
+from agenthost.link.session import Session
+from agenthost.link.tokens import TokenMaker
 from agenthost.wire.frames import Data
 from agenthost.wire.tokens import DRIVER, OBSERVER
 

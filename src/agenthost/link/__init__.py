@@ -1,0 +1,1 @@
+"""The host's end of a link: carriers, the session with its streams and calls, and GuestSandbox on top."""

@@ -1,0 +1,40 @@
+"""Where things are inside a sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agenthost.sandbox import Isolation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestLayout:
+    """Where things are inside a sandbox.
+
+    Attributes:
+        workdir, home, spool_dir: Absolute paths; ``spool_dir`` is the guest's own, mode 0700.
+        boot_dir: Where Boot.files are found.
+        python: The interpreter that runs guest and runner.
+        site_dirs: Directories that hold claude_agent_sdk and what it needs, where ``python`` alone
+            would not find them.
+        isolation: What keeps the sandbox apart.
+        user_is_root: Whether programs run as uid 0 inside.
+    """
+
+    workdir: str
+    home: str
+    spool_dir: str
+    boot_dir: str
+    python: str
+    site_dirs: tuple[str, ...]
+    isolation: Isolation
+    user_is_root: bool
+
+    def runner_argv(self) -> list[str]:
+        """Return the command of agenthost's own runner."""
+        # Where the SDK's directories are named, the interpreter's own packages must not come before them.
+        flags = ["-I", "-S"] if self.site_dirs else ["-I"]
+        argv = [self.python, *flags, f"{self.boot_dir}/runner.pyz"]
+        for folder in self.site_dirs:
+            argv += ["--site", folder]
+        return argv
