@@ -90,7 +90,7 @@ class Program:
         self._lines = BufferedByteReceiveStream(stdout)
 
     async def line(self) -> str:
-        """Return the next line that it prints, without its end. IncompleteRead: there is none."""
+        """Return the next line of the program's output; raise IncompleteRead at its end."""
         return (await self._lines.receive_until(b"\n", 1 << 20)).decode()
 
     def send_signal(self, number: int) -> None:

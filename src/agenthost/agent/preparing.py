@@ -42,7 +42,7 @@ def _patience(seconds: float) -> dict[str, str]:
     5 minutes without an event or without the head of an answer, and 10 minutes without progress of a subagent
     in the background. The host, which is there when the model is asked, gives up a silent model instead.
     """
-    # Not less than the CLI's own limits, for a host that is there. More than 31 bits is no time to it.
+    # Not below the CLI's own limits, which suit a host that is connected. The CLI takes at most 31 bits.
     milliseconds = str(min(max(int(seconds * 1000), 600_000), 2**31 - 1))
     return {
         "API_TIMEOUT_MS": milliseconds,
