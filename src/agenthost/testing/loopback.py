@@ -6,6 +6,7 @@ that go on while they are answered, and clients that go away in the middle of an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -18,9 +19,12 @@ from anyio.streams.stapled import MultiListener
 
 from agenthost.background import BackgroundTasks
 
+_log = logging.getLogger("agenthost.testing")
+
 _HEAD_LIMIT = 256 * 1024
 _BODY_LIMIT = 64 * 1024 * 1024
 _READ_SIZE = 256 * 1024
+_JSON = {"content-type": "application/json"}
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError)
 
 
@@ -142,8 +146,9 @@ class Exchange:
 class LoopbackServer:
     """Serves HTTP/1.1 on 127.0.0.1 at a free port while its block is open.
 
-    A handler that raises ClientGoneError, or returns without a complete answer, closes its connection.
-    Leaving the block closes all of them.
+    A handler that raises ClientGoneError, or returns without a complete answer, closes its connection. Any
+    other exception of a handler is logged and answered with status 500; other requests are not affected.
+    Leaving the block closes all connections.
 
     Args:
         handler: Answers each request.
@@ -192,7 +197,7 @@ class LoopbackServer:
             try:
                 while True:
                     exchange = await self._next(incoming)
-                    await self._handler(exchange)
+                    await self._handle(exchange)
                     if not exchange.answered:
                         return
             except BadRequestError as error:
@@ -204,6 +209,18 @@ class LoopbackServer:
                     await stream.send(head.encode() + b"\r\n\r\n" + text)
             except (ClientGoneError, *_GONE):
                 return
+
+    async def _handle(self, exchange: Exchange) -> None:
+        try:
+            await self._handler(exchange)
+        except (BadRequestError, ClientGoneError, *_GONE):
+            raise
+        except Exception:  # noqa: BLE001 - one request must not end the server; it is logged and answered
+            path = exchange.request.target.partition("?")[0]
+            _log.exception("the handler failed for %s %s", exchange.request.method, path)
+            if exchange.started:
+                raise ClientGoneError from None  # a second head cannot be sent
+            await exchange.reply(500, b'{"code": 500, "message": "internal error"}', _JSON)
 
     async def _next(self, incoming: _Incoming) -> Exchange:
         head = await _read_head(incoming)

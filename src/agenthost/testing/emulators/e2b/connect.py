@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 from agenthost.testing.loopback import Exchange
 
@@ -60,6 +60,17 @@ def envelope(told: dict[str, Any], *, last: bool = False) -> bytes:
     return bytes([_LAST if last else 0]) + len(data).to_bytes(4, "big") + data
 
 
+def parse(data: bytes) -> dict[str, Any]:
+    """Return the object in one message. Raises RpcError."""
+    try:
+        found: object = json.loads(data)
+    except ValueError as error:
+        raise RpcError("invalid_argument", f"the message is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise RpcError("invalid_argument", "the message is not an object")
+    return cast("dict[str, Any]", found)
+
+
 async def messages(pieces: AsyncIterable[bytes]) -> AsyncIterator[dict[str, Any]]:
     """Yield the messages of a stream as they come."""
     rest = bytearray()
@@ -71,4 +82,4 @@ async def messages(pieces: AsyncIterable[bytes]) -> AsyncIterator[dict[str, Any]
                 break
             data = bytes(rest[_HEAD : _HEAD + size])
             del rest[: _HEAD + size]
-            yield json.loads(data)
+            yield parse(data)

@@ -8,14 +8,14 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 from agenthost.testing.emulators.e2b import snapshots
 from agenthost.testing.emulators.e2b.boxes import Box, Boxes
 from agenthost.testing.emulators.e2b.rates import Rate
 from agenthost.testing.emulators.e2b.refusals import Refusal
-from agenthost.testing.emulators.e2b.templates import Template, Templates, Usable, stamp
+from agenthost.testing.emulators.e2b.templates import Build, Template, Templates, Usable, stamp
 from agenthost.testing.loopback import Exchange
 
 ENVD = "0.6.13"
@@ -97,7 +97,7 @@ class Control:
             try:
                 if request.headers.get("x-api-key") != self._key:
                     raise Refusal(401, "Invalid API key")
-                body: Any = json.loads(request.body) if request.body else {}
+                body = _parse(request.body)
                 query = {name: values[-1] for name, values in parse_qs(url.query).items()}
                 parts = [unquote(part) for part in found.groups()]
                 answer = await call(*parts, body={**query, **body, "$headers": request.headers})
@@ -139,9 +139,11 @@ class Control:
         return answer
 
     async def _create_one(self, body: dict[str, Any]) -> Answer:
-        seconds = body.get("timeout", _DEFAULT_TIMEOUT)
+        template_id = _text(body, "templateID")
+        seconds = _seconds(body)
         self._check_timeout(seconds)
-        network: dict[str, Any] = body.get("network") or {}
+        _check_texts(body, "metadata", "envVars")
+        network = _object(body, "network")
         allowed: list[str] = network.get("allowOut", [])
         named = [host for host in allowed if re.search(r"[a-z]", host)]
         if named and "0.0.0.0/0" not in network.get("denyOut", []):
@@ -149,12 +151,11 @@ class Control:
         for name in ("volumeMounts", "mcp", "iam"):
             if body.get(name):
                 raise Refusal(501, f"this emulator has no {name}")
-        auto_resume: dict[str, Any] = body.get("autoResume") or {}
-        if auto_resume.get("enabled"):
+        if _object(body, "autoResume").get("enabled"):
             raise Refusal(501, "sandboxes of this emulator do not wake up by themselves")
-        found = self._templates.usable(str(body["templateID"]))
+        found = self._templates.usable(template_id)
         if found is None:
-            raise Refusal(404, f"template '{body['templateID']}' not found")
+            raise Refusal(404, f"template '{template_id}' not found")
         return Answer(201, _reached(await self._make({**body, "timeout": seconds}, found)))
 
     async def _list(self, *, body: dict[str, Any]) -> Answer:
@@ -166,14 +167,14 @@ class Control:
             if wanted.items() <= box.metadata.items() and box.state in states
         ]
         found.sort(key=lambda box: box.started_at, reverse=body.get("order", "desc") == "desc")
-        begin, limit = int(body.get("nextToken", 0)), int(body.get("limit", self.page))
+        begin, limit = _count(body, "nextToken", 0), _count(body, "limit", self.page)
         page = found[begin : begin + limit]
         more = {"x-next-token": str(begin + limit)} if len(found) > begin + limit else {}
         return Answer(200, [_listed(box) for box in page], more)
 
     async def _connect(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
         box = self._box(sandbox_id)
-        seconds = body.get("timeout", _DEFAULT_TIMEOUT)
+        seconds = _seconds(body)
         self._check_timeout(seconds)
         if box.state == "paused":
             await (box.reboot(seconds) if body.get("memory") is False else box.resume(seconds))
@@ -203,7 +204,8 @@ class Control:
         if box.state == "paused":
             raise Refusal(404, f"sandbox {sandbox_id} is not running")
         # What is behind the plan's limit is cut without a word.
-        box.set_end(max(0.0, min(float(body["timeout"]), box.started_at + self._longest - time.time())))
+        seconds = _seconds(body, default=None)
+        box.set_end(max(0.0, min(seconds, box.started_at + self._longest - time.time())))
         return Answer(204)
 
     async def _pause(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
@@ -239,13 +241,13 @@ class Control:
 
     async def _start_build(self, template_id: str, build_id: str, *, body: dict[str, Any]) -> Answer:
         template = self._template(template_id)
-        self._templates.start(template, template.builds[build_id], body)
+        self._templates.start(template, _build(template, build_id), body)
         return Answer(202)
 
     async def _build_status(self, template_id: str, build_id: str, *, body: dict[str, Any]) -> Answer:
         template = self._template(template_id)
-        build = template.builds[build_id]
-        return Answer(200, self._templates.status(template, build, int(body.get("logsOffset", 0))))
+        build = _build(template, build_id)
+        return Answer(200, self._templates.status(template, build, _count(body, "logsOffset", 0)))
 
     async def _alias(self, alias: str, *, body: dict[str, Any]) -> Answer:
         del body
@@ -260,12 +262,15 @@ class Control:
         )
 
     async def _assign_tags(self, *, body: dict[str, Any]) -> Answer:
-        template = self._template(body["target"])
-        tag = body["target"].partition(":")[2] or "default"
+        target, tags = _text(body, "target"), body.get("tags")
+        if not isinstance(tags, list) or not all(isinstance(one, str) for one in cast("list[object]", tags)):
+            raise Refusal(400, "'tags' must be a list of strings")
+        template = self._template(target)
+        tag = target.partition(":")[2] or "default"
         if tag not in template.tags:
-            raise Refusal(404, f"template {body['target']!r} has no such tag")
-        template.tags.update(dict.fromkeys(body["tags"], template.tags[tag]))
-        return Answer(201, {"buildID": template.tags[tag], "tags": body["tags"]})
+            raise Refusal(404, f"template {target!r} has no such tag")
+        template.tags.update(dict.fromkeys(cast("list[str]", tags), template.tags[tag]))
+        return Answer(201, {"buildID": template.tags[tag], "tags": tags})
 
     async def _forget_template(self, name: str, *, body: dict[str, Any]) -> Answer:
         del body
@@ -281,6 +286,57 @@ class Control:
         if found is None:
             raise Refusal(404, f"template '{name}' not found")
         return found
+
+
+def _build(template: Template, build_id: str) -> Build:
+    found = template.builds.get(build_id)
+    if found is None:
+        raise Refusal(404, f"build '{build_id}' not found")
+    return found
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        found: object = json.loads(body) if body else {}
+    except ValueError as error:
+        raise Refusal(400, f"Error parsing request: {error}") from error
+    if not isinstance(found, dict):
+        raise Refusal(400, "Error parsing request: the body is not an object")
+    return cast("dict[str, Any]", found)
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    found = body.get(name)
+    if not isinstance(found, str) or not found:
+        raise Refusal(400, f"'{name}' is required and must be a string")
+    return found
+
+
+def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = body.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise Refusal(400, f"'{name}' must be an object")
+    return cast("dict[str, Any]", found or {})
+
+
+def _check_texts(body: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if not all(isinstance(value, str) for value in _object(body, name).values()):
+            raise Refusal(400, f"the values of '{name}' must be strings")
+
+
+def _seconds(body: Mapping[str, Any], default: int | None = _DEFAULT_TIMEOUT) -> int:
+    found = body.get("timeout", default)
+    if type(found) is not int:  # null and true are not numbers
+        raise Refusal(400, "'timeout' must be an integer")
+    return found
+
+
+def _count(query: Mapping[str, Any], name: str, default: int) -> int:
+    found = str(query.get(name, default))
+    if not (found.isascii() and found.isdigit()):
+        raise Refusal(400, f"Invalid format for parameter {name}")
+    return int(found)
 
 
 def _reached(box: Box) -> dict[str, Any]:

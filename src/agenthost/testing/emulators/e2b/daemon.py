@@ -9,7 +9,7 @@ from base64 import b64decode
 from collections.abc import AsyncGenerator
 from email.parser import BytesParser
 from email.policy import HTTP
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -83,9 +83,9 @@ class Daemon:
             if name == "StreamInput":
                 body: dict[str, Any] = {}
             elif name in ("Start", "Connect"):
-                (body,) = [one async for one in connect.messages(_once(exchange.request.body))]
+                body = await _only_message(exchange.request.body)
             else:
-                body = json.loads(exchange.request.body)
+                body = connect.parse(exchange.request.body)
             await calls[name](box, exchange, body)
         except RpcError as error:
             if not exchange.started:
@@ -96,7 +96,7 @@ class Daemon:
     async def _filesystem(self, box: Box, name: str, exchange: Exchange) -> None:
         try:
             _user(exchange.request.headers.get("authorization", ""))
-            body: dict[str, Any] = json.loads(exchange.request.body) if name in filesystem.CALLS else {}
+            body: dict[str, Any] = connect.parse(exchange.request.body) if name in filesystem.CALLS else {}
             await connect.answer(exchange, await filesystem.call(box, name, body))
         except RpcError as error:
             await connect.refuse(exchange, error)
@@ -106,7 +106,11 @@ class Daemon:
     async def _start(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
         headers = exchange.request.headers
         _user(headers.get("authorization", ""))
-        config = body["process"]
+        config = _object(body, "process")
+        if "cmd" not in config:
+            raise RpcError("invalid_argument", "a process needs cmd")
+        if "pty" in body:
+            raise RpcError("unimplemented", "this emulator has no ptys")
         limit = headers.get("connect-timeout-ms")
         try:
             program, events = await box.programs.start(
@@ -124,7 +128,7 @@ class Daemon:
         await self._send_events(exchange, program, events)
 
     async def _connect(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
-        program = _select(box, body["process"])
+        program = _select(box, _object(body, "process"))
         await self._send_events(exchange, program, box.programs.listen(program))
 
     async def _send_events(
@@ -165,13 +169,14 @@ class Daemon:
         program: Program | None = None
         async for message in connect.messages(exchange.pieces()):
             if "start" in message:
-                program = _select(box, message["start"]["process"])
+                program = _select(box, _object(_object(message, "start"), "process"))
             elif "data" in message:
                 if program is None:
                     raise RpcError("invalid_argument", "data before start")
                 await self.flowing.wait()
-                self.inputs.append(len(b64decode(message["data"]["input"]["stdin"])))
-                await _write(program, message["data"]["input"])
+                data = _input(_object(message, "data"))
+                self.inputs.append(len(data))
+                await _write(program, data)
         await exchange.start(200, {"content-type": connect.STREAM})
         await exchange.write(connect.envelope({}) + connect.envelope({}, last=True))
         await exchange.finish()
@@ -186,18 +191,24 @@ class Daemon:
         await connect.answer(exchange, {"processes": listed})
 
     async def _send_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
-        await _write(_select(box, body["process"]), body["input"])
+        await _write(_select(box, _object(body, "process")), _input(body))
         await connect.answer(exchange, {})
 
     async def _close_stdin(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
-        await _select(box, body["process"]).process.close_stdin()
+        program = _select(box, _object(body, "process"))
+        _check_input(program)
+        program.has_input = False
+        await program.process.close_stdin()
         await connect.answer(exchange, {})
 
     async def _signal(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
-        program = _select(box, body["process"])
+        program = _select(box, _object(body, "process"))
         if program.end is not None:
             raise RpcError("not_found", "the process has ended")
-        await box.programs.kill(program, _SIGNALS[body["signal"]])
+        number = _SIGNALS.get(str(body.get("signal")))
+        if number is None:
+            raise RpcError("unimplemented", f"invalid signal: {body.get('signal')}")
+        await box.programs.kill(program, number)
         await connect.answer(exchange, {})
 
     async def _files(self, box: Box, exchange: Exchange) -> None:
@@ -206,13 +217,19 @@ class Daemon:
         if query.get("username", "user") not in _USERS:
             await _say(exchange, 401, f"no user {query['username']}")
             return
+        is_multipart = request.headers.get("content-type", "").startswith("multipart/")
+        if "path" not in query and (request.method == "GET" or not is_multipart):
+            await _say(exchange, 400, "path is required")
+            return
         try:
             if request.method == "GET":
                 data = await box.machine.sandbox.read_file(posixpath.join(HOME, query["path"]))
                 await exchange.reply(200, data, {"content-type": "application/octet-stream"})
                 return
             written: list[dict[str, str]] = []
-            for path, data in _uploaded(request.headers["content-type"], request.body, query.get("path")):
+            for path, data in _uploaded(
+                request.headers.get("content-type", ""), request.body, query.get("path")
+            ):
                 place = posixpath.join(HOME, path)
                 await box.machine.sandbox.write_file(place, data)
                 written.append({"path": place, "name": posixpath.basename(place), "type": "file"})
@@ -231,9 +248,41 @@ async def _once(body: bytes) -> AsyncGenerator[bytes]:
     yield body
 
 
-async def _write(program: Program, given: dict[str, str]) -> None:
+async def _only_message(body: bytes) -> dict[str, Any]:
+    found = [one async for one in connect.messages(_once(body))]
+    if len(found) != 1:
+        raise RpcError("invalid_argument", f"one message was expected, not {len(found)}")
+    return found[0]
+
+
+def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
+    found = body.get(name)
+    if not isinstance(found, dict):
+        raise RpcError("invalid_argument", f"{name} must be an object")
+    return cast("dict[str, Any]", found)
+
+
+def _input(body: dict[str, Any]) -> bytes:
+    given = _object(body, "input")
+    if "pty" in given:
+        raise RpcError("unimplemented", "this emulator has no ptys")
     try:
-        await program.process.send_stdin(b64decode(given["stdin"]))
+        return b64decode(given["stdin"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RpcError("invalid_argument", f"stdin must be base64: {error}") from error
+
+
+def _check_input(program: Program) -> None:
+    if program.end is not None:
+        raise RpcError("not_found", "the process has ended")
+    if not program.has_input:
+        raise RpcError("internal", "error writing to stdin: stdin not enabled or closed")
+
+
+async def _write(program: Program, data: bytes) -> None:
+    _check_input(program)
+    try:
+        await program.process.send_stdin(data)
     except OSError as error:
         raise RpcError("unknown", f"error writing to stdin: {error}") from error
 

@@ -33,6 +33,7 @@ class Program:
 
     Attributes:
         config: As the client gave it.
+        has_input: Its stdin was asked for and is not closed.
         is_draining: What it prints is still passed on. After a signal by the API it is not.
         end: How it ended.
     """
@@ -40,6 +41,7 @@ class Program:
     process: Process
     config: dict[str, Any]
     tag: str | None
+    has_input: bool = True
     is_draining: bool = True
     end: Event | None = None
     listeners: list[MemoryObjectSendStream[Event]] = field(
@@ -90,7 +92,7 @@ class Programs:
         process = await self._machine.start(argv, cwd=cwd, env=env)
         if not stdin:
             await process.close_stdin()
-        program = self.running[process.pid] = Program(process, config, tag)
+        program = self.running[process.pid] = Program(process, config, tag, has_input=stdin)
         events = self._subscribe(program)
         self._tasks.start_soon(self._follow, program, limit)
         return program, events
