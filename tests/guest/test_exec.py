@@ -29,6 +29,32 @@ async def test_a_program_that_a_signal_ended_has_128_and_the_signal(box: GuestSa
         assert (await box.exec(["sh", "-c", f"kill -{signum} $$"])).exit_code == 128 + signum
 
 
+_TRACED = """
+import ctypes, os, signal, sys
+first = os.getpid()
+if "orphan" in sys.argv and os.fork() == 0:
+    os.setsid()  # else it goes with its parent's group
+    os.close(1), os.close(2)
+    while os.getppid() == first:
+        os.sched_yield()
+elif "orphan" in sys.argv:
+    os._exit(0)
+assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@pytest.mark.parametrize(("kind", "code"), [("child", 128 + 9), ("orphan", 0)])
+async def test_a_program_that_has_the_guest_trace_it_is_killed_when_it_stops(
+    box: GuestSandbox, kind: str, code: int
+) -> None:
+    with anyio.fail_after(SECONDS):
+        result = await box.exec(["python3", "-c", _TRACED, kind])
+        assert result.exit_code == code, result.stderr
+        await until(lambda: living(box, kind), lambda left: not left)
+        assert (await box.exec(["echo", "the guest is well"])).exit_code == 0
+
+
 async def test_stdout_and_stderr_are_bytes_and_apart(box: GuestSandbox) -> None:
     program = r"import os; os.write(1, bytes(range(256))); os.write(2, b'\xff\x00'); os.write(1, b'\xe2')"
     with anyio.fail_after(SECONDS):

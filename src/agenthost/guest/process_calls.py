@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +53,11 @@ class ProcessCalls:
         calls.add("agents", self._agents)
 
     def reap(self) -> None:
-        """Collect every child that has ended, adopted orphans too."""
+        """Collect every child that has ended, adopted orphans too, and end those that wait to be traced.
+
+        A child that asks for it (PTRACE_TRACEME) is traced by this process, unasked. When it then stops,
+        waitpid reports that like an end, and the child would wait for its tracer for ever.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -59,6 +65,10 @@ class ProcessCalls:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):
+                with contextlib.suppress(PermissionError):  # it has changed its user
+                    os.kill(pid, signal.SIGKILL)
+                continue
             process = self._living.pop(pid, None)
             if process is not None:
                 process.exited(status)
