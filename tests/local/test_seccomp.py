@@ -13,7 +13,6 @@ from agenthost.providers.local.seccomp import REFUSED, build_filter
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _COLUMN = {"x86_64": 0, "aarch64": 1}
-# read, exit_group, ioctl, socket, socketpair, clone, clone3
 _NUMBERS = {
     "x86_64": {
         "read": 0,
@@ -23,6 +22,7 @@ _NUMBERS = {
         "socketpair": 53,
         "clone": 56,
         "clone3": 435,
+        "ptrace": 101,
     },
     "aarch64": {
         "read": 63,
@@ -32,6 +32,7 @@ _NUMBERS = {
         "socketpair": 199,
         "clone": 220,
         "clone3": 435,
+        "ptrace": 117,
     },
 }
 
@@ -124,6 +125,18 @@ def test_clone_makes_no_namespaces_and_clone3_is_unknown(machine: str) -> None:
         answer = decide(program, _NUMBERS[machine]["clone"], _ARCH[machine], flag | 17)
         assert answer == _ERRNO | errno.EPERM
     assert decide(program, _NUMBERS[machine]["clone3"], _ARCH[machine]) == _ERRNO | errno.ENOSYS
+
+
+def test_no_ptrace_request_chooses_its_target(machine: str) -> None:
+    program = build_filter(machine)
+    number, refused = _NUMBERS[machine]["ptrace"], _ERRNO | errno.EPERM
+    # ATTACH, SEIZE, and numbers that no kernel uses today.
+    for request in (16, 0x4206, 64, 0x41FF, 0x4213, 0x7FFFFFFF, 0xFFFFFFFF):
+        assert decide(program, number, _ARCH[machine], request) == refused
+        assert decide(program, number, _ARCH[machine], (1 << 32) | request) == refused
+    # TRACEME, registers of one machine, memory tags of the other, DETACH, LISTEN, GET_SYSCALL_INFO.
+    for request in (0, 1, 12, 15, 17, 24, 33, 34, 0x4200, 0x4205, 0x4207, 0x4208, 0x420E, 0x4212):
+        assert decide(program, number, _ARCH[machine], request) == _ALLOW
 
 
 def test_an_unknown_machine_is_refused_by_name() -> None:

@@ -22,6 +22,9 @@ _ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "host.conf"
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
 _SHM_BYTES = 256 * 1024 * 1024
+# LeakSanitizer attaches to its own process, which the system call filter refuses, and fails a program that
+# did nothing wrong. Both variables, so that a project that sets one of them keeps the other.
+_SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0", "LSAN_OPTIONS": "detect_leaks=0"}
 # Where sources are bound for a program that could not reach them: some directory that every machine has.
 _STAGES = ("/tmp", "/mnt", "/media", "/srv", "/opt", "/home")
 
@@ -165,6 +168,7 @@ def build(profile: Profile) -> Launch:
         "HOME": account.home,
         "LANG": "C.UTF-8",
         "USER": account.name,
+        **_SANITIZERS,
     }
     if profile.interpreter.library_path is not None:
         environment["LD_LIBRARY_PATH"] = profile.interpreter.library_path

@@ -1,8 +1,21 @@
 """The system call filter of a local sandbox, as classic BPF made in pure Python.
 
 Namespaces leave the whole kernel callable. The filter takes away what an agent does not need and what
-has broken sandboxes before: tracing, kernel keys, BPF, mounts, namespaces, io_uring, and every socket
-family that a network namespace does not cover (AF_VSOCK reaches the hypervisor of a virtual machine).
+has broken sandboxes before: tracing other processes, kernel keys, BPF, mounts, namespaces, io_uring, and
+every socket family that a network namespace does not cover (AF_VSOCK reaches the hypervisor of a virtual
+machine).
+
+Debuggers and sanitizers may trace what they start. Every ptrace request but TRACEME, ATTACH and SEIZE
+acts on a process that the caller traces already (kernel/ptrace.c: ``ptrace_check_attach``; else ESRCH).
+TRACEME takes no target: it hands the caller to its own parent. A fork, clone or exec of a traced process
+is traced only when its tracer asked for that. So with ATTACH and SEIZE refused, a program traces its own
+descendants that agreed, and nothing else: not the guest, the runner or process 1, which never call
+TRACEME, and not a process of another user. ATTACH and SEIZE stay refused for all targets, because a
+filter sees a process id and cannot know what it belongs to.
+
+Until Linux 4.8 a tracer could change a system call after its filter had passed it (seccomp(2), NOTES).
+No such kernel comes this far: a sandbox's keeper needs ``pidfd_open``, which is in Linux since 5.3.
+PTRACE_O_SUSPEND_SECCOMP wants CAP_SYS_ADMIN in the first user namespace and a caller without a filter.
 """
 
 from __future__ import annotations
@@ -32,9 +45,14 @@ _NEW_NAMESPACES = 0x7E020000
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, 16)  # 16 is AF_NETLINK
 _X32_BIT = 0x40000000
 
+# From linux/ptrace.h and the asm/ptrace.h of both machines, which agree on all of these. Requests of one
+# machine lie below _PTRACE_MACHINE_END, common ones from _PTRACE_COMMON to _PTRACE_COMMON_END. What later
+# kernels add is refused until somebody has read whether it can choose a target.
+_PTRACE_ATTACH, _PTRACE_SEIZE = 16, 0x4206
+_PTRACE_MACHINE_END, _PTRACE_COMMON, _PTRACE_COMMON_END = 64, 0x4200, 0x4213
+
 # What answers EPERM. Numbers from the kernel's tables: (x86_64, aarch64). None: the machine has no such call.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
-    "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "kcmp": (312, 272),
@@ -88,11 +106,12 @@ class _Machine:
     clone3: int
     socket: int
     socketpair: int
+    ptrace: int
 
 
 _MACHINES = {
-    "x86_64": _Machine(0, 0xC000003E, True, 16, 56, 435, 41, 53),
-    "aarch64": _Machine(1, 0xC00000B7, False, 29, 220, 435, 198, 199),
+    "x86_64": _Machine(0, 0xC000003E, True, 16, 56, 435, 41, 53, 101),
+    "aarch64": _Machine(1, 0xC00000B7, False, 29, 220, 435, 198, 199, 117),
 }
 
 
@@ -152,6 +171,7 @@ def build_filter(machine: str | None = None) -> bytes:
     p.jump(_EQUAL, m.ioctl, then="ioctl")
     p.jump(_EQUAL, m.socket, then="family")
     p.jump(_EQUAL, m.socketpair, then="family")
+    p.jump(_EQUAL, m.ptrace, then="ptrace")
     # Its flags are behind a pointer, out of a filter's sight. ENOSYS makes libraries use clone.
     p.jump(_EQUAL, m.clone3, then="enosys")
     for columns in REFUSED.values():
@@ -167,6 +187,14 @@ def build_filter(machine: str | None = None) -> bytes:
     p.load(_ARG1_OFFSET)
     p.jump(_EQUAL, _TIOCSTI, then="eperm")
     p.jump(_EQUAL, _TIOCLINUX, then="eperm", otherwise="fine")
+    p.label("ptrace")
+    # The kernel compares all 64 bits of the request. Whatever equals ATTACH there does so in these 32, too.
+    p.load(_ARG0_OFFSET)
+    p.jump(_AT_LEAST, _PTRACE_COMMON_END, then="eperm")
+    p.jump(_EQUAL, _PTRACE_SEIZE, then="eperm")
+    p.jump(_AT_LEAST, _PTRACE_COMMON, then="fine")
+    p.jump(_AT_LEAST, _PTRACE_MACHINE_END, then="eperm")
+    p.jump(_EQUAL, _PTRACE_ATTACH, then="eperm", otherwise="fine")
     p.label("family")
     p.load(_ARG0_OFFSET)
     for family in _FAMILIES:
