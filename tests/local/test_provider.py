@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
+from local.other_user import USER, needs_root, run_as_other_user
 from local.sandboxes import open_sandbox
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, SandboxStartError, UnsupportedError
@@ -23,8 +18,6 @@ from agenthost.providers.local.keeper.numbers import FIRST_DATA_FD, LISTEN_FD
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.sandbox import Backend, Boot
 from agenthost.spec import HeaderInjection, Mount, NetworkPolicy, ResourceLimits, SandboxSpec
-
-_SOURCE = Path(__file__).parents[2] / "src"
 
 sandbox = partial(open_sandbox, LocalProvider)
 
@@ -187,61 +180,10 @@ async def main():
 
 anyio.run(main, backend=sys.argv[1])
 """
-_USER = 60321
 
 
-def _other_python() -> str | None:
-    """Return an interpreter that another user can run with our packages, or None."""
-    found = [sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"]
-    paths = [str(_SOURCE), sysconfig.get_path("purelib")]
-    for python in found:
-        # env is started instead of the interpreter: it reports what it may not run, and raises nothing.
-        check = subprocess.run(
-            ["/usr/bin/env", python, "-c", "import agenthost, anyio, pydantic_core"],
-            user=_USER,
-            group=_USER,
-            extra_groups=[],
-            env={"PYTHONPATH": os.pathsep.join(paths), "HOME": "/"},
-            cwd="/",
-            capture_output=True,
-            check=False,
-        )
-        if check.returncode == 0:
-            return python
-    return None
-
-
-@pytest.fixture
-def own_directory() -> Iterator[str]:
-    """A directory of the other user."""
-    directory = tempfile.mkdtemp()
-    os.chown(directory, _USER, _USER)
-    yield directory
-    shutil.rmtree(directory)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="not in CI: the whole suite runs as an ordinary user already")
-def test_a_host_that_is_not_root_has_the_same(own_directory: str, anyio_backend: str) -> None:
-    python = _other_python()
-    if python is None:
-        pytest.skip("not in CI: no interpreter and sources here that another user could read")
-    environment = {
-        "PYTHONPATH": os.pathsep.join([str(_SOURCE), sysconfig.get_path("purelib")]),
-        "HOME": own_directory,
-        "PATH": "/usr/bin:/bin",
-        "AGENTHOST_STATE_DIR": f"{own_directory}/state",
-    }
-    answer = subprocess.run(
-        [python, "-c", _PROGRAM, anyio_backend],
-        user=_USER,
-        group=_USER,
-        extra_groups=[],
-        env=environment,
-        cwd="/",
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    assert answer.returncode == 0, answer.stderr.decode()
-    assert b'"1000 True\\n"' in answer.stdout
-    assert f'"uid": "{_USER}"'.encode() in answer.stdout
+@needs_root
+def test_a_host_that_is_not_root_has_the_same(anyio_backend: str) -> None:
+    answer = run_as_other_user(_PROGRAM, anyio_backend)
+    assert '"1000 True\\n"' in answer
+    assert f'"uid": "{USER}"' in answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from agenthost.providers.local.etc import EtcView, Part
 from agenthost.providers.local.interpreter import PYTHON_INSIDE, Interpreter, sites_inside
 from agenthost.providers.local.keeper.numbers import ARGS_FD, FIRST_DATA_FD, SECCOMP_FD, STATUS_FD
 from agenthost.spec import Mount
@@ -17,8 +18,6 @@ WORKDIR_INSIDE = "/workspace"
 SPOOL_INSIDE = "/var/lib/agenthost"
 BOOT_INSIDE = "/opt/agenthost/boot"
 
-_ETC = ("ssl", "ca-certificates", "pki", "crypto-policies", "alternatives", "localtime", "ld.so.cache")
-_ETC_NETWORK = ("resolv.conf", "hosts", "nsswitch.conf", "gai.conf", "host.conf", "services", "protocols")
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
 _SHM_BYTES = 256 * 1024 * 1024
@@ -78,6 +77,7 @@ class Profile:
     stores: tuple[str, ...]
     mounts: tuple[Mount, ...]
     tmp_bytes: int
+    etc: EtcView
     seccomp: bytes
     account: Account = AGENT
 
@@ -123,6 +123,17 @@ def build(profile: Profile) -> Launch:
         launch.data[number] = content.encode()
         return str(number)
 
+    def parts(seen: tuple[Part, ...]) -> list[str]:
+        bound: list[str] = []
+        for part in seen:
+            if part.link is not None:
+                bound += ["--symlink", part.link, part.target]
+            elif part.source is not None:
+                # No stage hides these two; what links in /etc lead to may be anywhere.
+                direct = part.source.startswith(("/etc/", "/usr/"))
+                bound += ["--ro-bind-try", part.source if direct else source(part.source), part.target]
+        return bound
+
     own, account = profile.directory, profile.account
     options = [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"),
@@ -134,11 +145,13 @@ def build(profile: Profile) -> Launch:
         *("--perms", "0644", "--file", data(account.passwd()), "/etc/passwd"),
         *("--perms", "0644", "--file", data(account.group()), "/etc/group"),
     ]
-    for name in _ETC:
-        options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for directory in profile.etc.replaced:
+        options += ["--perms", "0755", "--tmpfs", directory]
+    options += parts(profile.etc.always)
+    for directory in profile.etc.replaced:
+        options += ["--remount-ro", directory]
     if profile.network:
-        for name in _ETC_NETWORK:
-            options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        options += parts(profile.etc.network)
     else:
         options += ["--perms", "0644", "--file", data(_HOSTS), "/etc/hosts"]
         options += ["--perms", "0644", "--file", data(_NSSWITCH), "/etc/nsswitch.conf"]

@@ -7,11 +7,13 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from agenthost.errors import ConfigError, IsolationUnavailableError
 from agenthost.providers.local import bwrap
 from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
+from agenthost.providers.local.etc import find_etc
 from agenthost.providers.local.interpreter import PACKAGES, Interpreter, find_interpreter, find_sites
 from agenthost.providers.local.limits import LimitPlan, plan_limits
 from agenthost.providers.local.linked_packages import stores_of
@@ -20,6 +22,7 @@ from agenthost.providers.local.resources import describe_resources
 from agenthost.providers.local.seccomp import build_filter
 from agenthost.sandbox import Boot
 from agenthost.spec import SandboxSpec
+from agenthost.threads import in_thread
 
 _TMP_MIB = 1024
 # bubblewrap's outer process.
@@ -34,6 +37,7 @@ class Host:
         bwrap: Absolute path of bubblewrap.
         drop: This process is root, so each sandbox runs as a user id of its own.
         stores: What links in the sites lead to.
+        root: The directory below which /etc is looked at.
     """
 
     bwrap: str
@@ -42,6 +46,7 @@ class Host:
     sites: tuple[str, ...]
     stores: tuple[str, ...]
     seccomp: bytes = field(repr=False)
+    root: str = "/"
 
 
 def find_host(bwrap_path: str | None = None, site: str | None = None) -> Host:
@@ -96,6 +101,7 @@ async def launch_isolated(
     account: bwrap.Account = bwrap.AGENT,
 ) -> LocalBackend:
     """Make a sandbox whose first program is ``program``. It finds the listening socket at LISTEN_FD."""
+    etc = await in_thread(partial(find_etc, host.root))
     limits = plan_limits(spec.limits, name_of(spec), outside=_OUTSIDE)
     workdir = spec.workdir or bwrap.WORKDIR_INSIDE
     tmp_mib = spec.provider_options.get("tmp_mib", _TMP_MIB)
@@ -111,6 +117,7 @@ async def launch_isolated(
         stores=host.stores,
         mounts=spec.mounts,
         tmp_bytes=tmp_mib * 1024 * 1024,
+        etc=etc,
         seccomp=host.seccomp,
         account=account,
     )
