@@ -17,6 +17,7 @@ from agenthost.spec import Mount
 WORKDIR_INSIDE = "/workspace"
 SPOOL_INSIDE = "/var/lib/agenthost"
 BOOT_INSIDE = "/opt/agenthost/boot"
+_NAMES_INSIDE = "/opt/agenthost/bin"
 
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
@@ -98,10 +99,30 @@ class Launch:
     stage_at: str = ""
 
 
-def search_path(interpreter: Interpreter) -> str:
-    """Return PATH inside. The host's own interpreter comes first, as it does on the host."""
+def _put_interpreter_in_reach(profile: Profile) -> tuple[list[str], str]:
+    """Return the options that let the interpreter be found by its names, and PATH.
+
+    The host's own interpreter comes first, as it does on the host. Its scripts begin with its names there, so
+    these are links inside. Where such a link cannot be, only the interpreter is in reach: a script that
+    cannot be run must not hide another of the same name.
+    """
     usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return usual if interpreter.source is None else f"{PYTHON_INSIDE}/bin:{usual}"
+    interpreter = profile.interpreter
+    if interpreter.source is None:
+        return [], usual
+    # What is in a home or a workdir would be found there later, and may be there already.
+    taken = ["/usr", "/etc", "/proc", "/dev", profile.account.home, profile.workdir]
+    taken += [BOOT_INSIDE, SPOOL_INSIDE, PYTHON_INSIDE, _NAMES_INSIDE, *sites_inside(len(profile.sites))]
+    taken += [*profile.stores, *(mount.target for mount in profile.mounts)]
+    names = [name for name in interpreter.known_as if name != PYTHON_INSIDE]
+    if not any(_overlap(name, path) for name in names for path in taken):
+        links = [option for name in names for option in ("--symlink", PYTHON_INSIDE, name)]
+        return links, f"{PYTHON_INSIDE}/bin:{usual}"
+    base = os.path.basename(interpreter.path)
+    links = []
+    for name in dict.fromkeys((base, "python3", "python")):
+        links += ["--symlink", interpreter.path, f"{_NAMES_INSIDE}/{name}"]
+    return links, f"{_NAMES_INSIDE}:{usual}"
 
 
 def build(profile: Profile) -> Launch:
@@ -174,10 +195,12 @@ def build(profile: Profile) -> Launch:
         options += ["--ro-bind", source(store), store]
     for mount in profile.mounts:
         options += ["--ro-bind", source(mount.source), mount.target]
+    links, path = _put_interpreter_in_reach(profile)
+    options += links
     # No mount point can be made after the root is read-only.
     options += ["--remount-ro", "/", "--chdir", profile.workdir]
     environment = {
-        "PATH": search_path(profile.interpreter),
+        "PATH": path,
         "HOME": account.home,
         "LANG": "C.UTF-8",
         "USER": account.name,
@@ -190,6 +213,10 @@ def build(profile: Profile) -> Launch:
     launch.data[ARGS_FD] = b"".join(os.fsencode(option) + b"\0" for option in options)
     launch.argv = [profile.bwrap, "--args", str(ARGS_FD), "--"]
     return launch
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(other + "/") or other.startswith(one + "/")
 
 
 def _system() -> list[str]:

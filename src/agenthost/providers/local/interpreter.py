@@ -29,11 +29,14 @@ class Interpreter:
         path: Its absolute path inside.
         source: Directory of the host to be bound at PYTHON_INSIDE; None where /usr has it already.
         library_path: Where the linker finds its shared library inside; None where it finds it alone.
+        known_as: The host's names of ``source``. Its console scripts begin with one of them, and what it was
+            built with names it, too.
     """
 
     path: str
     source: str | None
     library_path: str | None
+    known_as: tuple[str, ...] = ()
 
 
 def host_interpreter() -> str:
@@ -67,7 +70,8 @@ def find_interpreter() -> Interpreter:
         return Interpreter(path, None, None)
     inside = os.path.join(PYTHON_INSIDE, os.path.relpath(path, prefix))
     shared = sysconfig.get_config_var("Py_ENABLE_SHARED") == 1
-    return Interpreter(inside, prefix, f"{PYTHON_INSIDE}/lib" if shared else None)
+    names = tuple(dict.fromkeys((os.path.normpath(sys.base_prefix), prefix)))
+    return Interpreter(inside, prefix, f"{PYTHON_INSIDE}/lib" if shared else None, names)
 
 
 def find_sites(site: str | None = None) -> tuple[str, ...]:
