@@ -27,7 +27,7 @@ def test_the_code_it_shows_is_that_of_the_examples() -> None:
 
 def test_what_it_names_is_there() -> None:
     for module, name in re.findall(r"`carriers\.(\w+)\.(\w+)\(", PAGE):
-        code = EXAMPLES.parent / "src" / "agenthost" / "guest" / "carriers" / f"{module}.py"
+        code = EXAMPLES.parent / "src" / "agenthost" / "link" / "carriers" / f"{module}.py"
         assert f"def {name}(" in code.read_text()
     for target in re.findall(r"\]\(((?:\.\./)?[\w/.-]+)(?:#[\w-]*)?\)", PAGE):
         assert (EXAMPLES.parent / "docs" / target).exists(), target

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from files.archives import archive_of, member, names_of, packed, unpacked
 from files.boxes import fill
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import HealthCheck, example, given, reject, settings
 from hypothesis import strategies as st
 
 from agenthost.errors import ConfigError
@@ -187,7 +187,7 @@ def test_patterns_mean_what_they_mean_to_git(
     assert split(tmp_path, Ignore(patterns, defaults=False))[1] == left_out
 
 
-NAMES = st.text(alphabet="ab.-", min_size=1, max_size=4).filter(lambda name: name.strip("."))
+NAMES = st.text(alphabet="ab.-[]", min_size=1, max_size=4).filter(lambda name: name.strip("."))
 WORDS = st.text(alphabet="ab.-*?[]!^\\", min_size=1, max_size=6).filter(
     lambda word: not word.endswith("\\")
 ) | st.just("**")
@@ -212,6 +212,8 @@ PATTERNS = st.builds(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+@example(patterns=["[^/]"], paths=["a"])
+@example(patterns=["[a"], paths=["[a"])
 @given(
     patterns=st.lists(PATTERNS, min_size=1, max_size=4),
     paths=st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=12),

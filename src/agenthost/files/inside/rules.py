@@ -168,8 +168,8 @@ def parse(line: str) -> Pattern | None:
     text = text.rstrip("/")
     if not text:
         return None  # the top itself is never left out
-    words = text.split("/")
-    if len(words) == 1:
+    words = _words(text)
+    if "/" not in text:
         words = ["**", *words]  # a name alone is for every directory
     elif not words[0]:
         del words[0]
@@ -196,6 +196,22 @@ def _decide(patterns: list[Pattern], names: list[str], is_directory: bool, *, ot
     return otherwise
 
 
+def _words(text: str) -> list[str]:
+    """Split a pattern at its slashes, but for those within brackets, as git does."""
+    words, begin, at = list[str](), 0, 0
+    while at < len(text):
+        character = text[at]
+        at += 1
+        if character == "\\":
+            at += 1
+        elif character == "[" and (found := _brackets(text, at)) is not None:
+            at = found[1]
+        elif character == "/":
+            words.append(text[begin : at - 1])
+            begin = at
+    return [*words, text[begin:]]
+
+
 def _tokens(text: str) -> list[list[str]]:
     """Return expressions for one character each, in lists that stars separate."""
     pieces: list[list[str]] = [[]]
@@ -213,6 +229,8 @@ def _tokens(text: str) -> list[list[str]]:
         elif character == "[" and (found := _brackets(text, at)) is not None:
             expression, at = found
             pieces[-1].append(expression)
+        elif character == "[":
+            pieces[-1].append("(?!)")  # git matches nothing by brackets without an end
         else:
             pieces[-1].append(re.escape(character))
     # Several stars in a row are one.
