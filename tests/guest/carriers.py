@@ -164,7 +164,7 @@ class FaultyProvider(LocalProvider):
         """Reach one with faulty carriers."""
         return FaultyBackend(await super().reach(sandbox_id), self.faults)
 
-    async def aclose(self) -> None:
+    async def close_clients(self) -> None:
         """Close what was left open, too."""
         await self.faults.aclose()
-        await super().aclose()
+        await super().close_clients()
