@@ -119,7 +119,7 @@ def _put_interpreter_in_reach(profile: Profile) -> tuple[list[str], str]:
         links = [option for name in names for option in ("--symlink", PYTHON_INSIDE, name)]
         return links, f"{PYTHON_INSIDE}/bin:{usual}"
     base = os.path.basename(interpreter.path)
-    links = []
+    links = list[str]()
     for name in dict.fromkeys((base, "python3", "python")):
         links += ["--symlink", interpreter.path, f"{_NAMES_INSIDE}/{name}"]
     return links, f"{_NAMES_INSIDE}:{usual}"

@@ -262,14 +262,12 @@ class Control:
         )
 
     async def _assign_tags(self, *, body: dict[str, Any]) -> Answer:
-        target, tags = _text(body, "target"), body.get("tags")
-        if not isinstance(tags, list) or not all(isinstance(one, str) for one in cast("list[object]", tags)):
-            raise Refusal(400, "'tags' must be a list of strings")
+        target, tags = _text(body, "target"), _texts(body, "tags")
         template = self._template(target)
         tag = target.partition(":")[2] or "default"
         if tag not in template.tags:
             raise Refusal(404, f"template {target!r} has no such tag")
-        template.tags.update(dict.fromkeys(cast("list[str]", tags), template.tags[tag]))
+        template.tags.update(dict.fromkeys(tags, template.tags[tag]))
         return Answer(201, {"buildID": template.tags[tag], "tags": tags})
 
     async def _forget_template(self, name: str, *, body: dict[str, Any]) -> Answer:
@@ -310,6 +308,14 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     if not isinstance(found, str) or not found:
         raise Refusal(400, f"'{name}' is required and must be a string")
     return found
+
+
+def _texts(body: Mapping[str, Any], name: str) -> list[str]:
+    found = body.get(name)
+    texts = cast("list[object]", found) if isinstance(found, list) else [None]
+    if not all(isinstance(one, str) for one in texts):
+        raise Refusal(400, f"'{name}' must be a list of strings")
+    return cast("list[str]", texts)
 
 
 def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
