@@ -109,6 +109,19 @@ def linked(site: Path, sources: tuple[str, ...]) -> Path:
     return site
 
 
+async def test_of_what_lies_beside_a_linked_package_nothing_is_seen_inside(open_directory: Path) -> None:
+    site = linked(open_directory / "site", find_sites())
+    home = open_directory / "home"
+    (home / "mine").mkdir(parents=True)
+    (home / "mine" / "__init__.py").write_text("here = True\n")
+    (home / ".netrc").write_text("a secret\n")
+    (site / "mine").symlink_to(home / "mine")
+    async with open_sandbox(partial(LocalProvider, site=str(site))) as (_, sandbox):
+        inside = sandbox.layout.site_dirs[-1]
+        assert (await sandbox.exec(["cat", f"{inside}/mine/__init__.py"])).stdout == b"here = True\n"
+        assert (await sandbox.exec(["ls", "-A", str(home)])).stdout == b"mine\n"
+
+
 async def test_packages_that_are_links_are_seen_inside(open_directory: Path) -> None:
     site = linked(open_directory / "site", find_sites())
     async with open_sandbox(partial(LocalProvider, site=str(site))) as (_, sandbox):
@@ -130,8 +143,8 @@ def test_links_are_followed_step_by_step_and_directories_may_be_links(tmp_path: 
     (tmp_path / "site" / "mcp").symlink_to(tmp_path / "store-1" / "mcp")
 
     assert stores_of([str(tmp_path / "site")], PACKAGES) == (
-        str(tmp_path / "store-1"),
-        str(tmp_path / "store-2"),
+        str(tmp_path / "store-1" / "mcp"),
+        str(tmp_path / "store-2" / "mcp"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Packages whose files are links to a store, as of uv, Bazel and Nix: which directories those are."""
+"""Packages whose files are links to a store, as of uv, Bazel and Nix: what of the stores a sandbox sees."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from agenthost.errors import ConfigError
 
-_MOST = 256  # directories: each is a mount of the sandbox
+_MOST = 1024  # packages and files: each is a mount of the sandbox
 _HOPS = 40  # as the kernel follows
 
 
 def stores_of(sites: Sequence[str], packages: Iterable[str]) -> tuple[str, ...]:
-    """Return the directories that links in the sites lead to, to be seen inside under their own paths.
+    """Return the packages and files that links in the sites lead to, to be seen inside under their own paths.
+
+    Never what lies beside a package: a link may lead into the home directory.
 
     Empty, without a look at every file, where none of the packages is made of links.
 
@@ -34,7 +36,8 @@ def stores_of(sites: Sequence[str], packages: Iterable[str]) -> tuple[str, ...]:
                 if _is_within(target, (site, "/usr")):
                     continue
                 if target.endswith("/" + relative):
-                    found.add(target.removesuffix("/" + relative))
+                    beside = target.removesuffix(relative)
+                    found.add(beside + relative.split(os.sep)[0])
                 elif relative.split(os.sep)[0] in needed:
                     raise _too_scattered(f"{path} is a link to {target}")
     stores: list[str] = []
@@ -42,7 +45,7 @@ def stores_of(sites: Sequence[str], packages: Iterable[str]) -> tuple[str, ...]:
         if not _is_within(store, stores):
             stores.append(store)
     if len(stores) > _MOST:
-        raise _too_scattered(f"{sites[0]} is made of links to {len(stores)} directories")
+        raise _too_scattered(f"{sites[0]} is made of links to {len(stores)} places")
     return tuple(stores)
 
 
