@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from files.boxes import sh
 
-from agenthost.files import download_dir, upload_dir
+from agenthost.files import download_dir, git_config, upload_dir
 from agenthost.sandbox import Sandbox
 
 TOKEN = "ghp_of_the_host"
@@ -246,6 +246,31 @@ async def test_without_git_here_the_configuration_stays_and_that_is_said(
     assert told.ignored == [".git/config"]
     (warning,) = caplog.messages
     assert "git is not installed on this machine" in warning
+
+
+@pytest.mark.parametrize("include", ["a large file", "a pipe"])
+async def test_a_repository_cannot_hold_its_uploader_up(
+    box: Sandbox,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    include: str,
+) -> None:
+    home = repository(tmp_path / "home")
+    included = tmp_path / "included"
+    if include == "a pipe":
+        os.mkfifo(included)
+        monkeypatch.setattr(git_config, "_SECONDS", 0.3)
+    else:
+        included.write_text("[big]\n" + f"\tkey = {'x' * 1000}\n" * 5000)
+    with (home / ".git" / "config").open("a") as config:
+        config.write(f"[include]\n\tpath = {included}\n")
+
+    told = await upload_dir(box, home, "w")
+
+    assert told.ignored == [".git/config"]
+    reason = "did not answer within 0.3 s" if include == "a pipe" else "more than 4 MiB"
+    assert reason in caplog.text
 
 
 async def test_the_caller_may_leave_the_configuration_out_or_have_all_of_it_travel(

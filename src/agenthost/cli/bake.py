@@ -57,14 +57,13 @@ def bake(
 
 async def _bake(where: Where, recipe: ImageRecipe, force: bool) -> str:
     async with open_providers(where) as opened:
-        for name, provider in opened.providers.items():
-            if provider.capabilities.images and isinstance(provider, SupportsImages):
-                return await provider.build(recipe, force=force, on_progress=_say)
+        ((name, provider),) = opened.providers.items()  # the one that was named is open, or has raised
+        if not provider.capabilities.images or not isinstance(provider, SupportsImages):
             raise UnsupportedError(
                 f"the {name} provider makes no images: its sandboxes start without one. "
-                "`agenthost providers` says which providers make images"
+                "`agenthost providers` shows which providers make images"
             )
-    raise AssertionError("a provider that was named is open, or has raised")
+        return await provider.build(recipe, force=force, on_progress=_say)
 
 
 def _say(text: str) -> None:

@@ -6,12 +6,16 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agenthost.errors import UnsupportedError
 
-_SECONDS = 10.0  # for git to answer: an included file may be a pipe that nobody writes to
+_SECONDS = 10.0  # that git may take to answer: an included file may be a pipe without a writer
+# Bytes of the answer. A repository of others may include a file of any size, many times.
+_LARGEST = 4 * 1024 * 1024
 # These would have git read another repository, or another file, than the one that is named.
 _REDIRECTING = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"),
@@ -128,23 +132,9 @@ def read_settings(git_dir: str, common: str) -> list[Setting]:
     argv = [git, f"--git-dir={git_dir}", "--work-tree=.", "config"]
     argv += ["--includes", "--list", "--null", "--show-scope", "--show-origin"]
     env = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
-    try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            env=env,
-            timeout=_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnsupportedError(f"git does not answer: {error}") from error
-    if done.returncode != 0:
-        said = os.fsdecode(done.stderr).strip().rpartition("\n")[2][:300]
-        raise UnsupportedError(f"git cannot read it: {said}")
+    text = _answer(argv, env)
     own = frozenset(os.path.realpath(os.path.join(one, name)) for one in (git_dir, common) for name in _FILES)
-    return list(_parse(os.fsdecode(done.stdout), own))
+    return list(_parse(os.fsdecode(text), own))
 
 
 def carried(settings: Iterable[Setting]) -> list[Setting]:
@@ -173,6 +163,38 @@ def write_settings(settings: Iterable[Setting]) -> bytes:
         sections.setdefault(head, []).append(line)
     text = "".join(f"[{head}]\n\t" + "\n\t".join(lines) + "\n" for head, lines in sections.items())
     return os.fsencode(text)
+
+
+def _answer(argv: list[str], env: dict[str, str]) -> bytes:
+    """Return what git prints, within its bounds of time and size."""
+    with tempfile.TemporaryFile() as errors:
+        try:
+            git = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd="/", env=env
+            )
+        except OSError as error:
+            raise UnsupportedError(f"git cannot be started: {error}") from error
+        overdue = threading.Timer(_SECONDS, git.kill)
+        overdue.start()
+        try:
+            assert git.stdout is not None
+            text = git.stdout.read(_LARGEST + 1)
+            git.stdout.close()
+            if len(text) > _LARGEST:
+                raise UnsupportedError(f"its configuration has more than {_LARGEST // 1024**2} MiB")
+            code = git.wait()
+        finally:
+            overdue.cancel()
+            if git.poll() is None:
+                git.kill()
+                git.wait()
+        if code < 0:
+            raise UnsupportedError(f"git did not answer within {_SECONDS:g} s")
+        if code != 0:
+            errors.seek(0)
+            last = os.fsdecode(errors.read(64 * 1024)).strip().rpartition("\n")[2][:300]
+            raise UnsupportedError(f"git cannot read it: {last}")
+    return text
 
 
 def _parse(text: str, own: frozenset[str]) -> Iterator[Setting]:
