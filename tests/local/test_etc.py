@@ -1,4 +1,4 @@
-"""What of the host's /etc is seen inside: what tools need of it, and nothing that only a group may read."""
+"""A sandbox sees the files of /etc that tools need, and no file that only a group may read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a program inside may trace: what it started and what agreed, and nobody else."""
+"""A program inside may trace the descendants that agree to it, and no other process."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ async def check_isolation(names: Names) -> Check:
 
 
 def check_key(sources: Sources | None) -> Check:
-    """Tell whether there is a credential in the environment, or where the config says; never which."""
+    """Report whether a variable holds a credential: a usual one, or one that the config names."""
     name = "Anthropic key"
     for key in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         reference = None if sources is None else (sources.tables.agent.env or {}).get(key)

@@ -7,7 +7,7 @@ environment.py       the same from AGENTHOST_* variables
 provider_options.py  what a provider says that it takes
 shape.py             a walk through types
 secrets.py           what must not be written down      mistakes.py      what is wrong, and where
-collected.py         all mistakes as one error          right_part.py    what is right beside them
+collected.py         all mistakes as one error
 """
 
 from agenthost.config.load import Config, load_config

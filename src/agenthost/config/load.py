@@ -121,7 +121,7 @@ def make_config(sources: Sources, *, provider: str | None = None, opens: bool = 
         with found.step():
             find(path, reference)
     _check_values(sources, found)
-    # A name that no provider has was told with its place; without one it is the caller's.
+    # _check_names reports an unknown provider of the config. An unknown one of the caller is reported here.
     if opens and (provider is not None or chosen in provider_names()):
         with found.step():
             open_options(sources, chosen, find)
@@ -154,7 +154,7 @@ def lookup(sources: Sources, path: Path, reference: Reference) -> str:
 def _check_values(sources: Sources, found: Collected) -> None:
     """Try what the library refuses of sandboxes and bounds: each key by itself.
 
-    A secret is not looked up here, so that a missing one is told once.
+    Secrets are not looked up here, so that a missing one is reported once.
     """
     spec, limits = sources.tables.spec, sources.tables.limits
     makers: list[tuple[str, Table, Callable[[Any], object]]] = [

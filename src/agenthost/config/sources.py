@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from agenthost.config import shape
 from agenthost.config.environment import CONFIG, Setting, read_environment
 from agenthost.config.mistakes import Mistake, find_mistakes, find_secrets, tell_path
-from agenthost.config.right_part import right_part
 from agenthost.config.secrets import looks_secret
 from agenthost.config.shape import Path
 from agenthost.config.table import Reference
@@ -99,7 +98,7 @@ def read_sources(
     lines |= {_tell_setting(setting, one) for setting, one in in_settings}
     sources.mistakes += sorted(lines)
     places = [one.path for one in in_file if sources.variable(one.path) is None]
-    sources.tables = right_part(sources.tree, [*places, *(one.path for _, one in in_settings)])
+    sources.tables = _right_part(sources.tree, [*places, *(one.path for _, one in in_settings)])
     return sources
 
 
@@ -210,3 +209,41 @@ def _whole(tree: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     for key, value in cast("dict[str, Any]", tree).items():
         found += _whole(value, (*path, key))
     return found
+
+
+def _right_part(tree: dict[str, Any], wrong: Iterable[Path]) -> Tables:
+    """Return the tables without what is wrong; a list of which one part is wrong is left out whole.
+
+    Args:
+        tree: The whole config.
+        wrong: Where mistakes were found already. What else does not fit is left out, too.
+    """
+    rest = deepcopy(tree)
+    for path in wrong:
+        _remove(rest, path)
+    while True:
+        try:
+            return Tables.model_validate(rest)
+        except ValidationError as error:
+            removed = [_remove(rest, one.path) for one in find_mistakes(error, rest, Tables)]
+            if not any(removed):
+                return Tables()
+
+
+def _remove(tree: dict[str, Any], path: Path) -> bool:
+    """Remove what stands at a path, or the nearest table above it; return whether there was something."""
+    keys: list[str] = []
+    here: Any = tree
+    for part in path:
+        if not isinstance(here, dict) or part not in here:
+            break
+        keys.append(str(part))
+        if looks_secret(str(part)):
+            break
+        here = cast("Any", here)[part]
+    if not keys:
+        return False
+    for key in keys[:-1]:
+        tree = tree[key]
+    del tree[keys[-1]]
+    return True

@@ -114,7 +114,7 @@ class Setting:
 
 
 def read_settings(git_dir: str, common: str) -> list[Setting]:
-    """Return what git says about a repository, the user's and the system's settings first.
+    """Return the settings that git uses for a repository, those of the system and the user first.
 
     What the repository's own configuration includes from other files is left out.
 

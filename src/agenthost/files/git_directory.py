@@ -13,7 +13,7 @@ from agenthost.files.inside.packing import Graft, Substitutes
 
 _log = logging.getLogger("agenthost.files")
 
-_LARGEST = 4096 + 16  # bytes of a file that says where something is
+_LARGEST = 4096 + 16  # bytes of a file that holds one path
 # What a linked worktree shares with the repository that it belongs to; the rest it has itself.
 _SHARED = frozenset(
     ["branches", "hooks", "info", "lfs", "logs", "objects", "packed-refs", "refs", "remotes", "shallow"]
@@ -71,7 +71,7 @@ class GitRepositories(Substitutes):
 
     def _graft(self, link: str, git_dir: str, common: str) -> Graft:
         settings = read_settings(git_dir, common)
-        # Only what the repository itself says belongs to it: a stranger's file could name any directory.
+        # The repository must name this directory in turn: a stranger's .git file could name any repository.
         if common != git_dir:
             is_known = os.path.dirname(git_dir) == os.path.join(common, "worktrees")
             back = _first_line(os.path.join(git_dir, "gitdir")) if is_known else ""

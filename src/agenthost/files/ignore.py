@@ -22,8 +22,8 @@ _GIT_CONFIGS = (
     "**/.git/modules/**/config",
     "**/.git/modules/**/config.worktree",
 )
-# What a download does not replace where it is there: it says where a repository is and which programs git
-# runs, and the one inside has neither its addresses nor its credentials.
+# Files of the host that a download does not replace. They hold a repository's place, addresses, credentials
+# and the programs that git runs; the copies inside do not.
 GIT_OF_THE_HOST = (".git", *_GIT_CONFIGS)
 
 # What commonly holds a secret, in any directory and in any case of its letters, and what means nothing on

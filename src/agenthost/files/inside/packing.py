@@ -42,11 +42,11 @@ class Graft:
 class Substitutes:
     """What is sent in place of something; this one sends everything as it is."""
 
-    def instead_of_config(self, path: str) -> bytes | None:  # noqa: ARG002 - for those who have an answer
+    def instead_of_config(self, path: str) -> bytes | None:  # noqa: ARG002 - subclasses use the path
         """Return a file's content in place of one that the defaults leave out; None leaves it out."""
         return None
 
-    def instead_of_link(self, path: str) -> bytes | Graft | None:  # noqa: ARG002 - likewise
+    def instead_of_link(self, path: str) -> bytes | Graft | None:  # noqa: ARG002 - subclasses use the path
         """Return what is sent in place of a ``.git`` that is a file; None for the file as it is."""
         return None
 

@@ -64,7 +64,7 @@ class Rules:
                 self.powerless.add(pattern.number)
 
     def is_secret(self, path: str) -> bool:
-        """Return whether a file is left out by the defaults alone: nobody else asked for that."""
+        """Return whether only the defaults leave a file out, and neither the caller nor an ignore file."""
         parts = path.split("/")
         # Whatever the others say of it, they say it against this.
         otherwise = _decide(self._found, parts, False, otherwise=False)

@@ -137,7 +137,7 @@ class DockerBackend:
 
 
 def volumes_of(told: Mapping[str, Any]) -> list[str]:
-    """Return the names of the volumes that an engine says a container has."""
+    """Return the names of a container's volumes, from the engine's description of the container."""
     mounts: list[Mapping[str, Any]] = told["Mounts"]
     return [str(mount["Name"]) for mount in mounts if mount.get("Type") == "volume"]
 
@@ -165,9 +165,9 @@ async def remove(engine: Engine, container: str, volumes: Sequence[str] = ()) ->
                         "POST", f"/containers/{container}/wait", query={"condition": "removed"}, within=None
                     )
 
-        # An engine answers 404 a moment before it lists neither any more.
+        # An engine answers 404 a moment before the container and its volumes leave its lists.
         listed = {"all": True, "filters": json.dumps({"id": [container]})}
-        while await engine.ask("GET", "/containers/json", query=listed):  # noqa: ASYNC110 - it tells only who asks
+        while await engine.ask("GET", "/containers/json", query=listed):  # noqa: ASYNC110 - an engine sends no event for this
             await anyio.sleep(_LOOK_SECONDS)
         while volumes:
             found = await engine.ask("GET", "/volumes")

@@ -1,4 +1,4 @@
-"""What of the host's /etc a sandbox sees: certificates and configuration that the world may read.
+"""The part of the host's /etc that a sandbox sees: certificates and configuration that the world may read.
 
 The mode of a file must keep it out, not the sandbox's user alone: the supplementary groups of an ordinary
 user's host stay with its sandboxes, since only root may drop groups.

@@ -43,7 +43,7 @@ def host_interpreter() -> str:
     """Return the real path of the running interpreter, out of any virtual environment.
 
     Raises:
-        ConfigError: Python runs within another program, and there is none beside it.
+        ConfigError: Python is embedded in another program, and its prefix has no interpreter.
     """
     prefix = os.path.realpath(sys.base_prefix)
     named = [

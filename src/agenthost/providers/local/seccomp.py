@@ -47,7 +47,7 @@ _X32_BIT = 0x40000000
 
 # From linux/ptrace.h and the asm/ptrace.h of both machines, which agree on all of these. Requests of one
 # machine lie below _PTRACE_MACHINE_END, common ones from _PTRACE_COMMON to _PTRACE_COMMON_END. What later
-# kernels add is refused until somebody has read whether it can choose a target.
+# kernels add is refused, because a new request might choose a target.
 _PTRACE_ATTACH, _PTRACE_SEIZE = 16, 0x4206
 _PTRACE_MACHINE_END, _PTRACE_COMMON, _PTRACE_COMMON_END = 64, 0x4200, 0x4213
 
