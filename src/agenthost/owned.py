@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 import anyio
 
@@ -24,6 +26,7 @@ from agenthost.providers.local.interpreter import host_interpreter
 from agenthost.registry import open_provider, provider_names, register_provider, registration, ways_opened
 
 _AT_EXIT = 30.0  # seconds that the program's end may be held up
+_ATTEMPTS = 3  # to start what ends the sandboxes: one more than the Ctrl-C of an impatient person
 
 _PROGRAM = """
 import json, sys
@@ -95,16 +98,42 @@ def end_all() -> None:
     """End them now; for the program's end."""
     if not _owned:
         return
+    interrupt: KeyboardInterrupt | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            ending = _start_ending()
+        except KeyboardInterrupt as error:
+            interrupt = (
+                error  # whether the process has started is not known; a second one finds nothing to end
+            )
+            continue
+        _owned.clear()
+        try:
+            ending.wait(_AT_EXIT)
+        except subprocess.TimeoutExpired:
+            ending.kill()
+        break
+    if interrupt is not None:
+        raise interrupt
+
+
+def _start_ending() -> subprocess.Popen[bytes]:
+    """Start the process that ends them. It has its orders whole before it runs, and needs nothing more."""
     orders = [_order(provider, sandbox_id) for sandbox_id, provider in _owned.items()]
-    _owned.clear()
     argv = [host_interpreter(), "-I", "-c", _PROGRAM]  # sys.executable may be a program that embeds Python
-    # In a session of its own: one more Ctrl-C breaks off the waiting and not the ending.
-    ending = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
-    try:
-        # By stdin and not as arguments: options of a provider may be secret.
-        ending.communicate(json.dumps({"path": sys.path, "orders": orders}).encode(), _AT_EXIT)
-    except subprocess.TimeoutExpired:
-        ending.kill()
+    # As a file and not as arguments: options of a provider may be secret.
+    with _private_file() as file:
+        file.write(json.dumps({"path": sys.path, "orders": orders}).encode())
+        file.seek(0)
+        # In a session of its own: one more Ctrl-C breaks off the waiting and not the ending.
+        return subprocess.Popen(argv, stdin=file, start_new_session=True)
+
+
+def _private_file() -> IO[bytes]:
+    """Return a file without a name, in memory where the system has such files."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("agenthost-orders", os.MFD_CLOEXEC), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _order(provider: str, sandbox_id: str) -> dict[str, Any]:

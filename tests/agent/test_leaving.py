@@ -110,6 +110,42 @@ async def pressed_until_it_ends(host: Program) -> int:
     return 0
 
 
+INTERRUPTED_AT = """
+import atexit, subprocess, sys, anyio, agenthost
+from agenthost.owned import own
+
+def interrupt(frame, event, _):
+    name = frame.f_code.co_name
+    if frame.f_globals["__name__"] in ("subprocess", "agenthost.owned") and (name, event) == WHERE:
+        sys.setprofile(None)
+        print("interrupted", flush=True)
+        raise KeyboardInterrupt
+
+async def main():
+    async with agenthost.open_provider("local") as provider:
+        sandbox = await provider.create(agenthost.SandboxSpec())
+        own("local", sandbox.id, opened_as="local")  # as an agent does that cannot end the sandbox any more
+    atexit.register(sys.setprofile, interrupt)  # runs before what ends the sandbox
+
+WHERE = tuple(sys.argv[1:])
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "where",
+    [("_order", "call"), ("__init__", "call"), ("_execute_child", "return"), ("wait", "call")],
+    ids=" at its ".join,
+)
+async def test_an_interrupt_of_the_programs_end_leaves_no_sandbox(where: tuple[str, str]) -> None:
+    with anyio.fail_after(LIMIT):
+        async with run_preloaded(["python", "-c", INTERRUPTED_AT, *where], env=os.environ) as host:
+            assert await host.line() == "interrupted"
+            await host.wait()
+        await no_process_is_left()
+        assert await living("local") == []
+
+
 BROKEN_OFF = """
 import asyncio, atexit, signal, sys, agenthost
 
@@ -149,8 +185,12 @@ async def test_a_program_that_is_broken_off_while_it_is_cleaned_up_ends_and_leav
         async with run_preloaded(["python", "-c", BROKEN_OFF, *more], env=env) as host:
             assert (await host.line()).startswith("ah-")
             assert await host.wait() != 0
-        # What ends the sandbox goes on where the program did not wait for it.
-        marker = f"AGENTHOST_TEST_RUN={os.environ['AGENTHOST_TEST_RUN']}"
-        still = processes_of(marker, (os.environ["AGENTHOST_STATE_DIR"],))
-        await anyio.to_thread.run_sync(wait_until_gone, [process.pid for process in still], LIMIT / 4)
+        await no_process_is_left()
         assert await living("local") == []
+
+
+async def no_process_is_left() -> None:
+    """Return when the process that ends sandboxes has ended too: the program may not have waited for it."""
+    marker = f"AGENTHOST_TEST_RUN={os.environ['AGENTHOST_TEST_RUN']}"
+    still = processes_of(marker, (os.environ["AGENTHOST_STATE_DIR"],))
+    await anyio.to_thread.run_sync(wait_until_gone, [process.pid for process in still], LIMIT / 4)
