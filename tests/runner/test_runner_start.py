@@ -30,9 +30,7 @@ async def test_a_sandbox_without_the_sdk_is_a_bootstrap_error_that_says_so(tmp_p
     archive = build_zipapp(tmp_path / "runner.pyz")
     with anyio.fail_after(LIMIT):
         async with run_runner(tmp_path, command=[bare_python(tmp_path), "-I", str(archive)]) as runner:
-            await runner.connect()
-            await runner.query("hello")
-            end = await runner.rest()
+            end = await runner.rest()  # it looks for the SDK before it reads anything
 
     assert end["error"]["type"] == "BootstrapError"
     assert "claude-agent-sdk" in end["error"]["message"]
@@ -63,7 +61,6 @@ async def test_a_package_that_is_half_installed_is_a_bootstrap_error(tmp_path: P
     command = [bare_python(tmp_path), "-I", str(archive), "--site", str(broken.parent)]
     with anyio.fail_after(LIMIT):
         async with run_runner(tmp_path, command=command) as runner:
-            await runner.connect()
             end = await runner.rest()
 
     assert end["error"]["type"] == "BootstrapError"

@@ -10,6 +10,7 @@ from claude_agent_sdk import (
     PermissionResultAllow,
     PermissionResultDeny,
     PermissionUpdate,
+    StreamEvent,
     ToolPermissionContext,
 )
 from claude_agent_sdk.types import PermissionRuleValue
@@ -197,7 +198,7 @@ def _waiting(run: Run) -> dict[str, Any]:
         finally:
             run.note("can_use_tool was cancelled", {"tool": tool, "input": given})
 
-    return {"can_use_tool": can_use_tool}
+    return {"can_use_tool": can_use_tool, "include_partial_messages": True}
 
 
 @scenario(
@@ -209,7 +210,12 @@ def _waiting(run: Run) -> dict[str, Any]:
     trio=True,
 )
 async def an_interrupt_takes_the_question_back(run: Run) -> None:
+    def is_whole(message: Any) -> bool:
+        return isinstance(message, StreamEvent) and message.event["type"] == "message_stop"
+
     await run.client.query("Go.")
+    # The CLI may ask before the answer of the model is whole, and names another reason when it is not.
+    await run.until(is_whole)
     await run.event("asked").wait()
     await run.call("interrupt")
     await run.response()
