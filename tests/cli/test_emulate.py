@@ -81,7 +81,8 @@ def baked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return name
 
 
-@pytest.mark.parametrize("baked", ["e2b", pytest.param("modal", marks=pytest.mark.full)], indirect=True)
+@pytest.mark.full
+@pytest.mark.parametrize("baked", NAMES, indirect=True)
 async def test_an_agent_runs_there_with_what_it_prints_pasted_into_a_file_or_a_shell(
     baked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
