@@ -9,8 +9,11 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
     |   +-- UnknownProviderError
     |   +-- MissingExtraError (ImportError)
     |   +-- MissingCredentialError
+    |   +-- NameTakenError                  a sandbox of this name exists already
     +-- UnsupportedError                    this provider, or this version, cannot do that; nothing was made
     +-- ProviderError                       the provider refused or failed
+    |   +-- ProviderBusyError               it refuses for now; the same request may succeed later
+    |   +-- QuotaError                      a limit of the account is reached
     |   +-- IsolationUnavailableError       no working isolation on this machine
     +-- SandboxError
     |   +-- SandboxNotFoundError (LookupError)
@@ -59,12 +62,41 @@ class MissingCredentialError(ConfigError):
     """A credential is missing, or another option that a provider requires. The message names it."""
 
 
+class NameTakenError(ConfigError):
+    """A sandbox of this name exists already."""
+
+
 class UnsupportedError(AgentHostError):
     """This provider, engine or version cannot do what was asked. Nothing was made."""
 
 
 class ProviderError(AgentHostError):
-    """The provider refused or failed."""
+    """The provider refused or failed.
+
+    Attributes:
+        outcome: ``refused`` when the provider did not do what was asked; ``unknown`` when the request may
+            have been carried out, because the answer was lost or came too late.
+        retry_after: Seconds after which the provider accepts the request again, where the provider gave a
+            number; else None.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        outcome: Literal["refused", "unknown"] = "refused",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(*args)
+        self.outcome = outcome
+        self.retry_after = retry_after
+
+
+class ProviderBusyError(ProviderError):
+    """The provider refuses for now: too many requests, or no capacity. The same request may succeed later."""
+
+
+class QuotaError(ProviderError):
+    """A limit of the account is reached, such as the number of running sandboxes."""
 
 
 class IsolationUnavailableError(ProviderError):

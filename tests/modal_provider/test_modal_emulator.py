@@ -11,9 +11,8 @@ import modal as vendor
 import modal.exception as theirs
 import pytest
 from modal.stream_type import StreamType
+from modal_provider.accounts import vendor_of
 
-from agenthost.providers.modal.account import Account
-from agenthost.providers.modal.settings import Settings, Times
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
 LIMIT = 120
@@ -23,7 +22,7 @@ SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
 @pytest.fixture(scope="module")
 async def common(bare: ModalEmulator) -> AsyncIterator[dict[str, Any]]:
     """Give what every call of Modal's client gets."""
-    account = Account(Settings(**bare.options), Times())
+    account = vendor_of(bare)
     try:
         # The client's own default image is one object for the whole process: it knows one server's id of it.
         image = vendor.Image.debian_slim(python_version="3.13")
@@ -54,7 +53,7 @@ async def test_its_options_are_plain_values_that_a_config_can_hold(bare: ModalEm
 
 async def test_a_call_that_it_does_not_know_is_refused_and_told() -> None:
     async with emulator() as served:
-        account = Account(Settings(**served.options), Times())
+        account = vendor_of(served)
         try:
             image = vendor.Image.debian_slim(python_version="3.13")
             options = {"app": await account.app(), "client": await account.client(), "image": image}
@@ -218,7 +217,7 @@ async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendl
     assert await program.stdout.read.aio() == b"".join(b"%d\n" % number for number in range(1, 301))
     assert bare.faults.calls["TaskExecStdioRead"] - reads > 1
     async with emulator(friendly=True) as friendly:
-        account = Account(Settings(**friendly.options), Times())
+        account = vendor_of(friendly)
         try:
             app, client = await account.app(), await account.client()
             image = vendor.Image.debian_slim(python_version="3.13")
