@@ -56,8 +56,15 @@ async def plain_guest(
         user_is_root=os.getuid() == 0,
     )
     tokens = TokenMaker(b"of this guest alone", sandbox="plain", nonce="n")
-    digest = tokens.digest("", CONTROL)
-    boot = make_boot(layout, control_digest=digest, env={}, lifetime=None, agent=None, compiled=False)
+    boot = make_boot(
+        layout,
+        control_verifier=tokens.verifier("", CONTROL),
+        guest_key=tokens.guest_key(),
+        env={},
+        lifetime=None,
+        agent=None,
+        compiled=False,
+    )
     for name, data in boot.files.items():
         (directory / name).write_bytes(data)
     argv = [*wrapper, python, "-I", str(directory / "guest.pyz"), command]
@@ -65,7 +72,7 @@ async def plain_guest(
     async with await anyio.open_process(argv, stderr=None, cwd="/") as process:
         if command == "start":
             assert await process.wait() == 0
-        session = Session(PlainBackend(directory), name="plain")
+        session = Session(PlainBackend(directory), name="plain", guest_key=tokens.guest_key())
         session.link.grant("", CONTROL, tokens.control())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.run)
