@@ -126,6 +126,8 @@ class GuestCarrier:
         link_id, grants = text(auth["link"]), list(auth["grants"])
         if not link_id or not grants:
             raise ProtocolError("auth without a link or a grant")
+        if (self._hub.guest_key is not None) != ("key" in auth):
+            raise ProtocolError("one end seals its frames, and the other does not")
         raw = auth["raw"] is True
         text(auth["nonce"])
         self._transcript = make_transcript(self._hello, auth)

@@ -8,6 +8,7 @@ from random import Random
 from wire.simulation.guest import GuestModel
 from wire.simulation.host import HostModel
 
+from agenthost.wire.frames import ProtocolError
 from agenthost.wire.settings import WireSettings
 
 AGENTS = ("a", "b")
@@ -28,6 +29,7 @@ class SimCarrier:
         self.up = bytearray()
         self.down = bytearray()
         self.dead = False  # cut: nothing moves any more, whoever knows it
+        self.tampered = False  # something in between has changed what was on its way
         host.carrier = self
         host.link.attach(binary=binary, now=now)
 
@@ -80,6 +82,7 @@ class World:
         # The ends may differ in how much they are willing to hold.
         self.host_settings = replace(self.settings, window=initial * random.choice([1, 3]), output_bound=1)
         self.sealed = random.random() < 0.7
+        self.noticed = 0  # changes on the way that an end has noticed
         self.boots = 0
         self.hosts: list[HostModel] = []
         self.carriers: list[SimCarrier] = []
@@ -161,7 +164,12 @@ class World:
             return False
         data = bytes(carrier.up[:size])
         del carrier.up[:size]
-        carrier.state.receive(data, self.now)
+        try:
+            carrier.state.receive(data, self.now)
+        except ProtocolError:
+            assert carrier.tampered
+            self.noticed += 1
+            carrier.guest_leaves()
         return True
 
     def deliver_down(self, carrier: SimCarrier, size: int) -> bool:
@@ -176,11 +184,40 @@ class World:
             return False
         data = bytes(carrier.down[:size])
         del carrier.down[:size]
-        host.link.receive(data, self.now)
+        try:
+            host.link.receive(data, self.now)
+        except ProtocolError:
+            assert carrier.tampered
+            self.noticed += 1
+            host.look()
+            carrier.host_leaves()
+            return True
         host.look()
         if host.foreign:
             carrier.host_leaves()
         return True
+
+    def tamper(self, carrier: SimCarrier) -> None:
+        """Change, repeat, leave out or swap some bytes that are on their way over a sealed carrier."""
+        host = carrier.host
+        if not self.sealed or carrier.dead or host is None or not host.link.flowing:
+            return
+        way = self.random.choice([carrier.up, carrier.down])
+        if len(way) < 2:
+            return
+        start = self.random.randrange(len(way) - 1)
+        end = self.random.randint(start + 1, min(len(way), start + 200))
+        piece = bytes(way[start:end])
+        kind = self.random.choice(["change", "repeat", "leave out", "swap"])
+        if kind == "change":
+            way[start] ^= self.random.randint(1, 255)
+        elif kind == "repeat":
+            way[end:end] = piece
+        elif kind == "leave out":
+            del way[start:end]
+        else:
+            way[start:end] = piece[::-1]
+        carrier.tampered = True
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and everyone look at the clock."""
@@ -219,7 +256,7 @@ class World:
         """
         for _ in range(6):
             for carrier in self.carriers:
-                if carrier.dead:
+                if carrier.dead or carrier.tampered:  # half of a frame may be missing for ever
                     carrier.host_leaves()
                     carrier.guest_leaves()
             for _ in range(_PATIENCE):
