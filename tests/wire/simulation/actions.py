@@ -195,7 +195,7 @@ _WEIGHTED: tuple[tuple[Callable[[World], None], int], ...] = (
     (_dial, 6),
     (_cut, 3),
     (_redial, 2),
-    (_tamper, 3),
+    (_tamper, 6),
     (_time, 4),
     (_long_time, 1),
     (_hosts_change, 2),

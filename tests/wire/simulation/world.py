@@ -207,9 +207,13 @@ class World:
             return
         start = self.random.randrange(len(way) - 1)
         end = self.random.randint(start + 1, min(len(way), start + 200))
+        if self.random.random() < 0.5:  # whole lines
+            start, end = way.rfind(b"\n", 0, start) + 1, way.find(b"\n", end) + 1 or len(way)
         piece = bytes(way[start:end])
-        kind = self.random.choice(["change", "repeat", "leave out", "swap"])
-        if kind == "change":
+        kind = self.random.choice(["digits", "change", "repeat", "leave out", "swap"])
+        if kind == "digits":
+            way[start:end] = piece.translate(bytes.maketrans(b"0123456789", b"1234567890"))
+        elif kind == "change":
             way[start] ^= self.random.randint(1, 255)
         elif kind == "repeat":
             way[end:end] = piece
