@@ -11,11 +11,12 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import pytest
 from guest.plain_guest import PlainBackend, connected, plain_guest
 from guest.relay import Relay, read_line, speak, taken_socket
 
-from agenthost.errors import AccessDeniedError, AgentHostError
+from agenthost.errors import AccessDeniedError, AgentHostError, WireVersionError
 from agenthost.link.client import GuestSandbox
 from agenthost.wire.frames import encode
 
@@ -149,6 +150,37 @@ async def test_what_answers_by_itself_in_the_guests_place_is_refused(
             with pytest.raises(AccessDeniedError, match="cannot prove that it is the guest"):
                 await sandbox.session.wait_ready()
         assert (await box.exec(["echo", "still here"])).stdout == b"still here\n"
+
+
+async def answer_as_of_wire_1(relay: Relay, host: anyio.abc.ByteStream) -> None:
+    """Greet as a guest of the version before did, and keep what the host says to it."""
+    async with host:
+        await host.send(b'{"t":"hello","wire":1,"boot":"before"}\n')
+        relay.heard.append(await read_line(host))
+
+
+async def test_a_guest_of_another_wire_is_named_and_hears_nothing(box: GuestSandbox, tmp_path: Path) -> None:
+    with anyio.fail_after(SECONDS):
+        async with (
+            taken_socket(tmp_path, answer_as_of_wire_1) as relay,
+            another_host(box, tmp_path) as sandbox,
+        ):
+            with pytest.raises(WireVersionError, match="speaks wire 1, this agenthost wire 2"):
+                await sandbox.session.wait_ready()
+            while not relay.heard:
+                await anyio.lowlevel.checkpoint()
+    assert relay.heard == [b""]
+
+
+async def test_a_host_of_wire_1_gets_a_greeting_that_names_the_wire_and_no_further(
+    box: GuestSandbox, tmp_path: Path
+) -> None:
+    grant = {"agent": "", "role": "control", "token": box.token.control(), "n": 1}
+    auth = encode({"t": "auth", "link": "old", "raw": True, "grants": [grant]})
+    with anyio.fail_after(SECONDS):
+        async with await anyio.connect_unix(tmp_path / "guest.sock") as guest:
+            (greeting,) = await speak(guest, auth, {"t": "have"}, start(tmp_path / "evil"))
+    assert (greeting["t"], greeting["wire"]) == ("hello", 2)
 
 
 async def test_what_proves_the_guest_is_gone_before_a_program_of_the_sandbox_runs(box: GuestSandbox) -> None:
