@@ -28,7 +28,7 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
     |   +-- OutcomeUnknownError             a call was sent, its answer is lost; it was not run again
     |   +-- ReplayGapError                  what was asked for is no longer kept
     |   +-- SupersededError                 another driver has taken the agent
-    |   +-- AccessDeniedError               a token was refused
+    |   +-- AccessDeniedError               a token was refused, or an impostor answers
     |   +-- WireVersionError                the guest speaks another wire version
     +-- AgentError
         +-- BootstrapError                  the agent could not be started; says what is missing
@@ -188,7 +188,7 @@ class SupersededError(LinkError):
 
 
 class AccessDeniedError(LinkError):
-    """The guest refused a token."""
+    """The guest refused a token, or what answers in its place cannot prove that it is the guest."""
 
 
 class WireVersionError(LinkError):

@@ -108,12 +108,17 @@ def test_archives_are_the_same_byte_for_byte_wherever_they_are_made(tmp_path: Pa
     assert len(digests) == 1
 
 
-def test_the_configuration_holds_digests_and_no_token() -> None:
+def test_the_configuration_holds_verifiers_and_no_token() -> None:
     tokens = TokenMaker(SECRET.encode(), sandbox="s", nonce="n")
     agent = agent_params("first", LAYOUT.runner_argv(), tokens, env={}, model=True)
-    control = tokens.digest("", CONTROL)
     boot = make_boot(
-        LAYOUT, control_digest=control, env={"A": "b"}, lifetime=5.0, agent=agent, compiled=False
+        LAYOUT,
+        control_verifier=tokens.verifier("", CONTROL),
+        guest_key=tokens.guest_key(),
+        env={"A": "b"},
+        lifetime=5.0,
+        agent=agent,
+        compiled=False,
     )
     assert set(boot.files) == {"guest.pyz", "runner.pyz", "boot.json"}
     assert json.loads(boot.files["boot.json"]) == boot.config

@@ -44,7 +44,7 @@ class Hanging:
 @pytest.mark.parametrize("call", ["dial", "info"])
 async def test_a_call_that_never_returns_is_ended_and_the_link_lost(call: str) -> None:
     backend = Hanging(call)
-    session = Session(backend, name="far-away", budget=0.5)
+    session = Session(backend, name="far-away", guest_key=bytes(32), budget=0.5)
     with anyio.fail_after(SECONDS):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.run)

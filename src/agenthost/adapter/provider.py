@@ -73,6 +73,8 @@ class GuestProvider(ABC):
     asyncio_only: bool = False
     # Seconds that a sandbox lives whose spec does not state it.
     default_lifetime: float = DEFAULT_LIFETIME
+    # True where only hosts can reach the guest's socket: nobody can be between, and frames are not sealed.
+    private_socket: bool = False
     # The sizes and times of the links to its sandboxes.
     wire: WireSettings = WireSettings()
 
@@ -271,7 +273,8 @@ class GuestProvider(ABC):
         tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
         boot = make_boot(
             layout,
-            control_digest=tokens.digest("", CONTROL),
+            control_verifier=tokens.verifier("", CONTROL),
+            guest_key=self._guest_key(tokens),
             env=spec.env,
             lifetime=lifetime,
             agent=None if agent_id is None else _first_agent(agent_id, layout, tokens),
@@ -322,6 +325,9 @@ class GuestProvider(ABC):
             raise
         return sandbox
 
+    def _guest_key(self, tokens: TokenMaker) -> bytes | None:
+        return None if self.private_socket else tokens.guest_key()
+
     async def _run(self, session: Session) -> None:
         try:
             await session.run()
@@ -343,7 +349,14 @@ class GuestProvider(ABC):
                     f"the {self.name} provider is not connected: use it as `async with`, or call connect()"
                 )
             budget = self._limits.link_budget
-            session = Session(backend, name=info.name, settings=self.wire, budget=budget, start=start)
+            session = Session(
+                backend,
+                name=info.name,
+                guest_key=self._guest_key(tokens),
+                settings=self.wire,
+                budget=budget,
+                start=start,
+            )
             session.link.grant("", CONTROL, tokens.control())
             self._sessions.append(session)
             self._tasks.start_soon(self._run, session)
