@@ -43,7 +43,7 @@ async def box(common: dict[str, Any]) -> AsyncIterator[Any]:
 
 def programs_of(served: ModalEmulator, sandbox_id: str) -> list[Any]:
     """Return what was started by exec in a sandbox."""
-    programs = vars(served)["_world"].boxes[sandbox_id].programs
+    programs = served.box(sandbox_id).programs
     return [program for name, program in programs.items() if name]
 
 
@@ -86,7 +86,7 @@ async def test_a_token_of_another_sandbox_is_refused(
     bare: ModalEmulator, common: dict[str, Any], box: Any
 ) -> None:
     other = await SANDBOX.create.aio("sleep", "infinity", timeout=60, **common)
-    boxes = vars(bare)["_world"].boxes
+    boxes = bare.boxes.all
     right = boxes[other.object_id].token
     boxes[other.object_id].token = boxes[box.object_id].token + "-of-another"
     with pytest.raises(theirs.PermissionDeniedError):
@@ -213,10 +213,10 @@ async def test_it_is_left_though_somebody_is_connected_who_never_asked_for_anyth
 async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendly_one(
     bare: ModalEmulator, box: Any
 ) -> None:
-    reads = bare.faults.calls["TaskExecStdioRead"]
+    reads = bare.calls.count("TaskExecStdioRead")
     program = await box.exec.aio("sh", "-c", "for i in $(seq 300); do echo $i; sleep 0.005; done", text=False)
     assert await program.stdout.read.aio() == b"".join(b"%d\n" % number for number in range(1, 301))
-    assert bare.faults.calls["TaskExecStdioRead"] - reads > 1
+    assert bare.calls.count("TaskExecStdioRead") - reads > 1
     async with emulator(friendly=True) as friendly:
         account = Account(Settings(**friendly.options), Times())
         try:
@@ -228,7 +228,7 @@ async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendl
             account.keep(made)
             program = await made.exec.aio("seq", "300", text=False)
             assert len(await program.stdout.read.aio()) == 1092
-            assert friendly.faults.calls["TaskExecStdioRead"] == 1
+            assert friendly.calls.count("TaskExecStdioRead") == 1
         finally:
             await account.aclose()
 

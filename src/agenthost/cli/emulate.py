@@ -26,7 +26,8 @@ from agenthost.testing import emulators
 
 def emulator_names() -> list[str]:
     """Return the providers that there are emulators of: each is a package with a function ``emulator``."""
-    return sorted(one.name for one in pkgutil.iter_modules(emulators.__path__) if one.ispkg)
+    packages = {one.name for one in pkgutil.iter_modules(emulators.__path__) if one.ispkg}
+    return sorted(packages - {"base"})
 
 
 def emulate(

@@ -16,8 +16,11 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.base.boxes import Boxes
+from agenthost.testing.emulators.base.rest import reply
+from agenthost.testing.emulators.base.streams import Streams
 from agenthost.testing.emulators.e2b import connect, filesystem
-from agenthost.testing.emulators.e2b.boxes import HOME, Box, Boxes
+from agenthost.testing.emulators.e2b.boxes import HOME, Box
 from agenthost.testing.emulators.e2b.connect import RpcError
 from agenthost.testing.emulators.e2b.forwarding import forward
 from agenthost.testing.emulators.e2b.programs import Event, Program
@@ -27,17 +30,16 @@ PORT = "49983"
 _PROCESS = "/process.Process/"
 _FILESYSTEM = "/filesystem.Filesystem/"
 _USERS = ("user", "root")
+_STREAMS = ("Start", "Connect", "StreamInput")
 _SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
 
 
 class Daemon:
     """Answers what a client asks of a sandbox."""
 
-    def __init__(self, boxes: Boxes) -> None:
+    def __init__(self, boxes: Boxes[Box], streams: Streams) -> None:
         self._boxes = boxes
-        # While it is not set, nothing goes out on any stream.
-        self.flowing = anyio.Event()
-        self.flowing.set()
+        self._streams = streams
         # Bytes of each message of input that came by a stream.
         self.inputs: list[int] = []
 
@@ -82,11 +84,12 @@ class Daemon:
                 raise RpcError("unimplemented", f"this emulator has no call {name}")
             if name == "StreamInput":
                 body: dict[str, Any] = {}
-            elif name in ("Start", "Connect"):
+            elif name in _STREAMS:
                 body = await _only_message(exchange.request.body)
             else:
                 body = connect.parse(exchange.request.body)
-            await calls[name](box, exchange, body)
+            with self._streams.opened() if name in _STREAMS else contextlib.nullcontext():
+                await calls[name](box, exchange, body)
         except RpcError as error:
             if not exchange.started:
                 await connect.refuse(exchange, error)
@@ -161,8 +164,9 @@ class Daemon:
         await exchange.finish()
 
     async def _send(self, exchange: Exchange, event: Event) -> None:
-        await self.flowing.wait()
-        await exchange.write(connect.envelope({"event": event}))
+        data = connect.envelope({"event": event})
+        await self._streams.passing(len(data))
+        await exchange.write(data)
 
     async def _stream_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
         del body
@@ -173,8 +177,8 @@ class Daemon:
             elif "data" in message:
                 if program is None:
                     raise RpcError("invalid_argument", "data before start")
-                await self.flowing.wait()
                 data = _input(_object(message, "data"))
+                await self._streams.passing(len(data))
                 self.inputs.append(len(data))
                 await _write(program, data)
         await exchange.start(200, {"content-type": connect.STREAM})
@@ -313,5 +317,4 @@ def _uploaded(content_type: str, body: bytes, path: str | None) -> list[tuple[st
 
 
 async def _say(exchange: Exchange, status: int, message: str, **more: object) -> None:
-    body = json.dumps({"code": status, "message": message, **more}).encode()
-    await exchange.reply(status, body, {"content-type": "application/json"})
+    await reply(exchange, status, {"code": status, "message": message, **more})

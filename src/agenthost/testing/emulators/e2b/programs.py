@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
 from agenthost.sandbox import Process
-from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.emulators.base.machines import Machine
 
 CHUNK = 32 * 1024  # bytes that come in one event at most
 _EARLY = 64  # pieces that a friendly emulator keeps for who comes late

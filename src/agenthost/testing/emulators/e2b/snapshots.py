@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.base.archive import pack
+from agenthost.testing.emulators.base.rest import Refusal
 from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
-from agenthost.testing.emulators.e2b.refusals import Refusal
 from agenthost.testing.emulators.e2b.templates import TEAM, Templates
-from agenthost.testing.emulators.packing import pack
 
 _NAME = re.compile(r"(?:([a-z0-9_-]+)/)?([a-z0-9_-]+)(?::([a-z0-9_.-]+))?\Z")
 _KEPT = (HOME, WORKDIR)  # machines keep nothing else
 
 
-async def take(box: Box, templates: Templates, body: dict[str, Any]) -> dict[str, Any]:
+async def take(box: Box, templates: Templates, body: Mapping[str, Any]) -> dict[str, Any]:
     """Keep a sandbox's files, and return what is told of them.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agenthost.background import BackgroundTasks
-from agenthost.testing.emulators.building import ImageBuild
+from agenthost.testing.emulators.base.image_build import ImageBuild
 
 if TYPE_CHECKING:
     from agenthost.testing.emulators.e2b.boxes import Box

@@ -12,7 +12,7 @@ from agenthost.testing.emulators.modal.image_calls import ImageCalls
 from agenthost.testing.emulators.modal.programs import is_too_long
 from agenthost.testing.emulators.modal.visiting import Passes
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, make_token, refuse
-from agenthost.testing.emulators.modal.world import Box, Results, World
+from agenthost.testing.emulators.modal.world import Box, ModalEmulator, Results
 
 _BUILDER = "2025.06"
 _PAGE = 2  # sandboxes on one page of a hostile list
@@ -40,7 +40,9 @@ _DEFINED = {
 class Control(ImageCalls, api_grpc.ModalClientBase):
     """The service. Its methods are named as Modal names them."""
 
-    def __init__(self, world: World, credential: tuple[str, str], passes: Passes, visitors_url: str) -> None:
+    def __init__(
+        self, world: ModalEmulator, credential: tuple[str, str], passes: Passes, visitors_url: str
+    ) -> None:
         self.world = world
         self.faults = world.faults
         self._credential = credential
@@ -98,7 +100,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         asked = await stream.recv_message()
         _check_definition(asked.definition)
         box = self.world.make(asked)
-        token = make_token(box.task, self.faults.token_seconds if self.world.friendly else 0.0)
+        token = make_token(box.task, self.world.token_seconds if self.world.friendly else 0.0)
         access = api_pb2.CommandRouterAccess(url=self.world.router_url, jwt=token)
         await stream.send_message(
             api_pb2.SandboxCreateV2Response(
@@ -113,7 +115,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxWaitV2(self, stream: Stream) -> None:
         """Tell how a sandbox is, at once or when it has ended."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         with anyio.move_on_after(asked.timeout):
             await box.ended.wait()
         await stream.send_message(
@@ -130,32 +132,34 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxTerminateV2(self, stream: Stream) -> None:
         """End a sandbox."""
         asked = await stream.recv_message()
-        self.world.finish(self.world.box(asked.sandbox_id, _given(stream)), Results.GENERIC_STATUS_TERMINATED)
+        self.world.finish(
+            self.world.reached(asked.sandbox_id, _given(stream)), Results.GENERIC_STATUS_TERMINATED
+        )
         await stream.send_message(api_pb2.SandboxTerminateResponse())
 
     async def SandboxGetTaskIdV2(self, stream: Stream) -> None:
         """Tell what a worker calls a sandbox."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         task = box.task if box.done is None else ""
         await stream.send_message(api_pb2.SandboxGetTaskIdResponse(task_id=task, task_result=box.done))
 
     async def SandboxGetCommandRouterAccess(self, stream: Stream) -> None:
         """Tell where a sandbox's worker is, and give a token for it."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         if box.done is not None:
             refuse("FAILED_PRECONDITION", "the sandbox has finished")
         await stream.send_message(
             api_pb2.SandboxGetCommandRouterAccessResponse(
-                url=self.world.router_url, jwt=make_token(box.task, self.faults.token_seconds)
+                url=self.world.router_url, jwt=make_token(box.task, self.world.token_seconds)
             )
         )
 
     async def SandboxCreateConnectTokenV2(self, stream: Stream) -> None:
         """Give a token for a port, whether anybody listens there or not."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         if box.done is not None:
             refuse("FAILED_PRECONDITION", "the sandbox has finished")
         token = self._passes.make(box, asked.port or 8080)
@@ -169,27 +173,26 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         wanted = {(tag.tag_name, tag.tag_value) for tag in asked.tags}
         found = [
             box
-            for box in self.world.boxes.values()
-            if box.done is None
-            and box.app == asked.app_id
-            and (not asked.before_timestamp or box.created < asked.before_timestamp)
+            for box in self.world.boxes.listed()
+            if box.app == asked.app_id
+            and (not asked.before_timestamp or box.started_at < asked.before_timestamp)
             and wanted <= box.tags.items()
         ]
-        found.sort(key=lambda box: box.created, reverse=True)
+        found.sort(key=lambda box: box.started_at, reverse=True)
         page = found if self.world.friendly else found[:_PAGE]
         await stream.send_message(api_pb2.SandboxListResponse(sandboxes=[_listed(box) for box in page]))
 
     async def SandboxTagsGetV2(self, stream: Stream) -> None:
         """Tell a sandbox's tags."""
         asked = await stream.recv_message()
-        tags = self.world.box(asked.sandbox_id, _given(stream)).tags.items()
+        tags = self.world.reached(asked.sandbox_id, _given(stream)).tags.items()
         told = [api_pb2.SandboxTag(tag_name=name, tag_value=value) for name, value in tags]
         await stream.send_message(api_pb2.SandboxTagsGetResponse(tags=told))
 
     async def SandboxTagsSetV2(self, stream: Stream) -> None:
         """Replace all tags of a sandbox."""
         asked = await stream.recv_message()
-        self.world.box(asked.sandbox_id, _given(stream)).tags = {
+        self.world.reached(asked.sandbox_id, _given(stream)).tags = {
             tag.tag_name: tag.tag_value for tag in asked.tags
         }
         await stream.send_message(Empty())
@@ -197,7 +200,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxGetFromNameV2(self, stream: Stream) -> None:
         """Find a running sandbox by its name."""
         asked = await stream.recv_message()
-        box = self.world.running(self.world.apps.get(asked.app_name, ""), asked.sandbox_name)
+        box = self.world.named(self.world.apps.get(asked.app_name, ""), asked.sandbox_name)
         if box is None:
             refuse("NOT_FOUND", f"no running sandbox {asked.sandbox_name!r}")
         await stream.send_message(
@@ -229,7 +232,7 @@ def _check_definition(wanted: Any) -> None:
 def _listed(box: Box) -> api_pb2.SandboxInfo:
     return api_pb2.SandboxInfo(
         id=box.id,
-        created_at=box.created,
+        created_at=box.started_at,
         app_id=box.app,
         name=box.name,
         metadata=api_pb2.SandboxHandleMetadata(app_id=box.app),

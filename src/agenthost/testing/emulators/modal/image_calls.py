@@ -8,7 +8,7 @@ from modal_proto import api_pb2
 
 from agenthost.testing.emulators.modal.image_store import Image
 from agenthost.testing.emulators.modal.wire import Stream, refuse
-from agenthost.testing.emulators.modal.world import Results, World
+from agenthost.testing.emulators.modal.world import ModalEmulator, Results
 
 _BUILDER = "2025.06"
 _BUILDER_APP = "ap-of-the-builder"
@@ -17,7 +17,7 @@ _BUILDER_APP = "ap-of-the-builder"
 class ImageCalls:
     """Part of the control plane."""
 
-    world: World
+    world: ModalEmulator
 
     async def ImageGetOrCreate(self, stream: Stream) -> None:
         """Find the image of a definition, or promise to build it."""

@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from agenthost.testing.emulators import packing
-from agenthost.testing.emulators.building import ImageBuild
-from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.emulators.base.archive import pack as pack_files
+from agenthost.testing.emulators.base.archive import unpack as unpack_files
+from agenthost.testing.emulators.base.image_build import ImageBuild
+from agenthost.testing.emulators.base.machines import Machine
 
 _KEPT = ("/workspace", "/root")  # what a snapshot has: machines keep nothing else
 
@@ -54,7 +55,7 @@ class Image:
     async def restore(self, machine: Machine) -> None:
         """Put a snapshot's files into a machine."""
         if self.snapshot is not None:
-            await packing.unpack(machine, self.snapshot)
+            await unpack_files(machine, self.snapshot)
 
 
 class ImageStore:
@@ -170,7 +171,7 @@ class ImageStore:
 
 async def pack(machine: Machine) -> bytes:
     """Return a machine's files as an archive."""
-    return await packing.pack(machine, _KEPT)
+    return await pack_files(machine, _KEPT)
 
 
 def _name(content: bytes) -> str:

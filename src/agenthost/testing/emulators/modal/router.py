@@ -13,7 +13,7 @@ from agenthost.testing.emulators.modal.image_store import pack
 from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.programs import Program, is_too_long
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, refuse
-from agenthost.testing.emulators.modal.world import Box, World
+from agenthost.testing.emulators.modal.world import Box, ModalEmulator
 
 _CUT_AFTER = 60  # pieces of a stream, about, until a hostile worker breaks it off
 
@@ -22,7 +22,7 @@ _CUT_AFTER = 60  # pieces of a stream, about, until a hostile worker breaks it o
 class Router(task_command_router_grpc.TaskCommandRouterBase):
     """The service. Its methods are named as Modal names them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ModalEmulator) -> None:
         self.world = world
         self.faults = world.faults
 
@@ -36,7 +36,7 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         """Start a program; the same name twice is one program."""
         asked = await stream.recv_message()
         box = self._box(stream, asked.task_id)
-        machine = await self.world.machine(box)
+        machine = await self.world.machine_of(box)
         if asked.pty_info.enabled:
             refuse("UNIMPLEMENTED", "the emulator has no terminals")
         if asked.stderr_config == messages.TASK_EXEC_STDERR_CONFIG_STDOUT:
@@ -72,16 +72,13 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         is_stdout = asked.file_descriptor == messages.TASK_EXEC_STDIO_FILE_DESCRIPTOR_STDOUT
         output = program.stdout if is_stdout else program.stderr
         left = 0 if self.world.friendly else round(self.world.chance.expovariate(1 / _CUT_AFTER)) + 1
-        with anyio.CancelScope() as scope:
-            self.world.streams.add(scope)
-            try:
-                async for piece in output.pieces(asked.offset, self.world.piece):
-                    await stream.send_message(messages.TaskExecStdioReadResponse(data=piece))
-                    left -= 1
-                    if left == 0:
-                        refuse("UNAVAILABLE", "the worker broke the stream off")
-            finally:
-                self.world.streams.discard(scope)
+        with self.world.streams.opened() as scope:
+            async for piece in output.pieces(asked.offset, self.world.piece):
+                await self.world.streams.passing(len(piece))
+                await stream.send_message(messages.TaskExecStdioReadResponse(data=piece))
+                left -= 1
+                if left == 0:
+                    refuse("UNAVAILABLE", "the worker broke the stream off")
         if scope.cancelled_caught:
             refuse("UNAVAILABLE", "the stream was dropped on purpose")
         if box.done is not None:
@@ -91,6 +88,7 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         """Write to a program's stdin."""
         asked = await stream.recv_message()
         program = self._program(self._box(stream, asked.task_id), asked.exec_id)
+        await self.world.streams.passing(len(asked.data))
         await program.write(asked.offset, asked.data, eof=asked.eof)
         await stream.send_message(messages.TaskExecStdinWriteResponse())
 
@@ -124,14 +122,14 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         """Keep a sandbox's files as an image."""
         asked = await stream.recv_message()
         box = self._box(stream, asked.task_id)
-        machine = await self.world.machine(box)
+        machine = await self.world.machine_of(box)
         origin = self.world.images.get(box.definition.image_id)
         image = self.world.images.keep(origin, await pack(machine))
         await stream.send_message(messages.TaskSnapshotFilesystemResponse(image_id=image.id))
 
     def _box(self, stream: Stream, task: str) -> Box:
         check_token(str(stream.metadata.get("authorization")).removeprefix("Bearer "), task)
-        found = [box for box in self.world.boxes.values() if box.task == task and box.done is None]
+        found = [box for box in self.world.boxes.running() if box.task == task]
         if not found:
             refuse("NOT_FOUND", "no such task, or it has finished")
         return found[0]
