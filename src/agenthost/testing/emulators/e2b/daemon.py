@@ -128,35 +128,50 @@ class Daemon:
             )
         except OSError as error:
             raise RpcError("invalid_argument", str(error)) from error
-        await self._send_events(exchange, program, events)
+        await self._send_events(exchange, program, events, is_start=True)
 
     async def _connect(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
         program = _select(box, _object(body, "process"))
-        await self._send_events(exchange, program, box.programs.listen(program))
+        await self._send_events(exchange, program, box.programs.listen(program), is_start=False)
 
     async def _send_events(
-        self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
+        self,
+        exchange: Exchange,
+        program: Program,
+        events: MemoryObjectReceiveStream[Event],
+        *,
+        is_start: bool,
     ) -> None:
         with events:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_gone, exchange, tasks.cancel_scope)
                 with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await self._pass_on(exchange, program, events)
+                    await self._pass_on(exchange, program, events, is_start=is_start)
                 tasks.cancel_scope.cancel()
 
     async def _pass_on(
-        self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
+        self,
+        exchange: Exchange,
+        program: Program,
+        events: MemoryObjectReceiveStream[Event],
+        *,
+        is_start: bool,
     ) -> None:
         every = float(exchange.request.headers.get("keepalive-ping-interval", "90"))
         await exchange.start(200, {"content-type": connect.STREAM})
-        await self._send(exchange, {"start": {"pid": program.process.pid}})
+        await self._send(exchange, {"start": {"pid": program.pid}})
         while True:
             event: Event = {"keepalive": {}}
             try:
                 with anyio.move_on_after(every):
                     event = await events.receive()
             except anyio.EndOfStream:
-                return  # cut, without a word
+                if not (is_start and program.overdue.is_set()):
+                    return  # cut, without a word
+                error = {"code": "deadline_exceeded", "message": "context deadline exceeded"}
+                await exchange.write(connect.envelope({"error": error}, last=True))
+                await exchange.finish()
+                return
             await self._send(exchange, event)
             if "end" in event:
                 break

@@ -137,18 +137,27 @@ class Emulator(HttpEmulator[Box]):
         # Whatever is allowed by name is not on this machine.
         is_open = internet is not False and "0.0.0.0/0" not in network.get("denyOut", [])
         machine = await self._machines.make(workdir=WORKDIR, network=is_open, site=image.site, env=self._env)
+        sandbox_id = new_id()
         if image.files is not None:
             try:
                 await unpack(machine, image.files)
             except BaseException:
                 await machine.end()
                 raise
-        programs = Programs(machine, self._tasks, end_kept=self._end_kept, friendly=self._friendly)
+        account = {"HOME": HOME, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash"}
+        told = {"E2B_SANDBOX": "true", "E2B_SANDBOX_ID": sandbox_id, "E2B_TEMPLATE_ID": template.id}
+        programs = Programs(
+            machine,
+            self._tasks,
+            env={**account, **told, **self._env},
+            end_kept=self._end_kept,
+            friendly=self._friendly,
+        )
         on_timeout: Literal["kill", "pause"] = "pause" if body.get("autoPause") else "kill"
         auto_resume: dict[str, Any] = body.get("autoResume") or {}
         now = self.clock.now()
         box = Box(
-            id=new_id(),
+            id=sandbox_id,
             clock=self.clock,
             template=template.id,
             alias=template.name,
