@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import gzip
 import posixpath
+import zlib
 from base64 import b64decode
 from collections.abc import AsyncGenerator
 from email.parser import BytesParser
@@ -24,12 +25,13 @@ from agenthost.testing.emulators.e2b.boxes import HOME, Box
 from agenthost.testing.emulators.e2b.connect import RpcError
 from agenthost.testing.emulators.e2b.forwarding import forward
 from agenthost.testing.emulators.e2b.programs import Event, Program
-from agenthost.testing.loopback import Exchange
+from agenthost.testing.loopback import Exchange, HttpRequest
 
 PORT = "49983"
 _PROCESS = "/process.Process/"
 _FILESYSTEM = "/filesystem.Filesystem/"
-_USERS = ("user", "root")
+USER = "user"
+_METADATA = "x-metadata-"
 _STREAMS = ("Start", "Connect", "StreamInput")
 _SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
 
@@ -233,27 +235,31 @@ class Daemon:
     async def _files(self, box: Box, exchange: Exchange) -> None:
         request = exchange.request
         query = {name: values[-1] for name, values in parse_qs(urlsplit(request.target).query).items()}
-        if query.get("username", "user") not in _USERS:
-            await _say(exchange, 401, f"no user {query['username']}")
-            return
         is_multipart = request.headers.get("content-type", "").startswith("multipart/")
         if "path" not in query and (request.method == "GET" or not is_multipart):
             await _say(exchange, 400, "path is required")
             return
         try:
+            _check_user(query.get("username", USER))
             if request.method == "GET":
-                data = await box.machine.sandbox.read_file(posixpath.join(HOME, query["path"]))
+                data = await box.machine.sandbox.read_file(filesystem.place(query["path"]))
                 await exchange.reply(200, data, {"content-type": "application/octet-stream"})
                 return
-            written: list[dict[str, str]] = []
-            for path, data in _uploaded(
-                request.headers.get("content-type", ""), request.body, query.get("path")
-            ):
-                place = posixpath.join(HOME, path)
+            metadata = {
+                name.removeprefix(_METADATA): value
+                for name, value in request.headers.items()
+                if name.startswith(_METADATA)
+            }
+            written: list[dict[str, object]] = []
+            for path, data in _uploaded(request, query.get("path")):
+                place = filesystem.place(path)
                 await box.machine.sandbox.write_file(place, data)
-                written.append({"path": place, "name": posixpath.basename(place), "type": "file"})
-            told = json.dumps(written).encode()
-            await exchange.reply(200, told, {"content-type": "application/json"})
+                await filesystem.put_metadata(box, place, metadata)
+                entry = {"path": place, "name": posixpath.basename(place), "type": "file"}
+                written.append({**entry, **({"metadata": metadata} if metadata else {})})
+            await reply(exchange, 200, written)
+        except RpcError as error:
+            await _say(exchange, connect.http_status(error), str(error))
         except OSError as error:
             await _say(exchange, 404 if isinstance(error, FileNotFoundError) else 400, str(error))
 
@@ -314,12 +320,29 @@ def _select(box: Box, selector: dict[str, Any]) -> Program:
 
 
 def _user(authorization: str) -> None:
-    name = b64decode(authorization.removeprefix("Basic ")).decode().rstrip(":") if authorization else "user"
-    if name not in _USERS:
+    encoded = authorization.removeprefix("Basic ")
+    _check_user(b64decode(encoded).decode().rstrip(":") if authorization else USER)
+
+
+def _check_user(name: str) -> None:
+    if name == "root":
+        raise RpcError("unimplemented", "this emulator has no root: its machines have one user")
+    if name != USER:
         raise RpcError("unauthenticated", f"invalid username: {name!r}")
 
 
-def _uploaded(content_type: str, body: bytes, path: str | None) -> list[tuple[str, bytes]]:
+def _uploaded(request: HttpRequest, path: str | None) -> list[tuple[str, bytes]]:
+    content_type, body = request.headers.get("content-type", ""), request.body
+    match request.headers.get("content-encoding", "identity"):
+        case "identity":
+            pass
+        case "gzip":
+            try:
+                body = gzip.decompress(body)
+            except (OSError, EOFError, zlib.error) as error:
+                raise RpcError("invalid_argument", f"the body is not gzip: {error}") from error
+        case other:
+            raise RpcError("invalid_argument", f"unsupported Content-Encoding: {other}")
     if not content_type.startswith("multipart/"):
         return [(str(path), body)]
     whole = b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body
