@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import anyio
 
 from agenthost.testing.emulators.base.boxes import Box as _Box
 from agenthost.testing.emulators.base.clock import Clock
@@ -14,6 +18,12 @@ from agenthost.testing.emulators.e2b.programs import Programs
 
 HOME = "/home/user"
 WORKDIR = "/workspace"
+
+
+def _set_event() -> anyio.Event:
+    event = anyio.Event()
+    event.set()
+    return event
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +35,7 @@ class Box(_Box):
         token: What its daemon asks for.
         traffic_token: What its other ports ask for, where they are not public.
         on_timeout: What happens at its end.
+        goes_on: Not set while it stands still for a snapshot.
     """
 
     clock: Clock
@@ -41,6 +52,7 @@ class Box(_Box):
     allow_internet_access: bool | None
     on_timeout: Literal["kill", "pause"]
     auto_resume: bool
+    goes_on: anyio.Event = field(default_factory=_set_event, repr=False)
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     traffic_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
@@ -53,12 +65,12 @@ class Box(_Box):
         """Let it end so many seconds from now."""
         self.move_end(self.clock.now() + seconds)
 
-    async def pause(self) -> None:
-        """Let every program stand still, and cut every connection. What is told as its end is now."""
+    async def pause(self, *, keeps_memory: bool = True) -> None:
+        """Let every program stand still, or end it, and cut every connection: its end is now."""
         async with self.turning:
             self.state = "paused"
             self.programs.disconnect()
-            await self.signal_all("STOP")
+            await self.signal_all("STOP" if keeps_memory else "KILL")
             self.set_end(0)
 
     async def resume(self, seconds: float) -> None:
@@ -73,6 +85,18 @@ class Box(_Box):
             self.programs.disconnect()
             await self.signal_all("KILL")
             self._run_on(seconds)
+
+    @asynccontextmanager
+    async def standing_still(self) -> AsyncGenerator[None]:
+        """Have it stand still in the block, in which no list has it and its end cannot be moved."""
+        async with self.turning:
+            self.state, self.goes_on = "snapshotting", anyio.Event()
+            self.programs.disconnect()
+            try:
+                yield
+            finally:
+                self.goes_on.set()
+                self.state = "running"
 
     def _run_on(self, seconds: float) -> None:
         self.state = "running"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -15,6 +18,7 @@ from agenthost.testing.emulators.base.rates import Rate
 from agenthost.testing.emulators.base.rest import Answer, Asked, Refusal, RestApi
 from agenthost.testing.emulators.e2b import snapshots
 from agenthost.testing.emulators.e2b.boxes import Box
+from agenthost.testing.emulators.e2b.network import check_network
 from agenthost.testing.emulators.e2b.templates import Build, Template, Templates, Usable, stamp
 from agenthost.testing.loopback import HttpRequest
 
@@ -24,7 +28,26 @@ _PAGE = 100
 _IDEMPOTENCY = re.compile(r"[a-z0-9]{1,255}\Z")
 _NAME = re.compile(r"[a-z0-9_-]+(:[a-z0-9_.-]+)?\Z")
 
+_FILTERS = {"metadata", "state", "limit", "nextToken", "order", "template", "startedAfter"}
+
 Make = Callable[[Mapping[str, Any], Usable], Awaitable[Box]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an account may do.
+
+    Attributes:
+        longest: Seconds that a sandbox may live.
+        most_running: How many sandboxes may run at once.
+        header_rules: Whether headers may be added to requests of sandboxes.
+        creates: How often sandboxes may be made; None is as often as one likes.
+    """
+
+    longest: float
+    most_running: int
+    header_rules: bool
+    creates: Rate | None
 
 
 class Control:
@@ -38,8 +61,7 @@ class Control:
         make: Makes a sandbox of a body and what its template has.
         end: Ends one.
         key: The one API key.
-        longest: Seconds that the plan lets a sandbox live.
-        creates: How often sandboxes may be made; None is as often as one likes.
+        plan: What the account may do.
     """
 
     def __init__(
@@ -52,8 +74,7 @@ class Control:
         end: Callable[[Box], Awaitable[None]],
         *,
         key: str,
-        longest: float,
-        creates: Rate | None = None,
+        plan: Plan,
     ) -> None:
         self._boxes = boxes
         self._clock = clock
@@ -63,8 +84,7 @@ class Control:
         self._end = end
         self.page = _PAGE
         self._key = key
-        self._longest = longest
-        self._creates = creates
+        self._plan = plan
         self.keys: list[str] = []
         # What was answered, by the key of idempotency; None: it is being made.
         self._answers: dict[str, Answer | Refusal | None] = {}
@@ -96,7 +116,7 @@ class Control:
     # ---- sandboxes
 
     async def _create(self, asked: Asked) -> Answer:
-        again = None if self._creates is None else self._creates.take()
+        again = None if self._plan.creates is None else self._plan.creates.take()
         if again is not None:
             raise Refusal(429, "sandboxes are made too often", {"retry-after": str(again)})
         key = asked.headers.get("idempotency-key")
@@ -128,11 +148,7 @@ class Control:
         self._check_timeout(seconds)
         for name in ("metadata", "envVars"):
             asked.text_mapping(name)
-        network = asked.mapping("network")
-        allowed: list[str] = network.get("allowOut", [])
-        named = [host for host in allowed if re.search(r"[a-z]", host)]
-        if named and "0.0.0.0/0" not in network.get("denyOut", []):
-            raise Refusal(400, "When specifying allowed domains, you must include '0.0.0.0/0' in deny out")
+        check_network(asked.mapping("network"), header_rules=self._plan.header_rules)
         for name in ("volumeMounts", "mcp", "iam"):
             if asked.fields.get(name):
                 raise Refusal(501, f"this emulator has no {name}")
@@ -141,17 +157,24 @@ class Control:
         found = self._templates.usable(template_id)
         if found is None:
             raise Refusal(404, f"template '{template_id}' not found")
+        self._check_running()
         return Answer(201, _reached(await self._make({**asked.fields, "timeout": seconds}, found)))
 
     async def _list(self, asked: Asked) -> Answer:
         wanted = {
             unquote(name): unquote(value) for name, value in parse_qsl(asked.fields.get("metadata", ""))
         }
+        if unknown := set(asked.fields) - _FILTERS:
+            raise Refusal(501, f"this emulator does not know the filter {unknown.pop()}")
+        template, after = asked.fields.get("template"), _time(asked.fields.get("startedAfter"))
         states = asked.fields.get("state", "running,paused").split(",")
         found = [
             box
             for box in self._boxes.listed()
-            if wanted.items() <= box.metadata.items() and box.state in states
+            if wanted.items() <= box.metadata.items()
+            and box.state in states
+            and template in (None, box.template, box.alias)
+            and box.started_at > after
         ]
         found.sort(key=lambda box: box.started_at, reverse=asked.fields.get("order", "desc") == "desc")
         asked.count("nextToken", 0)
@@ -163,6 +186,7 @@ class Control:
         seconds = asked.integer("timeout", _DEFAULT_TIMEOUT)
         self._check_timeout(seconds)
         if box.state == "paused":
+            self._check_running()
             await (box.reboot(seconds) if asked.fields.get("memory") is False else box.resume(seconds))
             return Answer(201, _reached(box))
         if self._clock.now() + seconds > box.end_at:
@@ -187,27 +211,33 @@ class Control:
         box = self._box(asked)
         if box.state == "paused":
             raise Refusal(404, f"sandbox {box.id} is not running")
+        if box.state != "running":
+            raise Refusal(409, f"sandbox {box.id} is changing its state: {box.state}")
         # What is behind the plan's limit is cut without a word.
         seconds = asked.integer("timeout")
-        box.set_end(max(0.0, min(seconds, box.started_at + self._longest - self._clock.now())))
+        box.set_end(max(0.0, min(seconds, box.started_at + self._plan.longest - self._clock.now())))
         return Answer(204)
 
     async def _pause(self, asked: Asked) -> Answer:
         box = self._box(asked)
         if box.state == "paused":
             raise Refusal(409, f"sandbox {box.id} is paused already")
-        await box.pause()
+        await box.pause(keeps_memory=asked.fields.get("memory") is not False)
         return Answer(204)
 
     async def _snapshot(self, asked: Asked) -> Answer:
-        return Answer(201, await snapshots.take(self._box(asked), self._templates, asked.fields))
+        return Answer(201, await snapshots.take(self._box(asked), self._templates, self._faults, asked))
 
     def _check_timeout(self, seconds: float) -> None:
-        if seconds > self._longest:
-            hours = self._longest / 3600
-            raise Refusal(400, f"Timeout cannot be greater than {hours:g} hours")
-        if seconds < 0:
-            raise Refusal(400, "Timeout cannot be negative")
+        if seconds > self._plan.longest:
+            raise Refusal(400, f"Timeout cannot be greater than {self._plan.longest / 3600:g} hours")
+        if seconds < 1:
+            raise Refusal(400, "Timeout must be greater than 0")
+
+    def _check_running(self) -> None:
+        most = self._plan.most_running
+        if sum(box.state != "paused" for box in self._boxes.running()) >= most:
+            raise Refusal(429, f"you have reached the maximum number of concurrent E2B sandboxes ({most})")
 
     def _box(self, asked: Asked) -> Box:
         sandbox_id = asked.parts[0]
@@ -274,6 +304,15 @@ def _build(template: Template, build_id: str) -> Build:
     return found
 
 
+def _time(text: str | None) -> float:
+    if text is None:
+        return -math.inf
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise Refusal(400, f"Invalid format for parameter startedAfter: {error}") from error
+
+
 def _reached(box: Box) -> dict[str, Any]:
     told = {"templateID": box.template, "sandboxID": box.id, "clientID": "emulated", "envdVersion": ENVD}
     traffic = None if box.is_public else box.traffic_token
@@ -284,7 +323,8 @@ def _listed(box: Box) -> dict[str, Any]:
     told = {"templateID": box.template, "alias": box.alias, "sandboxID": box.id, "clientID": "emulated"}
     times = {"startedAt": stamp(box.started_at), "endAt": stamp(box.end_at)}
     sizes = {"cpuCount": box.cpu, "memoryMB": box.memory_mib, "diskSizeMB": 10240, "envdVersion": ENVD}
-    return {**told, **times, **sizes, "state": box.state, "metadata": box.metadata, "volumeMounts": []}
+    state = "paused" if box.state == "paused" else "running"
+    return {**told, **times, **sizes, "state": state, "metadata": box.metadata, "volumeMounts": []}
 
 
 def new_id() -> str:

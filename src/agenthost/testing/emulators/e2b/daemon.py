@@ -53,7 +53,9 @@ class Daemon:
             return False
         path = urlsplit(exchange.request.target).path
         box = self._boxes.all.get(sandbox_id)
-        if box is None or box.state != "running":
+        if box is not None:
+            await box.goes_on.wait()
+        if box is None or box.ended.is_set() or box.state != "running":
             await _say(exchange, 502, "The sandbox was not found", sandboxId=sandbox_id)
         elif headers.get("e2b-sandbox-port", PORT) != PORT:
             await forward(box, headers["e2b-sandbox-port"], exchange)

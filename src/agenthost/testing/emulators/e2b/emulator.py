@@ -16,7 +16,7 @@ from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.emulators.base.rates import Rate
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
-from agenthost.testing.emulators.e2b.control import Control, new_id
+from agenthost.testing.emulators.e2b.control import Control, Plan, new_id
 from agenthost.testing.emulators.e2b.daemon import Daemon
 from agenthost.testing.emulators.e2b.programs import Programs
 from agenthost.testing.emulators.e2b.templates import Templates, Usable
@@ -44,9 +44,8 @@ class Emulator(HttpEmulator[Box]):
         friendly: bool,
         env: Mapping[str, str],
         build_env: Mapping[str, str],
-        longest: float,
         end_kept: float,
-        creates: Rate | None,
+        plan: Plan,
     ) -> None:
         super().__init__()
         self.limited: list[str] = []
@@ -67,8 +66,7 @@ class Emulator(HttpEmulator[Box]):
             self._make,
             self._end,
             key=key,
-            longest=longest,
-            creates=creates,
+            plan=plan,
         )
         self._daemon = Daemon(self.boxes, self.streams)
 
@@ -187,6 +185,8 @@ async def emulator(
     build_env: Mapping[str, str] | None = None,
     templates: Mapping[str, Path] | None = None,
     longest: float = 24 * 3600.0,
+    most_running: int = 100,
+    header_rules: bool = True,
     end_kept: float = _END_KEPT,
     creates_at_once: int = _CREATES_AT_ONCE,
     creates_each_second: float = _CREATES_EACH_SECOND,
@@ -204,6 +204,8 @@ async def emulator(
         templates: Templates that were built before, by their names: what each has at /opt/agenthost/site. See
             ``Emulator.site``.
         longest: Seconds that a sandbox may live.
+        most_running: How many sandboxes may run at once.
+        header_rules: Whether the account may have headers added to requests of sandboxes.
         end_kept: Seconds that the end of a program is known.
         creates_at_once: How many sandboxes may be made at once.
         creates_each_second: How many more with each second; who makes more is told when to come again.
@@ -228,9 +230,13 @@ async def emulator(
             friendly=friendly,
             env=env or {},
             build_env=build_env or {},
-            longest=longest,
             end_kept=end_kept,
-            creates=None if friendly else Rate(creates_at_once, creates_each_second),
+            plan=Plan(
+                longest=longest,
+                most_running=most_running,
+                header_rules=header_rules,
+                creates=None if friendly else Rate(creates_at_once, creates_each_second),
+            ),
         )
         for name, site in (templates or {}).items():
             running.templates.add(name, site)

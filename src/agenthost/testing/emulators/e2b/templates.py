@@ -131,9 +131,9 @@ class Templates:
         found = self.find(name)
         if found is None:
             return None
-        if not found.builds:
-            return Usable(found, found.site)
         tag = name.partition(":")[2] or "default"
+        if not found.builds:
+            return Usable(found, found.site) if tag in (found.tags or {"default"}) else None
         build = found.builds.get(found.tags.get(tag, ""))
         if build is None or build.status != "ready":
             return None
