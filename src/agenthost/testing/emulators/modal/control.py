@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ from agenthost.testing.emulators.modal.visiting import Passes
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, make_token, refuse
 from agenthost.testing.emulators.modal.world import Box, ModalEmulator, Results
 
-_BUILDER = "2025.06"
+_TAG = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
 _PAGE = 2  # sandboxes on one page of a hostile list
 _TOKEN_SECONDS = 1200.0
 _WITH_TOKEN = {"SandboxGetCommandRouterAccess"}  # calls that want one though they do not end in V2
@@ -61,7 +62,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def ClientHello(self, stream: Stream) -> None:
         """Greet."""
         await stream.recv_message()
-        await stream.send_message(api_pb2.ClientHelloResponse(image_builder_version=_BUILDER))
+        await stream.send_message(api_pb2.ClientHelloResponse(image_builder_version=self.world.image_builder))
 
     async def AuthTokenGet(self, stream: Stream) -> None:
         """Give a token for the calls that end in V2."""
@@ -72,7 +73,9 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def EnvironmentGetOrCreate(self, stream: Stream) -> None:
         """There is any environment."""
         asked = await stream.recv_message()
-        settings = api_pb2.EnvironmentSettings(image_builder_version=_BUILDER, webhook_suffix="")
+        settings = api_pb2.EnvironmentSettings(
+            image_builder_version=self.world.image_builder, webhook_suffix=""
+        )
         metadata = api_pb2.EnvironmentMetadata(name=asked.deployment_name or "main", settings=settings)
         await stream.send_message(
             api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-1", metadata=metadata)
@@ -99,6 +102,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         """Make a sandbox. It is there whether its client hears of it or not; its machine comes later."""
         asked = await stream.recv_message()
         _check_definition(asked.definition)
+        self._check_tags(asked.tags)
         box = self.world.make(asked)
         token = make_token(box.task, self.world.token_seconds if self.world.friendly else 0.0)
         access = api_pb2.CommandRouterAccess(url=self.world.router_url, jwt=token)
@@ -174,7 +178,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         found = [
             box
             for box in self.world.boxes.listed()
-            if box.app == asked.app_id
+            if asked.app_id in ("", box.app)
             and (not asked.before_timestamp or box.started_at < asked.before_timestamp)
             and wanted <= box.tags.items()
         ]
@@ -192,6 +196,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxTagsSetV2(self, stream: Stream) -> None:
         """Replace all tags of a sandbox."""
         asked = await stream.recv_message()
+        self._check_tags(asked.tags)
         self.world.reached(asked.sandbox_id, _given(stream)).tags = {
             tag.tag_name: tag.tag_value for tag in asked.tags
         }
@@ -208,6 +213,13 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
                 sandbox_id=box.id, metadata=api_pb2.SandboxHandleMetadata(app_id=box.app)
             )
         )
+
+    def _check_tags(self, tags: Any) -> None:
+        for tag in tags if self.world.strict_tags else ():
+            if not _TAG.match(tag.tag_name) or not _TAG.match(tag.tag_value):
+                refuse(
+                    "INVALID_ARGUMENT", f"tag {tag.tag_name!r} or its value {tag.tag_value!r} is not valid"
+                )
 
     async def SandboxGetFromName(self, stream: Stream) -> None:
         """There is no sandbox of the first kind: the client asks for one, too."""

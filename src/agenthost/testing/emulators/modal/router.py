@@ -9,6 +9,7 @@ from modal_proto import task_command_router_grpc
 from modal_proto import task_command_router_pb2 as messages
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.modal.fs_tools import replaced
 from agenthost.testing.emulators.modal.image_store import pack
 from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.programs import Program, is_too_long
@@ -50,7 +51,7 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
             try:
                 with anyio.CancelScope(shield=True):  # it is started, whoever has gone meanwhile
                     process = await machine.start(
-                        list(asked.command_args), cwd=asked.workdir or None, env=env
+                        replaced(asked.command_args), cwd=asked.workdir or None, env=env
                     )
                     program = box.programs[asked.exec_id] = Program(
                         process,
@@ -91,6 +92,20 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         await self.world.streams.passing(len(asked.data))
         await program.write(asked.offset, asked.data, eof=asked.eof)
         await stream.send_message(messages.TaskExecStdinWriteResponse())
+
+    async def TaskExecStdinWriteStream(self, stream: Stream) -> None:
+        """Write to a program's stdin as it comes, and end it."""
+        start = (await stream.recv_message()).start
+        program = self._program(self._box(stream, start.task_id), start.exec_id)
+        offset = start.offset
+        while (asked := await stream.recv_message()) is not None:
+            is_end = asked.WhichOneof("payload") == "end"
+            await self.world.streams.passing(len(asked.data))
+            await program.write(offset, asked.data, eof=is_end)
+            offset += len(asked.data)
+            if is_end:
+                break
+        await stream.send_message(messages.TaskExecStdinWriteStreamResponse())
 
     async def TaskExecStdinStatus(self, stream: Stream) -> None:
         """Tell how much of stdin was accepted."""

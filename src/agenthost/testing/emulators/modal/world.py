@@ -62,13 +62,25 @@ class ModalEmulator(Emulator[Box]):
     """
 
     def __init__(
-        self, machines: Machines, tasks: BackgroundTasks, images: ImageStore, *, friendly: bool, seed: int
+        self,
+        machines: Machines,
+        tasks: BackgroundTasks,
+        images: ImageStore,
+        *,
+        friendly: bool,
+        seed: int,
+        image_builder: str,
+        strict_tags: bool,
+        odd_ids: bool,
     ) -> None:
         super().__init__()
         self.token_seconds = _FRIENDLY_TOKEN if friendly else _HOSTILE_TOKEN
         self.boxes = Boxes[Box](tasks, self.clock, self._expire)
         self.friendly = friendly
         self.images = images
+        self.image_builder = image_builder
+        self.strict_tags = strict_tags
+        self._odd_ids = odd_ids
         self.apps: dict[str, str] = {}
         self.secrets: dict[str, Mapping[str, str]] = {}
         self.router_url = ""
@@ -130,7 +142,7 @@ class ModalEmulator(Emulator[Box]):
         # No two were made at the same time: a client that asks for what came before one needs an order.
         self._last = max(self.clock.now(), self._last + 1e-3)
         box = Box(
-            id=f"sb-{secrets.token_hex(13).upper()}",
+            id=f"sb-{'v2_' if self._odd_ids else ''}{secrets.token_hex(13).upper()}",
             task=f"ta-{secrets.token_hex(11)}V",
             app=request.app_id,
             name=wanted.name,
