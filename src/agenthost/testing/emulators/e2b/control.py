@@ -17,6 +17,7 @@ from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rates import Rate
 from agenthost.testing.emulators.base.rest import Answer, Asked, Refusal, RestApi
 from agenthost.testing.emulators.e2b import snapshots
+from agenthost.testing.emulators.e2b.about import REFUSED
 from agenthost.testing.emulators.e2b.boxes import Box
 from agenthost.testing.emulators.e2b.network import check_network
 from agenthost.testing.emulators.e2b.templates import Build, Template, Templates, Usable, stamp
@@ -29,6 +30,24 @@ _IDEMPOTENCY = re.compile(r"[a-z0-9]{1,255}\Z")
 _NAME = re.compile(r"[a-z0-9_-]+(:[a-z0-9_.-]+)?\Z")
 
 _FILTERS = {"metadata", "state", "limit", "nextToken", "order", "template", "startedAfter"}
+
+ROUTES = {
+    "POST /v2/sandboxes": "create",
+    "GET /v2/sandboxes": "list",
+    "POST /v2/sandboxes/{id}/connect": "connect",
+    "GET /sandboxes/{id}": "get",
+    "DELETE /sandboxes/{id}": "kill",
+    "POST /sandboxes/{id}/timeout": "timeout",
+    "POST /sandboxes/{id}/pause": "pause",
+    "POST /sandboxes/{id}/snapshots": "snapshot",
+    "POST /v3/templates": "request_build",
+    "POST /v2/templates/{id}/builds/{build}": "start_build",
+    "GET /templates/{id}/builds/{build}/status": "build_status",
+    "GET /templates/aliases/{alias}": "alias",
+    "GET /templates/{id}/tags": "tags",
+    "POST /templates/tags": "assign_tags",
+    "DELETE /templates/{id}": "forget_template",
+}
 
 Make = Callable[[Mapping[str, Any], Usable], Awaitable[Box]]
 
@@ -88,26 +107,8 @@ class Control:
         self.keys: list[str] = []
         # What was answered, by the key of idempotency; None: it is being made.
         self._answers: dict[str, Answer | Refusal | None] = {}
-        self.api = RestApi(
-            {
-                "POST /v2/sandboxes": self._create,
-                "GET /v2/sandboxes": self._list,
-                "POST /v2/sandboxes/{id}/connect": self._connect,
-                "GET /sandboxes/{id}": self._get,
-                "DELETE /sandboxes/{id}": self._kill,
-                "POST /sandboxes/{id}/timeout": self._timeout,
-                "POST /sandboxes/{id}/pause": self._pause,
-                "POST /sandboxes/{id}/snapshots": self._snapshot,
-                "POST /v3/templates": self._request_build,
-                "POST /v2/templates/{id}/builds/{build}": self._start_build,
-                "GET /templates/{id}/builds/{build}/status": self._build_status,
-                "GET /templates/aliases/{alias}": self._alias,
-                "GET /templates/{id}/tags": self._tags,
-                "POST /templates/tags": self._assign_tags,
-                "DELETE /templates/{id}": self._forget_template,
-            },
-            self._check_key,
-        )
+        routes = {route: getattr(self, f"_{name}") for route, name in ROUTES.items()}
+        self.api = RestApi(routes, self._check_key)
 
     def _check_key(self, request: HttpRequest) -> None:
         if self._faults.revoked or request.headers.get("x-api-key") != self._key:
@@ -151,9 +152,9 @@ class Control:
         check_network(asked.mapping("network"), header_rules=self._plan.header_rules)
         for name in ("volumeMounts", "mcp", "iam"):
             if asked.fields.get(name):
-                raise Refusal(501, f"this emulator has no {name}")
+                raise Refusal(501, REFUSED[name])
         if asked.mapping("autoResume").get("enabled"):
-            raise Refusal(501, "sandboxes of this emulator do not wake up by themselves")
+            raise Refusal(501, REFUSED["wake"])
         found = self._templates.usable(template_id)
         if found is None:
             raise Refusal(404, f"template '{template_id}' not found")

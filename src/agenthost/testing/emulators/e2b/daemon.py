@@ -21,6 +21,7 @@ from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.base.streams import Streams
 from agenthost.testing.emulators.e2b import connect, filesystem
+from agenthost.testing.emulators.e2b.about import REFUSED
 from agenthost.testing.emulators.e2b.boxes import HOME, Box
 from agenthost.testing.emulators.e2b.connect import RpcError
 from agenthost.testing.emulators.e2b.forwarding import forward
@@ -32,6 +33,16 @@ _PROCESS = "/process.Process/"
 _FILESYSTEM = "/filesystem.Filesystem/"
 USER = "user"
 _METADATA = "x-metadata-"
+HTTP_CALLS = ("GET /health", "GET /files", "POST /files")
+PROCESS_CALLS = {
+    "Start": "_start",
+    "Connect": "_connect",
+    "StreamInput": "_stream_input",
+    "List": "_list",
+    "SendInput": "_send_input",
+    "CloseStdin": "_close_stdin",
+    "SendSignal": "_signal",
+}
 _STREAMS = ("Start", "Connect", "StreamInput")
 _SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
 
@@ -74,17 +85,8 @@ class Daemon:
         return True
 
     async def _process(self, box: Box, name: str, exchange: Exchange) -> None:
-        calls = {
-            "Start": self._start,
-            "Connect": self._connect,
-            "StreamInput": self._stream_input,
-            "List": self._list,
-            "SendInput": self._send_input,
-            "CloseStdin": self._close_stdin,
-            "SendSignal": self._signal,
-        }
         try:
-            if name not in calls:
+            if name not in PROCESS_CALLS:
                 raise RpcError("unimplemented", f"this emulator has no call {name}")
             if name == "StreamInput":
                 body: dict[str, Any] = {}
@@ -93,7 +95,7 @@ class Daemon:
             else:
                 body = connect.parse(exchange.request.body)
             with self._streams.opened() if name in _STREAMS else contextlib.nullcontext():
-                await calls[name](box, exchange, body)
+                await getattr(self, PROCESS_CALLS[name])(box, exchange, body)
         except RpcError as error:
             if not exchange.started:
                 await connect.refuse(exchange, error)
@@ -117,7 +119,7 @@ class Daemon:
         if "cmd" not in config:
             raise RpcError("invalid_argument", "a process needs cmd")
         if "pty" in body:
-            raise RpcError("unimplemented", "this emulator has no ptys")
+            raise RpcError("unimplemented", REFUSED["pty"])
         limit = headers.get("connect-timeout-ms")
         try:
             program, events = await box.programs.start(
@@ -292,7 +294,7 @@ def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
 def _input(body: dict[str, Any]) -> bytes:
     given = _object(body, "input")
     if "pty" in given:
-        raise RpcError("unimplemented", "this emulator has no ptys")
+        raise RpcError("unimplemented", REFUSED["pty"])
     try:
         return b64decode(given["stdin"], validate=True)
     except (KeyError, TypeError, ValueError) as error:
@@ -328,7 +330,7 @@ def _user(authorization: str) -> None:
 
 def _check_user(name: str) -> None:
     if name == "root":
-        raise RpcError("unimplemented", "this emulator has no root: its machines have one user")
+        raise RpcError("unimplemented", REFUSED["root"])
     if name != USER:
         raise RpcError("unauthenticated", f"invalid username: {name!r}")
 

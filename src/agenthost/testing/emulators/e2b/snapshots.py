@@ -9,6 +9,7 @@ from agenthost.errors import AgentHostError
 from agenthost.testing.emulators.base.archive import pack
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import Asked, Refusal
+from agenthost.testing.emulators.e2b.about import REFUSED
 from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
 from agenthost.testing.emulators.e2b.templates import TEAM, Templates
 
@@ -29,9 +30,9 @@ async def take(box: Box, templates: Templates, faults: Faults, asked: Asked) -> 
     if box.state != "running":
         raise gone
     if asked.fields.get("memory") is not False:  # it is kept unless the client says otherwise
-        raise Refusal(501, "this emulator keeps no memory: ask for a snapshot of the files alone")
+        raise Refusal(501, REFUSED["memory"])
     if name is not None and templates.is_fixed(name[0]):
-        raise Refusal(501, f"this emulator takes no snapshot for {name[0]!r}, which was there before")
+        raise Refusal(501, f"{REFUSED['fixed']}: {name[0]!r}")
     try:
         async with box.standing_still():
             await faults.strike(f"snapshotting {box.id}")

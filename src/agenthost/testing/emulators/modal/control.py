@@ -9,6 +9,7 @@ import anyio
 from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]  # no stubs
 from modal_proto import api_grpc, api_pb2
 
+from agenthost.testing.emulators.modal.about import REFUSED
 from agenthost.testing.emulators.modal.image_calls import ImageCalls
 from agenthost.testing.emulators.modal.programs import is_too_long
 from agenthost.testing.emulators.modal.visiting import Passes
@@ -233,8 +234,10 @@ def _given(stream: Stream) -> str:
 
 def _check_definition(wanted: Any) -> None:
     unknown = {field.name for field, _ in wanted.ListFields()} - _DEFINED
-    if unknown or wanted.open_ports.ports:
-        refuse("UNIMPLEMENTED", f"the emulator does not do: {', '.join(sorted(unknown)) or 'open ports'}")
+    if unknown:
+        refuse("UNIMPLEMENTED", f"the emulator does not do: {', '.join(sorted(unknown))}")
+    if wanted.open_ports.ports:
+        refuse("UNIMPLEMENTED", REFUSED["ports"])
     if is_too_long(wanted.entrypoint_args):
         refuse("INVALID_ARGUMENT", "the arguments are too long")
     if not 0 < wanted.timeout_secs <= 24 * 3600:

@@ -150,8 +150,8 @@ class ImageStore:
         return target
 
     async def _run(self, image: Image, on_line: Callable[[str], object]) -> int:
-        if image.base is None and (step := _without_python(image.commands)) is not None:
-            on_line(f"=> {step}")
+        if image.base is None and (failing := _without_python(image.commands)) is not None:
+            on_line(f"=> {failing}")
             on_line("/bin/sh: 1: python: not found")
             return 127
         if image.directory is None or not image.steps:

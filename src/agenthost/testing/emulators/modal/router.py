@@ -9,6 +9,7 @@ from modal_proto import task_command_router_grpc
 from modal_proto import task_command_router_pb2 as messages
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.modal.about import REFUSED
 from agenthost.testing.emulators.modal.fs_tools import replaced
 from agenthost.testing.emulators.modal.image_store import pack
 from agenthost.testing.emulators.modal.output import Output
@@ -39,9 +40,9 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         box = self._box(stream, asked.task_id)
         machine = await self.world.machine_of(box)
         if asked.pty_info.enabled:
-            refuse("UNIMPLEMENTED", "the emulator has no terminals")
+            refuse("UNIMPLEMENTED", REFUSED["pty"])
         if asked.stderr_config == messages.TASK_EXEC_STDERR_CONFIG_STDOUT:
-            refuse("UNIMPLEMENTED", "the emulator does not join stderr and stdout")
+            refuse("UNIMPLEMENTED", REFUSED["joined"])
         if is_too_long(asked.command_args):
             refuse("INVALID_ARGUMENT", "the arguments are too long")
         if asked.exec_id not in box.programs:

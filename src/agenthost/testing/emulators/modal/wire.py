@@ -52,7 +52,9 @@ def check_token(token: str, subject: str) -> None:
 
 def complete(service: type) -> Any:
     """Return an instance-ready class: what it does not know it refuses."""
-    for name in getattr(service, "__abstractmethods__", ()):
+    unknown: frozenset[str] = getattr(service, "__abstractmethods__", frozenset())
+    cast("Any", service).answered = sorted({one for one in dir(service) if one[0].isupper()} - unknown)
+    for name in unknown:
         setattr(service, name, _unknown(name))
     service.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # typed away from classes
     return service
