@@ -167,3 +167,12 @@ async def test_a_key_that_was_revoked_is_refused(e2b: Emulator) -> None:
         await listed(e2b)
     e2b.faults.clear()
     assert await listed(e2b) == []
+
+
+async def test_a_list_that_lags_does_not_have_a_new_sandbox_yet() -> None:
+    async with emulator(list_lag=30) as slow:
+        sandbox = await vendor.AsyncSandbox.create(timeout=600, **slow.options)
+        assert await listed(slow) == []
+        assert (await sandbox.get_info()).state.value == "running"
+        slow.clock.advance(30)
+        assert await listed(slow) == [sandbox.sandbox_id]

@@ -115,6 +115,17 @@ async def test_a_fault_strikes_as_often_as_planned_and_then_the_next_one_does() 
     assert await faults.strike("Delete") is None
 
 
+async def test_a_call_that_comes_too_often_is_refused_with_the_time_to_come_again() -> None:
+    faults = Faults()
+    faults.limit("Create", 1, 0.001)
+    assert await faults.strike("Create") is None
+    assert await faults.strike("CreateAnother") is None
+    refused = await faults.strike("Create")
+    assert refused is not None
+    assert (refused.http_status, refused.grpc_status) == (429, "RESOURCE_EXHAUSTED")
+    assert 900 < float(refused.http_headers["retry-after"]) <= 1000
+
+
 @pytest.mark.parametrize(("http", "grpc"), [(429, "RESOURCE_EXHAUSTED"), (503, "UNAVAILABLE")])
 def test_a_status_has_one_meaning_on_both_wires(http: int, grpc: str) -> None:
     for status in (http, grpc):

@@ -26,8 +26,8 @@ All of them have, in tests:
 
 - faults of calls, by `emulator.faults`: `refuse(call, status)`, `lose_answer(call)`, `hold(call)`, and
   `add(Fault(...))` with `status`, `retry_after`, `after`, `lose`, `drop`, `hold`, `delay` and `times`;
-  `revoked = True` refuses the credential. A call is named by its beginning, as below; a status is one of
-  HTTP or the name of one of gRPC.
+  `limit(call, at_once, each_second)`; `revoked = True` refuses the credential. A call is named by its
+  beginning, as below; a status is one of HTTP or the name of one of gRPC.
 - faults of streams: `cut()`, `stall()`, `slow(bytes_per_second)`, `flow()`; of sandboxes: `lose(id)`,
   `expire(id)`.
 - time: `clock.advance(seconds)` lets lifetimes pass. Programs inside do not see it.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from agenthost.testing.emulators.base.rates import Rate
+
 # Names of gRPC statuses, and the HTTP statuses that mean the same.
 _STATUSES = {
     "INVALID_ARGUMENT": 400,
@@ -96,6 +98,7 @@ class Faults:
         self.unknown: list[str] = []
         self.revoked = False
         self._planned: list[Fault] = []
+        self._limits: dict[str, Rate] = {}
 
     def add(self, fault: Fault) -> Fault:
         """Plan a fault for the next calls that it is about."""
@@ -120,6 +123,10 @@ class Faults:
         lost = status is None
         return self.add(Fault(call, status, after=not lost, lose=lost, times=times, retry_after=retry_after))
 
+    def limit(self, call: str, at_once: int, each_second: float) -> None:
+        """Refuse calls of exactly this name that come too often, and say when to try again. See Rate."""
+        self._limits[call] = Rate(at_once, each_second)
+
     @asynccontextmanager
     async def hold(self, call: str) -> AsyncGenerator[Fault]:
         """Have calls wait until the fault is released or the block is left."""
@@ -132,13 +139,15 @@ class Faults:
                 self._planned.remove(fault)
 
     def clear(self) -> None:
-        """Let everything go well again."""
+        """Let everything go well again; limits stay."""
         self._planned.clear()
         self.revoked = False
 
     async def strike(self, call: str) -> Fault | None:
         """Return what goes wrong with a call, when the call may go on."""
         fault = self._next(call)
+        if fault is None and call in self._limits and (again := self._limits[call].take()) is not None:
+            return Fault(call, 429, "this call comes too often", retry_after=again)
         if fault is not None:
             fault.struck.set()
             if fault.hold:

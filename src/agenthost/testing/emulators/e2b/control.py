@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl, unquote
 from agenthost.testing.emulators.base.boxes import Boxes, page
 from agenthost.testing.emulators.base.clock import Clock
 from agenthost.testing.emulators.base.faults import Faults
-from agenthost.testing.emulators.base.rates import Rate
 from agenthost.testing.emulators.base.rest import Answer, Asked, Refusal, RestApi
 from agenthost.testing.emulators.e2b import snapshots
 from agenthost.testing.emulators.e2b.about import REFUSED
@@ -60,13 +59,11 @@ class Plan:
         longest: Seconds that a sandbox may live.
         most_running: How many sandboxes may run at once.
         header_rules: Whether headers may be added to requests of sandboxes.
-        creates: How often sandboxes may be made; None is as often as one likes.
     """
 
     longest: float
     most_running: int
     header_rules: bool
-    creates: Rate | None
 
 
 class Control:
@@ -117,9 +114,6 @@ class Control:
     # ---- sandboxes
 
     async def _create(self, asked: Asked) -> Answer:
-        again = None if self._plan.creates is None else self._plan.creates.take()
-        if again is not None:
-            raise Refusal(429, "sandboxes are made too often", {"retry-after": str(again)})
         key = asked.headers.get("idempotency-key")
         if key is None:
             return await self._create_one(asked)

@@ -13,7 +13,6 @@ from agenthost.testing.emulators.base.archive import unpack
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
-from agenthost.testing.emulators.base.rates import Rate
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
 from agenthost.testing.emulators.e2b.control import Control, Plan, new_id
@@ -46,10 +45,11 @@ class Emulator(HttpEmulator[Box]):
         build_env: Mapping[str, str],
         end_kept: float,
         plan: Plan,
+        list_lag: float,
     ) -> None:
         super().__init__()
         self.limited: list[str] = []
-        self.boxes = Boxes[Box](tasks, self.clock, self._expire)
+        self.boxes = Boxes[Box](tasks, self.clock, self._expire, list_lag=list_lag)
         self.templates = Templates(machines.directory / "templates", tasks, build_env)
         self._machines = machines
         self._tasks = tasks
@@ -187,6 +187,7 @@ async def emulator(
     longest: float = 24 * 3600.0,
     most_running: int = 100,
     header_rules: bool = True,
+    list_lag: float = 0.0,
     end_kept: float = _END_KEPT,
     creates_at_once: int = _CREATES_AT_ONCE,
     creates_each_second: float = _CREATES_EACH_SECOND,
@@ -206,6 +207,7 @@ async def emulator(
         longest: Seconds that a sandbox may live.
         most_running: How many sandboxes may run at once.
         header_rules: Whether the account may have headers added to requests of sandboxes.
+        list_lag: Seconds until a new sandbox is in the list.
         end_kept: Seconds that the end of a program is known.
         creates_at_once: How many sandboxes may be made at once.
         creates_each_second: How many more with each second; who makes more is told when to come again.
@@ -231,13 +233,11 @@ async def emulator(
             env=env or {},
             build_env=build_env or {},
             end_kept=end_kept,
-            plan=Plan(
-                longest=longest,
-                most_running=most_running,
-                header_rules=header_rules,
-                creates=None if friendly else Rate(creates_at_once, creates_each_second),
-            ),
+            plan=Plan(longest=longest, most_running=most_running, header_rules=header_rules),
+            list_lag=list_lag,
         )
+        if not friendly:
+            running.faults.limit("POST /v2/sandboxes", creates_at_once, creates_each_second)
         for name, site in (templates or {}).items():
             running.templates.add(name, site)
         found.append(running)

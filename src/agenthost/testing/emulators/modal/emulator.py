@@ -31,6 +31,7 @@ async def emulator(
     image_builder: str = "2025.06",
     strict_tags: bool = False,
     odd_ids: bool = False,
+    list_lag: float = 0.0,
 ) -> AsyncGenerator[ModalEmulator]:
     """Serve Modal's API on loopback until the block is left, which ends every sandbox.
 
@@ -43,6 +44,7 @@ async def emulator(
         image_builder: The version of Modal's image builder; every one that Modal's client knows.
         strict_tags: Refuse tags of sandboxes that Modal's client would refuse of an app: other signs than
             ``A-Z a-z 0-9 . _ -``, or more than 63.
+        list_lag: Seconds until a new sandbox is in the list.
         odd_ids: Give sandboxes ids with other signs than letters and digits.
 
     Raises:
@@ -86,6 +88,7 @@ async def emulator(
             image_builder=image_builder,
             strict_tags=strict_tags,
             odd_ids=odd_ids,
+            list_lag=list_lag,
         )
         credential = (f"ak-{secrets.token_hex(11)}", f"as-{secrets.token_hex(11)}")
         make_control: Any = Control  # what it lacks of the service was added when it was made

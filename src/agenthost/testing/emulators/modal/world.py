@@ -72,10 +72,11 @@ class ModalEmulator(Emulator[Box]):
         image_builder: str,
         strict_tags: bool,
         odd_ids: bool,
+        list_lag: float,
     ) -> None:
         super().__init__()
         self.token_seconds = _FRIENDLY_TOKEN if friendly else _HOSTILE_TOKEN
-        self.boxes = Boxes[Box](tasks, self.clock, self._expire)
+        self.boxes = Boxes[Box](tasks, self.clock, self._expire, list_lag=list_lag)
         self.friendly = friendly
         self.images = images
         self.image_builder = image_builder
