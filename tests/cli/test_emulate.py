@@ -22,6 +22,7 @@ import pytest
 from support.command_line import COMMAND, agenthost, environment, run_agenthost
 
 from agenthost.cli import emulate
+from agenthost.errors import MissingExtraError
 from agenthost.testing import ScriptedModel, Text
 
 LIMIT = 120  # seconds until a test is taken to hang
@@ -135,7 +136,7 @@ def test_as_json_it_is_one_line_for_programs_with_the_environment() -> None:
 
 
 @pytest.mark.parametrize("client", NAMES)
-async def test_without_the_vendors_client_it_says_how_to_install_it(
+async def test_without_the_vendors_client_it_is_an_error_that_says_how_to_install_it(
     client: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find_spec = importlib.util.find_spec
@@ -144,11 +145,9 @@ async def test_without_the_vendors_client_it_says_how_to_install_it(
         return None if name == client else find_spec(name)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_all_but_it)
-    async with printed_by(client, capsys) as (config, shell):
-        assert shell.startswith("# agenthost cannot use it yet: ")
-        assert f"pip install 'agenthost[{client}]'" in shell
-        assert exported(shell)["AGENTHOST_PROVIDER"] == client
-        assert config.startswith(f'provider = "{client}"')
+    with pytest.raises(MissingExtraError, match=rf"pip install 'agenthost\[{client}\]'"):
+        await emulate.serve(client, friendly=True, as_json=False)
+    assert capsys.readouterr().out == ""  # no config that leads nowhere
 
 
 def test_what_has_no_emulator_is_told_with_those_that_have() -> None:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from agenthost.errors import ProviderError
+from agenthost.testing.emulators.base.machines import Account, Machine, Machines
 from agenthost.testing.emulators.e2b import Emulator, Fault, emulator
-from agenthost.testing.emulators.machines import Account, Machine, Machines
 
 LIMIT = 60
 WAIT = "until [ -e {0} ]; do sleep 0.02; done"

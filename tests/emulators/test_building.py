@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from agenthost.testing.emulators.building import ImageBuild
+from agenthost.testing.emulators.base.image_build import ImageBuild
 
 LIMIT = 60
 

@@ -14,7 +14,7 @@ from agenthost.adapter.boot import make_boot
 from agenthost.adapter.bootstrap import Bootstrap, bootstrap_command, bootstrap_files
 from agenthost.errors import BootstrapError
 from agenthost.link.layout import GuestLayout
-from agenthost.testing.emulators.machines import Account, Machine, Machines
+from agenthost.testing.emulators.base.machines import Account, Machine, Machines
 
 LIMIT = 120
 DIRECTORY = "/root/.agenthost"

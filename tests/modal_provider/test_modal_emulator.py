@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -13,6 +15,8 @@ import pytest
 from modal.stream_type import StreamType
 from modal_provider.accounts import vendor_of
 
+from agenthost.errors import ConfigError, UnsupportedError
+from agenthost.providers.modal.client import ModalVendor
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
 LIMIT = 120
@@ -42,7 +46,7 @@ async def box(common: dict[str, Any]) -> AsyncIterator[Any]:
 
 def programs_of(served: ModalEmulator, sandbox_id: str) -> list[Any]:
     """Return what was started by exec in a sandbox."""
-    programs = vars(served)["_world"].boxes[sandbox_id].programs
+    programs = served.box(sandbox_id).programs
     return [program for name, program in programs.items() if name]
 
 
@@ -85,7 +89,7 @@ async def test_a_token_of_another_sandbox_is_refused(
     bare: ModalEmulator, common: dict[str, Any], box: Any
 ) -> None:
     other = await SANDBOX.create.aio("sleep", "infinity", timeout=60, **common)
-    boxes = vars(bare)["_world"].boxes
+    boxes = bare.boxes.all
     right = boxes[other.object_id].token
     boxes[other.object_id].token = boxes[box.object_id].token + "-of-another"
     with pytest.raises(theirs.PermissionDeniedError):
@@ -212,10 +216,10 @@ async def test_it_is_left_though_somebody_is_connected_who_never_asked_for_anyth
 async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendly_one(
     bare: ModalEmulator, box: Any
 ) -> None:
-    reads = bare.faults.calls["TaskExecStdioRead"]
+    reads = bare.calls.count("TaskExecStdioRead")
     program = await box.exec.aio("sh", "-c", "for i in $(seq 300); do echo $i; sleep 0.005; done", text=False)
     assert await program.stdout.read.aio() == b"".join(b"%d\n" % number for number in range(1, 301))
-    assert bare.faults.calls["TaskExecStdioRead"] - reads > 1
+    assert bare.calls.count("TaskExecStdioRead") - reads > 1
     async with emulator(friendly=True) as friendly:
         account = vendor_of(friendly)
         try:
@@ -227,7 +231,7 @@ async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendl
             account.keep(made)
             program = await made.exec.aio("seq", "300", text=False)
             assert len(await program.stdout.read.aio()) == 1092
-            assert friendly.faults.calls["TaskExecStdioRead"] == 1
+            assert friendly.calls.count("TaskExecStdioRead") == 1
         finally:
             await account.aclose()
 
@@ -246,3 +250,122 @@ async def test_what_is_in_the_environment_comes_from_the_call_and_from_named_sec
     finally:
         await made.terminate.aio(wait=True)
         await made.detach.aio()
+
+
+async def created(served: ModalEmulator, account: ModalVendor, **options: Any) -> Any:
+    """Return a sandbox of an emulator of a test's own."""
+    image = vendor.Image.debian_slim(python_version="3.12")
+    common = {"app": await account.app(), "client": await account.client(), "image": image}
+    assert served.options["server_url"].startswith("http://127.0.0.1:")
+    return await SANDBOX.create.aio("sleep", "infinity", timeout=60, **common, **options)
+
+
+@pytest.fixture
+async def account(bare: ModalEmulator) -> AsyncIterator[ModalVendor]:
+    made = vendor_of(bare)
+    yield made
+    await made.aclose()
+
+
+@pytest.mark.parametrize("tag", [("workdir", "/srv"), ("a b", "c"), ("list", "a,b"), ("long", "x" * 64)])
+async def test_a_strict_one_refuses_tags_that_modal_may_refuse(tag: tuple[str, str]) -> None:
+    async with emulator(strict_tags=True) as served:
+        account = vendor_of(served)
+        try:
+            with pytest.raises(theirs.InvalidError, match="is not valid"):
+                await created(served, account, tags={tag[0]: tag[1]})
+            box = await created(served, account, tags={"fine": "a.b_c-1"})
+            with pytest.raises(theirs.InvalidError, match="is not valid"):
+                await box.set_tags.aio({tag[0]: tag[1]})
+            assert served.tags(box.object_id) == {"fine": "a.b_c-1"}
+        finally:
+            await account.aclose()
+
+
+async def test_ids_may_have_any_signs() -> None:
+    async with emulator(odd_ids=True) as served:
+        account = vendor_of(served)
+        try:
+            box = await created(served, account)
+            assert not box.object_id.removeprefix("sb-").isalnum()
+            found = await SANDBOX.from_id.aio(box.object_id, client=await account.client())
+            assert await found.poll.aio() is None
+        finally:
+            await account.aclose()
+
+
+BUILDERS = ("2023.12", "2024.04", "2024.10", "2025.06", "2026.10")
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+async def test_every_image_builder_takes_the_pythons_that_it_has_and_images_that_have_python(
+    builder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Modal's client asks a process's first server alone.
+    monkeypatch.setattr("modal._environments.ENVIRONMENT_CACHE", {})
+    async with emulator(image_builder=builder) as served:
+        account = vendor_of(served)
+        try:
+            app = await account.app()
+            await vendor.Image.debian_slim(python_version="3.12").build.aio(app)
+            newest = vendor.Image.debian_slim(python_version="3.13")
+            if builder < "2024.10":
+                with pytest.raises(theirs.InvalidError, match=r"3\.13"):
+                    await newest.build.aio(app)
+            else:
+                await newest.build.aio(app)
+            registry = cast("Any", vendor.Image)
+            await registry.from_registry("python:3.12").build.aio(app)
+            without = registry.from_registry("node:22")
+            if builder <= "2024.10":
+                with pytest.raises(theirs.ImageBuildError):
+                    await without.build.aio(app)
+            else:
+                await without.build.aio(app)
+        finally:
+            await account.aclose()
+
+
+async def test_an_image_builder_that_modal_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"2025\.06"):
+        async with emulator(image_builder="2020.01"):
+            pass
+
+
+async def test_a_client_whose_parts_have_moved_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "agenthost.testing.emulators.modal.wire", raising=False)
+    monkeypatch.setitem(sys.modules, "modal._utils.grpc_utils", None)
+    with pytest.raises(UnsupportedError, match="does not know this version of Modal's client"):
+        async with emulator():
+            pass
+
+
+async def test_a_list_without_an_app_has_the_sandboxes_of_all(
+    bare: ModalEmulator, account: ModalVendor
+) -> None:
+    box = await created(bare, account)
+    client = await account.client()
+    with warnings.catch_warnings(action="ignore"):  # Modal's client would rather have an app
+        found = [one.object_id async for one in SANDBOX.list.aio(client=client)]
+        assert box.object_id in found
+        other = [one.object_id async for one in SANDBOX.list.aio(app_id="ap-other", client=client)]
+    assert other == []
+    await box.terminate.aio(wait=True)
+    await box.detach.aio()
+
+
+async def test_files_go_both_ways_by_modals_own_calls(box: Any) -> None:
+    files = box.filesystem
+    await files.write_bytes.aio(b"\x00one", "/workspace/below/one")
+    assert await files.read_bytes.aio("/workspace/below/one") == b"\x00one"
+    (entry,) = await files.list_files.aio("/workspace/below")
+    assert (entry.name, entry.path, entry.size) == ("one", "/workspace/below/one", 4)
+    assert (await files.stat.aio("/workspace/below")).type.name.lower() == "directory"
+    with pytest.raises(theirs.SandboxFilesystemDirectoryNotEmptyError):
+        await files.remove.aio("/workspace/below")
+    await files.remove.aio("/workspace/below", recursive=True)
+    for call in (files.read_bytes, files.list_files, files.stat):
+        with pytest.raises(theirs.SandboxFilesystemNotFoundError):
+            await call.aio("/workspace/below")
+    with pytest.raises(theirs.SandboxFilesystemPermissionError):
+        await files.write_text.aio("x", "/usr/x")

@@ -188,7 +188,7 @@ async def test_a_profile_decides_nothing_and_is_refused_where_it_would(
     said: str,
 ) -> None:
     url = bare.options["server_url"]
-    before = bare.faults.calls.total()
+    before = len(bare.calls)
     (tmp_path / "modal.toml").write_text(f"[mine]\nactive = true\n{profile.replace('URL', url)}\n")
     env = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
     env |= {name: value.replace("URL", url) for name, value in environment.items()}
@@ -197,7 +197,7 @@ async def test_a_profile_decides_nothing_and_is_refused_where_it_would(
         [sys.executable, "-c", program], env={**env, "MODAL_CONFIG_PATH": str(tmp_path / "modal.toml")}
     )
     assert done.stdout.decode().startswith(said)
-    assert (bare.faults.calls.total() > before) is (said == "ProviderError")
+    assert (len(bare.calls) > before) is (said == "ProviderError")
 
 
 async def test_a_closed_provider_asks_nothing_any_more(bare: ModalEmulator) -> None:

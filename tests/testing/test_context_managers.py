@@ -23,8 +23,8 @@ from agenthost.errors import UnsupportedError
 from agenthost.spec import SandboxSpec
 from agenthost.testing import FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
 from agenthost.testing.emulators import e2b, modal
-from agenthost.testing.emulators.machines import Account, Machines
-from agenthost.testing.emulators.modal.faults import Faults
+from agenthost.testing.emulators.base.faults import Faults
+from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.loopback import Exchange, LoopbackServer
 
 
@@ -110,9 +110,9 @@ def _local() -> Any:
 # By what is found in the package; a few more stand for it when it is in use.
 OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "emulators.e2b.emulator.emulator": e2b.emulator,
-    "emulators.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),
+    "emulators.base.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),
     "emulators.modal.emulator.emulator": modal.emulator,
-    "emulators.modal.faults.Faults.hold": lambda: Faults().hold("SandboxCreateV2"),
+    "emulators.base.faults.Faults.hold": lambda: Faults().hold("SandboxCreateV2"),
     "fake_agent.FakeAgent": FakeAgent,
     "fake_process.playing": _busy_program,  # by what uses it
     "fake_provider.FakeProvider": FakeProvider,

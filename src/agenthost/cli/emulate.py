@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import pkgutil
 import shlex
 import sys
 from collections.abc import Mapping
@@ -21,12 +20,7 @@ from agenthost.config.environment import variable_of
 from agenthost.config.secrets import looks_secret, names_secret
 from agenthost.errors import ConfigError, MissingExtraError
 from agenthost.registry import open_provider
-from agenthost.testing import emulators
-
-
-def emulator_names() -> list[str]:
-    """Return the providers that there are emulators of: each is a package with a function ``emulator``."""
-    return sorted(one.name for one in pkgutil.iter_modules(emulators.__path__) if one.ispkg)
+from agenthost.testing.emulators.base.about import emulator_names
 
 
 def emulate(
@@ -65,10 +59,7 @@ async def serve(name: str, *, friendly: bool, as_json: bool) -> None:
         message = f"the emulator of {name!r} needs a package that is not installed ({error})"
         raise MissingExtraError(f"{message}. Install it: pip install 'agenthost[{name}]'") from error
     async with opened as emulator:
-        try:
-            open_provider(name, **emulator.options)
-        except MissingExtraError as error:  # a program elsewhere may have a client of its own
-            print(f"# agenthost cannot use it yet: {error}", file=sys.stderr)
+        open_provider(name, **emulator.options)  # raises MissingExtraError, with the command that installs it
         if as_json:
             _print_json(name, emulator.options)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from agenthost.testing.emulators.base.faults import Fault
 from agenthost.testing.emulators.e2b.emulator import Emulator, emulator
-from agenthost.testing.emulators.e2b.faults import Fault
 
 __all__ = ["Emulator", "Fault", "emulator"]

@@ -51,7 +51,12 @@ async def refuse(exchange: Exchange, error: RpcError) -> None:
         await exchange.finish()
         return
     body = json.dumps(error.told()).encode()
-    await exchange.reply(_STATUSES.get(error.code, 500), body, {"content-type": "application/json"})
+    await exchange.reply(http_status(error), body, {"content-type": "application/json"})
+
+
+def http_status(error: RpcError) -> int:
+    """Return the status with which a single call is refused."""
+    return _STATUSES.get(error.code, 500)
 
 
 def envelope(told: dict[str, Any], *, last: bool = False) -> bytes:

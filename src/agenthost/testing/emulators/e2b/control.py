@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
+from agenthost.testing.emulators.base.boxes import Boxes, page
+from agenthost.testing.emulators.base.clock import Clock
+from agenthost.testing.emulators.base.faults import Faults
+from agenthost.testing.emulators.base.rest import Answer, Asked, Refusal, RestApi
 from agenthost.testing.emulators.e2b import snapshots
-from agenthost.testing.emulators.e2b.boxes import Box, Boxes
-from agenthost.testing.emulators.e2b.rates import Rate
-from agenthost.testing.emulators.e2b.refusals import Refusal
+from agenthost.testing.emulators.e2b.about import REFUSED
+from agenthost.testing.emulators.e2b.boxes import Box
+from agenthost.testing.emulators.e2b.network import check_network
 from agenthost.testing.emulators.e2b.templates import Build, Template, Templates, Usable, stamp
-from agenthost.testing.loopback import Exchange
+from agenthost.testing.loopback import HttpRequest
 
 ENVD = "0.6.13"
 _DEFAULT_TIMEOUT = 300  # seconds of a sandbox whose client says nothing
@@ -24,16 +28,42 @@ _PAGE = 100
 _IDEMPOTENCY = re.compile(r"[a-z0-9]{1,255}\Z")
 _NAME = re.compile(r"[a-z0-9_-]+(:[a-z0-9_.-]+)?\Z")
 
+_FILTERS = {"metadata", "state", "limit", "nextToken", "order", "template", "startedAfter"}
+
+ROUTES = {
+    "POST /v2/sandboxes": "create",
+    "GET /v2/sandboxes": "list",
+    "POST /v2/sandboxes/{id}/connect": "connect",
+    "GET /sandboxes/{id}": "get",
+    "DELETE /sandboxes/{id}": "kill",
+    "POST /sandboxes/{id}/timeout": "timeout",
+    "POST /sandboxes/{id}/pause": "pause",
+    "POST /sandboxes/{id}/snapshots": "snapshot",
+    "POST /v3/templates": "request_build",
+    "POST /v2/templates/{id}/builds/{build}": "start_build",
+    "GET /templates/{id}/builds/{build}/status": "build_status",
+    "GET /templates/aliases/{alias}": "alias",
+    "GET /templates/{id}/tags": "tags",
+    "POST /templates/tags": "assign_tags",
+    "DELETE /templates/{id}": "forget_template",
+}
+
 Make = Callable[[Mapping[str, Any], Usable], Awaitable[Box]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a call is answered with; None is no body."""
+class Plan:
+    """What an account may do.
 
-    status: int
-    told: object = None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    Attributes:
+        longest: Seconds that a sandbox may live.
+        most_running: How many sandboxes may run at once.
+        header_rules: Whether headers may be added to requests of sandboxes.
+    """
+
+    longest: float
+    most_running: int
+    header_rules: bool
 
 
 class Control:
@@ -41,83 +71,52 @@ class Control:
 
     Args:
         boxes: The sandboxes.
+        clock: The emulator's time.
+        faults: What is to go wrong.
         templates: The templates.
         make: Makes a sandbox of a body and what its template has.
+        end: Ends one.
         key: The one API key.
-        longest: Seconds that the plan lets a sandbox live.
-        creates: How often sandboxes may be made; None is as often as one likes.
+        plan: What the account may do.
     """
 
     def __init__(
         self,
-        boxes: Boxes,
+        boxes: Boxes[Box],
+        clock: Clock,
+        faults: Faults,
         templates: Templates,
         make: Make,
+        end: Callable[[Box], Awaitable[None]],
         *,
         key: str,
-        longest: float,
-        creates: Rate | None = None,
+        plan: Plan,
     ) -> None:
         self._boxes = boxes
+        self._clock = clock
+        self._faults = faults
         self._templates = templates
         self._make = make
+        self._end = end
         self.page = _PAGE
         self._key = key
-        self._longest = longest
-        self._creates = creates
+        self._plan = plan
         self.keys: list[str] = []
         # What was answered, by the key of idempotency; None: it is being made.
         self._answers: dict[str, Answer | Refusal | None] = {}
-        self._routes: tuple[tuple[str, re.Pattern[str], Callable[..., Awaitable[Answer]]], ...] = (
-            ("POST", re.compile(r"/v2/sandboxes\Z"), self._create),
-            ("GET", re.compile(r"/v2/sandboxes\Z"), self._list),
-            ("POST", re.compile(r"/v2/sandboxes/([^/]+)/connect\Z"), self._connect),
-            ("GET", re.compile(r"/sandboxes/([^/]+)\Z"), self._get),
-            ("DELETE", re.compile(r"/sandboxes/([^/]+)\Z"), self._kill),
-            ("POST", re.compile(r"/sandboxes/([^/]+)/timeout\Z"), self._timeout),
-            ("POST", re.compile(r"/sandboxes/([^/]+)/pause\Z"), self._pause),
-            ("POST", re.compile(r"/sandboxes/([^/]+)/snapshots\Z"), self._snapshot),
-            ("POST", re.compile(r"/v3/templates\Z"), self._request_build),
-            ("POST", re.compile(r"/v2/templates/([^/]+)/builds/([^/]+)\Z"), self._start_build),
-            ("GET", re.compile(r"/templates/([^/]+)/builds/([^/]+)/status\Z"), self._build_status),
-            ("GET", re.compile(r"/templates/aliases/([^/]+)\Z"), self._alias),
-            ("GET", re.compile(r"/templates/([^/]+)/tags\Z"), self._tags),
-            ("POST", re.compile(r"/templates/tags\Z"), self._assign_tags),
-            ("DELETE", re.compile(r"/templates/([^/]+)\Z"), self._forget_template),
-        )
+        routes = {route: getattr(self, f"_{name}") for route, name in ROUTES.items()}
+        self.api = RestApi(routes, self._check_key)
 
-    async def answer(self, exchange: Exchange) -> bool:
-        """Answer a request; False: it is none of the control plane's."""
-        request = exchange.request
-        url = urlsplit(request.target)
-        for method, pattern, call in self._routes:
-            found = pattern.match(url.path)
-            if method != request.method or found is None:
-                continue
-            try:
-                if request.headers.get("x-api-key") != self._key:
-                    raise Refusal(401, "Invalid API key")
-                body = _parse(request.body)
-                query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-                parts = [unquote(part) for part in found.groups()]
-                answer = await call(*parts, body={**query, **body, "$headers": request.headers})
-            except Refusal as refusal:
-                told = {"code": refusal.status, "message": str(refusal)}
-                answer = Answer(refusal.status, told, refusal.headers)
-            data = b"" if answer.told is None else json.dumps(answer.told).encode()
-            await exchange.reply(answer.status, data, {"content-type": "application/json", **answer.headers})
-            return True
-        return False
+    def _check_key(self, request: HttpRequest) -> None:
+        if self._faults.revoked or request.headers.get("x-api-key") != self._key:
+            raise Refusal(401, "Invalid API key")
 
     # ---- sandboxes
 
-    async def _create(self, *, body: dict[str, Any]) -> Answer:
-        again = None if self._creates is None else self._creates.take()
-        if again is not None:
-            raise Refusal(429, "sandboxes are made too often", {"retry-after": str(again)})
-        key = body["$headers"].get("idempotency-key")
+    async def _create(self, asked: Asked) -> Answer:
+        key = asked.headers.get("idempotency-key")
         if key is None:
-            return await self._create_one(body)
+            return await self._create_one(asked)
         # Its own server takes no hyphens, though its client does.
         if not _IDEMPOTENCY.match(key):
             raise Refusal(400, "Idempotency-Key must be 1 to 255 lower-case letters and digits")
@@ -125,7 +124,7 @@ class Control:
         if key not in self._answers:
             self._answers[key] = None
             try:
-                self._answers[key] = await self._create_one(body)
+                self._answers[key] = await self._create_one(asked)
             except Refusal as refusal:
                 self._answers[key] = refusal
             finally:
@@ -138,54 +137,59 @@ class Control:
             raise Refusal(answer.status, str(answer))
         return answer
 
-    async def _create_one(self, body: dict[str, Any]) -> Answer:
-        template_id = _text(body, "templateID")
-        seconds = _seconds(body)
+    async def _create_one(self, asked: Asked) -> Answer:
+        template_id = asked.text("templateID")
+        seconds = asked.integer("timeout", _DEFAULT_TIMEOUT)
         self._check_timeout(seconds)
-        _check_texts(body, "metadata", "envVars")
-        network = _object(body, "network")
-        allowed: list[str] = network.get("allowOut", [])
-        named = [host for host in allowed if re.search(r"[a-z]", host)]
-        if named and "0.0.0.0/0" not in network.get("denyOut", []):
-            raise Refusal(400, "When specifying allowed domains, you must include '0.0.0.0/0' in deny out")
+        for name in ("metadata", "envVars"):
+            asked.text_mapping(name)
+        check_network(asked.mapping("network"), header_rules=self._plan.header_rules)
         for name in ("volumeMounts", "mcp", "iam"):
-            if body.get(name):
-                raise Refusal(501, f"this emulator has no {name}")
-        if _object(body, "autoResume").get("enabled"):
-            raise Refusal(501, "sandboxes of this emulator do not wake up by themselves")
+            if asked.fields.get(name):
+                raise Refusal(501, REFUSED[name])
+        if asked.mapping("autoResume").get("enabled"):
+            raise Refusal(501, REFUSED["wake"])
         found = self._templates.usable(template_id)
         if found is None:
             raise Refusal(404, f"template '{template_id}' not found")
-        return Answer(201, _reached(await self._make({**body, "timeout": seconds}, found)))
+        self._check_running()
+        return Answer(201, _reached(await self._make({**asked.fields, "timeout": seconds}, found)))
 
-    async def _list(self, *, body: dict[str, Any]) -> Answer:
-        wanted = {unquote(name): unquote(value) for name, value in parse_qsl(body.get("metadata", ""))}
-        states = body.get("state", "running,paused").split(",")
+    async def _list(self, asked: Asked) -> Answer:
+        wanted = {
+            unquote(name): unquote(value) for name, value in parse_qsl(asked.fields.get("metadata", ""))
+        }
+        if unknown := set(asked.fields) - _FILTERS:
+            raise Refusal(501, f"this emulator does not know the filter {unknown.pop()}")
+        template, after = asked.fields.get("template"), _time(asked.fields.get("startedAfter"))
+        states = asked.fields.get("state", "running,paused").split(",")
         found = [
             box
-            for box in self._boxes.all.values()
-            if wanted.items() <= box.metadata.items() and box.state in states
+            for box in self._boxes.listed()
+            if wanted.items() <= box.metadata.items()
+            and box.state in states
+            and template in (None, box.template, box.alias)
+            and box.started_at > after
         ]
-        found.sort(key=lambda box: box.started_at, reverse=body.get("order", "desc") == "desc")
-        begin, limit = _count(body, "nextToken", 0), _count(body, "limit", self.page)
-        page = found[begin : begin + limit]
-        more = {"x-next-token": str(begin + limit)} if len(found) > begin + limit else {}
-        return Answer(200, [_listed(box) for box in page], more)
+        found.sort(key=lambda box: box.started_at, reverse=asked.fields.get("order", "desc") == "desc")
+        asked.count("nextToken", 0)
+        some, following = page(found, asked.fields.get("nextToken"), asked.count("limit", self.page))
+        return Answer(200, [_listed(box) for box in some], {"x-next-token": following} if following else {})
 
-    async def _connect(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
-        box = self._box(sandbox_id)
-        seconds = _seconds(body)
+    async def _connect(self, asked: Asked) -> Answer:
+        box = self._box(asked)
+        seconds = asked.integer("timeout", _DEFAULT_TIMEOUT)
         self._check_timeout(seconds)
         if box.state == "paused":
-            await (box.reboot(seconds) if body.get("memory") is False else box.resume(seconds))
+            self._check_running()
+            await (box.reboot(seconds) if asked.fields.get("memory") is False else box.resume(seconds))
             return Answer(201, _reached(box))
-        if time.time() + seconds > box.end_at:
+        if self._clock.now() + seconds > box.end_at:
             box.set_end(seconds)
         return Answer(200, _reached(box))
 
-    async def _get(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
-        del body
-        box = self._box(sandbox_id)
+    async def _get(self, asked: Asked) -> Answer:
+        box = self._box(asked)
         lifecycle = {"onTimeout": box.on_timeout, "autoResume": box.auto_resume}
         more = {
             "network": box.network,
@@ -194,39 +198,44 @@ class Control:
         }
         return Answer(200, {**_listed(box), "envdAccessToken": box.token, "domain": None, **more})
 
-    async def _kill(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
-        del body
-        await self._boxes.end(self._box(sandbox_id))
+    async def _kill(self, asked: Asked) -> Answer:
+        await self._end(self._box(asked))
         return Answer(204)
 
-    async def _timeout(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
-        box = self._box(sandbox_id)
+    async def _timeout(self, asked: Asked) -> Answer:
+        box = self._box(asked)
         if box.state == "paused":
-            raise Refusal(404, f"sandbox {sandbox_id} is not running")
+            raise Refusal(404, f"sandbox {box.id} is not running")
+        if box.state != "running":
+            raise Refusal(409, f"sandbox {box.id} is changing its state: {box.state}")
         # What is behind the plan's limit is cut without a word.
-        seconds = _seconds(body, default=None)
-        box.set_end(max(0.0, min(seconds, box.started_at + self._longest - time.time())))
+        seconds = asked.integer("timeout")
+        box.set_end(max(0.0, min(seconds, box.started_at + self._plan.longest - self._clock.now())))
         return Answer(204)
 
-    async def _pause(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
-        box = self._box(sandbox_id)
+    async def _pause(self, asked: Asked) -> Answer:
+        box = self._box(asked)
         if box.state == "paused":
-            raise Refusal(409, f"sandbox {sandbox_id} is paused already")
-        del body  # with or without its memory: it is a resume that chooses
-        await box.pause()
+            raise Refusal(409, f"sandbox {box.id} is paused already")
+        await box.pause(keeps_memory=asked.fields.get("memory") is not False)
         return Answer(204)
 
-    async def _snapshot(self, sandbox_id: str, *, body: dict[str, Any]) -> Answer:
-        return Answer(201, await snapshots.take(self._box(sandbox_id), self._templates, body))
+    async def _snapshot(self, asked: Asked) -> Answer:
+        return Answer(201, await snapshots.take(self._box(asked), self._templates, self._faults, asked))
 
     def _check_timeout(self, seconds: float) -> None:
-        if seconds > self._longest:
-            hours = self._longest / 3600
-            raise Refusal(400, f"Timeout cannot be greater than {hours:g} hours")
-        if seconds < 0:
-            raise Refusal(400, "Timeout cannot be negative")
+        if seconds > self._plan.longest:
+            raise Refusal(400, f"Timeout cannot be greater than {self._plan.longest / 3600:g} hours")
+        if seconds < 1:
+            raise Refusal(400, "Timeout must be greater than 0")
 
-    def _box(self, sandbox_id: str) -> Box:
+    def _check_running(self) -> None:
+        most = self._plan.most_running
+        if sum(box.state != "paused" for box in self._boxes.running()) >= most:
+            raise Refusal(429, f"you have reached the maximum number of concurrent E2B sandboxes ({most})")
+
+    def _box(self, asked: Asked) -> Box:
+        sandbox_id = asked.parts[0]
         box = self._boxes.all.get(sandbox_id)
         if box is None:
             raise Refusal(404, f"sandbox '{sandbox_id}' doesn't exist or you don't have access to it")
@@ -234,35 +243,33 @@ class Control:
 
     # ---- templates
 
-    async def _request_build(self, *, body: dict[str, Any]) -> Answer:
-        if not _NAME.match(str(body.get("name", ""))):
-            raise Refusal(400, f"Invalid template name: {body.get('name')!r}")
-        return Answer(202, self._templates.request(body))
+    async def _request_build(self, asked: Asked) -> Answer:
+        if not _NAME.match(str(asked.fields.get("name", ""))):
+            raise Refusal(400, f"Invalid template name: {asked.fields.get('name')!r}")
+        return Answer(202, self._templates.request(asked.fields))
 
-    async def _start_build(self, template_id: str, build_id: str, *, body: dict[str, Any]) -> Answer:
-        template = self._template(template_id)
-        self._templates.start(template, _build(template, build_id), body)
+    async def _start_build(self, asked: Asked) -> Answer:
+        template = self._template(asked.parts[0])
+        self._templates.start(template, _build(template, asked.parts[1]), asked.fields)
         return Answer(202)
 
-    async def _build_status(self, template_id: str, build_id: str, *, body: dict[str, Any]) -> Answer:
-        template = self._template(template_id)
-        build = _build(template, build_id)
-        return Answer(200, self._templates.status(template, build, _count(body, "logsOffset", 0)))
+    async def _build_status(self, asked: Asked) -> Answer:
+        template = self._template(asked.parts[0])
+        build = _build(template, asked.parts[1])
+        return Answer(200, self._templates.status(template, build, asked.count("logsOffset", 0)))
 
-    async def _alias(self, alias: str, *, body: dict[str, Any]) -> Answer:
-        del body
-        return Answer(200, {"templateID": self._template(alias).id, "public": False})
+    async def _alias(self, asked: Asked) -> Answer:
+        return Answer(200, {"templateID": self._template(asked.parts[0]).id, "public": False})
 
-    async def _tags(self, name: str, *, body: dict[str, Any]) -> Answer:
-        del body
-        template = self._template(name)
+    async def _tags(self, asked: Asked) -> Answer:
+        template = self._template(asked.parts[0])
         at = stamp(template.made_at)
         return Answer(
             200, [{"tag": tag, "buildID": build, "createdAt": at} for tag, build in template.tags.items()]
         )
 
-    async def _assign_tags(self, *, body: dict[str, Any]) -> Answer:
-        target, tags = _text(body, "target"), _texts(body, "tags")
+    async def _assign_tags(self, asked: Asked) -> Answer:
+        target, tags = asked.text("target"), asked.texts("tags")
         template = self._template(target)
         tag = target.partition(":")[2] or "default"
         if tag not in template.tags:
@@ -270,11 +277,10 @@ class Control:
         template.tags.update(dict.fromkeys(tags, template.tags[tag]))
         return Answer(201, {"buildID": template.tags[tag], "tags": tags})
 
-    async def _forget_template(self, name: str, *, body: dict[str, Any]) -> Answer:
-        del body
-        template = self._template(name)
+    async def _forget_template(self, asked: Asked) -> Answer:
+        template = self._template(asked.parts[0])
         if any(box.template == template.id for box in self._boxes.all.values()):
-            raise Refusal(400, f"cannot delete template '{name}': sandboxes of it are running or paused")
+            raise Refusal(400, f"cannot delete template '{template.name}': sandboxes of it are there")
         template.builds.clear()
         self._templates.all.pop(template.name, None)
         return Answer(204)
@@ -293,56 +299,13 @@ def _build(template: Template, build_id: str) -> Build:
     return found
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _time(text: str | None) -> float:
+    if text is None:
+        return -math.inf
     try:
-        found: object = json.loads(body) if body else {}
+        return datetime.fromisoformat(text).timestamp()
     except ValueError as error:
-        raise Refusal(400, f"Error parsing request: {error}") from error
-    if not isinstance(found, dict):
-        raise Refusal(400, "Error parsing request: the body is not an object")
-    return cast("dict[str, Any]", found)
-
-
-def _text(body: Mapping[str, Any], name: str) -> str:
-    found = body.get(name)
-    if not isinstance(found, str) or not found:
-        raise Refusal(400, f"'{name}' is required and must be a string")
-    return found
-
-
-def _texts(body: Mapping[str, Any], name: str) -> list[str]:
-    found = body.get(name)
-    texts = cast("list[object]", found) if isinstance(found, list) else [None]
-    if not all(isinstance(one, str) for one in texts):
-        raise Refusal(400, f"'{name}' must be a list of strings")
-    return cast("list[str]", texts)
-
-
-def _object(body: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = body.get(name)
-    if found is not None and not isinstance(found, dict):
-        raise Refusal(400, f"'{name}' must be an object")
-    return cast("dict[str, Any]", found or {})
-
-
-def _check_texts(body: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        if not all(isinstance(value, str) for value in _object(body, name).values()):
-            raise Refusal(400, f"the values of '{name}' must be strings")
-
-
-def _seconds(body: Mapping[str, Any], default: int | None = _DEFAULT_TIMEOUT) -> int:
-    found = body.get("timeout", default)
-    if type(found) is not int:  # null and true are not numbers
-        raise Refusal(400, "'timeout' must be an integer")
-    return found
-
-
-def _count(query: Mapping[str, Any], name: str, default: int) -> int:
-    found = str(query.get(name, default))
-    if not (found.isascii() and found.isdigit()):
-        raise Refusal(400, f"Invalid format for parameter {name}")
-    return int(found)
+        raise Refusal(400, f"Invalid format for parameter startedAfter: {error}") from error
 
 
 def _reached(box: Box) -> dict[str, Any]:
@@ -355,7 +318,8 @@ def _listed(box: Box) -> dict[str, Any]:
     told = {"templateID": box.template, "alias": box.alias, "sandboxID": box.id, "clientID": "emulated"}
     times = {"startedAt": stamp(box.started_at), "endAt": stamp(box.end_at)}
     sizes = {"cpuCount": box.cpu, "memoryMB": box.memory_mib, "diskSizeMB": 10240, "envdVersion": ENVD}
-    return {**told, **times, **sizes, "state": box.state, "metadata": box.metadata, "volumeMounts": []}
+    state = "paused" if box.state == "paused" else "running"
+    return {**told, **times, **sizes, "state": state, "metadata": box.metadata, "volumeMounts": []}
 
 
 def new_id() -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import gzip
 import posixpath
+import zlib
 from base64 import b64decode
 from collections.abc import AsyncGenerator
 from email.parser import BytesParser
@@ -16,28 +17,42 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.base.boxes import Boxes
+from agenthost.testing.emulators.base.rest import reply
+from agenthost.testing.emulators.base.streams import Streams
 from agenthost.testing.emulators.e2b import connect, filesystem
-from agenthost.testing.emulators.e2b.boxes import HOME, Box, Boxes
+from agenthost.testing.emulators.e2b.about import REFUSED
+from agenthost.testing.emulators.e2b.boxes import HOME, Box
 from agenthost.testing.emulators.e2b.connect import RpcError
 from agenthost.testing.emulators.e2b.forwarding import forward
 from agenthost.testing.emulators.e2b.programs import Event, Program
-from agenthost.testing.loopback import Exchange
+from agenthost.testing.loopback import Exchange, HttpRequest
 
 PORT = "49983"
 _PROCESS = "/process.Process/"
 _FILESYSTEM = "/filesystem.Filesystem/"
-_USERS = ("user", "root")
+USER = "user"
+_METADATA = "x-metadata-"
+HTTP_CALLS = ("GET /health", "GET /files", "POST /files")
+PROCESS_CALLS = {
+    "Start": "_start",
+    "Connect": "_connect",
+    "StreamInput": "_stream_input",
+    "List": "_list",
+    "SendInput": "_send_input",
+    "CloseStdin": "_close_stdin",
+    "SendSignal": "_signal",
+}
+_STREAMS = ("Start", "Connect", "StreamInput")
 _SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
 
 
 class Daemon:
     """Answers what a client asks of a sandbox."""
 
-    def __init__(self, boxes: Boxes) -> None:
+    def __init__(self, boxes: Boxes[Box], streams: Streams) -> None:
         self._boxes = boxes
-        # While it is not set, nothing goes out on any stream.
-        self.flowing = anyio.Event()
-        self.flowing.set()
+        self._streams = streams
         # Bytes of each message of input that came by a stream.
         self.inputs: list[int] = []
 
@@ -49,7 +64,9 @@ class Daemon:
             return False
         path = urlsplit(exchange.request.target).path
         box = self._boxes.all.get(sandbox_id)
-        if box is None or box.state != "running":
+        if box is not None:
+            await box.goes_on.wait()
+        if box is None or box.ended.is_set() or box.state != "running":
             await _say(exchange, 502, "The sandbox was not found", sandboxId=sandbox_id)
         elif headers.get("e2b-sandbox-port", PORT) != PORT:
             await forward(box, headers["e2b-sandbox-port"], exchange)
@@ -68,25 +85,17 @@ class Daemon:
         return True
 
     async def _process(self, box: Box, name: str, exchange: Exchange) -> None:
-        calls = {
-            "Start": self._start,
-            "Connect": self._connect,
-            "StreamInput": self._stream_input,
-            "List": self._list,
-            "SendInput": self._send_input,
-            "CloseStdin": self._close_stdin,
-            "SendSignal": self._signal,
-        }
         try:
-            if name not in calls:
+            if name not in PROCESS_CALLS:
                 raise RpcError("unimplemented", f"this emulator has no call {name}")
             if name == "StreamInput":
                 body: dict[str, Any] = {}
-            elif name in ("Start", "Connect"):
+            elif name in _STREAMS:
                 body = await _only_message(exchange.request.body)
             else:
                 body = connect.parse(exchange.request.body)
-            await calls[name](box, exchange, body)
+            with self._streams.opened() if name in _STREAMS else contextlib.nullcontext():
+                await getattr(self, PROCESS_CALLS[name])(box, exchange, body)
         except RpcError as error:
             if not exchange.started:
                 await connect.refuse(exchange, error)
@@ -110,7 +119,7 @@ class Daemon:
         if "cmd" not in config:
             raise RpcError("invalid_argument", "a process needs cmd")
         if "pty" in body:
-            raise RpcError("unimplemented", "this emulator has no ptys")
+            raise RpcError("unimplemented", REFUSED["pty"])
         limit = headers.get("connect-timeout-ms")
         try:
             program, events = await box.programs.start(
@@ -125,35 +134,50 @@ class Daemon:
             )
         except OSError as error:
             raise RpcError("invalid_argument", str(error)) from error
-        await self._send_events(exchange, program, events)
+        await self._send_events(exchange, program, events, is_start=True)
 
     async def _connect(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
         program = _select(box, _object(body, "process"))
-        await self._send_events(exchange, program, box.programs.listen(program))
+        await self._send_events(exchange, program, box.programs.listen(program), is_start=False)
 
     async def _send_events(
-        self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
+        self,
+        exchange: Exchange,
+        program: Program,
+        events: MemoryObjectReceiveStream[Event],
+        *,
+        is_start: bool,
     ) -> None:
         with events:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_when_gone, exchange, tasks.cancel_scope)
                 with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await self._pass_on(exchange, program, events)
+                    await self._pass_on(exchange, program, events, is_start=is_start)
                 tasks.cancel_scope.cancel()
 
     async def _pass_on(
-        self, exchange: Exchange, program: Program, events: MemoryObjectReceiveStream[Event]
+        self,
+        exchange: Exchange,
+        program: Program,
+        events: MemoryObjectReceiveStream[Event],
+        *,
+        is_start: bool,
     ) -> None:
         every = float(exchange.request.headers.get("keepalive-ping-interval", "90"))
         await exchange.start(200, {"content-type": connect.STREAM})
-        await self._send(exchange, {"start": {"pid": program.process.pid}})
+        await self._send(exchange, {"start": {"pid": program.pid}})
         while True:
             event: Event = {"keepalive": {}}
             try:
                 with anyio.move_on_after(every):
                     event = await events.receive()
             except anyio.EndOfStream:
-                return  # cut, without a word
+                if not (is_start and program.overdue.is_set()):
+                    return  # cut, without a word
+                error = {"code": "deadline_exceeded", "message": "context deadline exceeded"}
+                await exchange.write(connect.envelope({"error": error}, last=True))
+                await exchange.finish()
+                return
             await self._send(exchange, event)
             if "end" in event:
                 break
@@ -161,8 +185,9 @@ class Daemon:
         await exchange.finish()
 
     async def _send(self, exchange: Exchange, event: Event) -> None:
-        await self.flowing.wait()
-        await exchange.write(connect.envelope({"event": event}))
+        data = connect.envelope({"event": event})
+        await self._streams.passing(len(data))
+        await exchange.write(data)
 
     async def _stream_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
         del body
@@ -173,8 +198,8 @@ class Daemon:
             elif "data" in message:
                 if program is None:
                     raise RpcError("invalid_argument", "data before start")
-                await self.flowing.wait()
                 data = _input(_object(message, "data"))
+                await self._streams.passing(len(data))
                 self.inputs.append(len(data))
                 await _write(program, data)
         await exchange.start(200, {"content-type": connect.STREAM})
@@ -214,27 +239,31 @@ class Daemon:
     async def _files(self, box: Box, exchange: Exchange) -> None:
         request = exchange.request
         query = {name: values[-1] for name, values in parse_qs(urlsplit(request.target).query).items()}
-        if query.get("username", "user") not in _USERS:
-            await _say(exchange, 401, f"no user {query['username']}")
-            return
         is_multipart = request.headers.get("content-type", "").startswith("multipart/")
         if "path" not in query and (request.method == "GET" or not is_multipart):
             await _say(exchange, 400, "path is required")
             return
         try:
+            _check_user(query.get("username", USER))
             if request.method == "GET":
-                data = await box.machine.sandbox.read_file(posixpath.join(HOME, query["path"]))
+                data = await box.machine.sandbox.read_file(filesystem.place(query["path"]))
                 await exchange.reply(200, data, {"content-type": "application/octet-stream"})
                 return
-            written: list[dict[str, str]] = []
-            for path, data in _uploaded(
-                request.headers.get("content-type", ""), request.body, query.get("path")
-            ):
-                place = posixpath.join(HOME, path)
+            metadata = {
+                name.removeprefix(_METADATA): value
+                for name, value in request.headers.items()
+                if name.startswith(_METADATA)
+            }
+            written: list[dict[str, object]] = []
+            for path, data in _uploaded(request, query.get("path")):
+                place = filesystem.place(path)
                 await box.machine.sandbox.write_file(place, data)
-                written.append({"path": place, "name": posixpath.basename(place), "type": "file"})
-            told = json.dumps(written).encode()
-            await exchange.reply(200, told, {"content-type": "application/json"})
+                await filesystem.put_metadata(box, place, metadata)
+                entry = {"path": place, "name": posixpath.basename(place), "type": "file"}
+                written.append({**entry, **({"metadata": metadata} if metadata else {})})
+            await reply(exchange, 200, written)
+        except RpcError as error:
+            await _say(exchange, connect.http_status(error), str(error))
         except OSError as error:
             await _say(exchange, 404 if isinstance(error, FileNotFoundError) else 400, str(error))
 
@@ -265,7 +294,7 @@ def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
 def _input(body: dict[str, Any]) -> bytes:
     given = _object(body, "input")
     if "pty" in given:
-        raise RpcError("unimplemented", "this emulator has no ptys")
+        raise RpcError("unimplemented", REFUSED["pty"])
     try:
         return b64decode(given["stdin"], validate=True)
     except (KeyError, TypeError, ValueError) as error:
@@ -295,12 +324,29 @@ def _select(box: Box, selector: dict[str, Any]) -> Program:
 
 
 def _user(authorization: str) -> None:
-    name = b64decode(authorization.removeprefix("Basic ")).decode().rstrip(":") if authorization else "user"
-    if name not in _USERS:
+    encoded = authorization.removeprefix("Basic ")
+    _check_user(b64decode(encoded).decode().rstrip(":") if authorization else USER)
+
+
+def _check_user(name: str) -> None:
+    if name == "root":
+        raise RpcError("unimplemented", REFUSED["root"])
+    if name != USER:
         raise RpcError("unauthenticated", f"invalid username: {name!r}")
 
 
-def _uploaded(content_type: str, body: bytes, path: str | None) -> list[tuple[str, bytes]]:
+def _uploaded(request: HttpRequest, path: str | None) -> list[tuple[str, bytes]]:
+    content_type, body = request.headers.get("content-type", ""), request.body
+    match request.headers.get("content-encoding", "identity"):
+        case "identity":
+            pass
+        case "gzip":
+            try:
+                body = gzip.decompress(body)
+            except (OSError, EOFError, zlib.error) as error:
+                raise RpcError("invalid_argument", f"the body is not gzip: {error}") from error
+        case other:
+            raise RpcError("invalid_argument", f"unsupported Content-Encoding: {other}")
     if not content_type.startswith("multipart/"):
         return [(str(path), body)]
     whole = b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body
@@ -313,5 +359,4 @@ def _uploaded(content_type: str, body: bytes, path: str | None) -> list[tuple[st
 
 
 async def _say(exchange: Exchange, status: int, message: str, **more: object) -> None:
-    body = json.dumps({"code": status, "message": message, **more}).encode()
-    await exchange.reply(status, body, {"content-type": "application/json"})
+    await reply(exchange, status, {"code": status, "message": message, **more})

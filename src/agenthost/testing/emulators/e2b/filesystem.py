@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Mapping
 from typing import Any
 
 from agenthost.testing.emulators.e2b.boxes import HOME, Box
@@ -26,25 +27,46 @@ def named(read, number):
         return str(number)
 
 def entry(path):
-    told = os.lstat(path)
+    told = target = os.lstat(path)
     link = stat.S_ISLNK(told.st_mode)
-    is_folder, is_file = stat.S_ISDIR(told.st_mode), stat.S_ISREG(told.st_mode)
-    kind = "DIRECTORY" if is_folder else "FILE" if is_file else "UNSPECIFIED"
+    if link:  # its type and its mode are those of what it leads to
+        target = os.stat(path) if os.path.exists(path) else None
+    mode = target.st_mode if target else 0
+    kind = "DIRECTORY" if stat.S_ISDIR(mode) else "FILE" if stat.S_ISREG(mode) else "UNSPECIFIED"
     at = datetime.datetime.fromtimestamp(told.st_mtime, datetime.timezone.utc)
     found = {
-        "name": os.path.basename(path), "type": "FILE_TYPE_" + ("SYMLINK" if link else kind), "path": path,
-        "size": str(told.st_size), "mode": stat.S_IMODE(told.st_mode),
+        "name": os.path.basename(path), "type": "FILE_TYPE_" + kind, "path": path,
+        "size": str(told.st_size), "mode": stat.S_IMODE(mode),
         "permissions": stat.filemode(told.st_mode),
         "owner": named(pwd.getpwuid, told.st_uid), "group": named(grp.getgrgid, told.st_gid),
         "modifiedTime": at.isoformat().replace("+00:00", "Z"),
     }
     if link:
-        found["symlinkTarget"] = os.path.realpath(path)
+        found["symlinkTarget"] = os.path.realpath(path) if target else path
+    if target and (metadata := attributes(path)):
+        found["metadata"] = metadata
     return found
+
+PREFIX = "user.e2b."
+
+def attributes(path):
+    try:
+        names = [name for name in os.listxattr(path) if name.startswith(PREFIX)]
+    except OSError:  # the file system has none
+        return {}
+    return {name[len(PREFIX):]: os.getxattr(path, name).decode() for name in names}
+
+def put_attributes(path, metadata):
+    for name in attributes(path):
+        os.removexattr(path, PREFIX + name)
+    for name, value in metadata.items():
+        os.setxattr(path, PREFIX + name, value.encode())
 
 def listed(path, depth):
     for name in sorted(os.listdir(path)):
         below = os.path.join(path, name)
+        if not os.path.exists(below):
+            continue  # a link that leads nowhere
         yield entry(below)
         if depth > 1 and os.path.isdir(below) and not os.path.islink(below):
             yield from listed(below, depth - 1)
@@ -55,6 +77,9 @@ def do(call, body):
         os.rename(body["source"], body["destination"])
         return {"entry": entry(body["destination"])}
     path = body["path"]
+    if call == "metadata":
+        put_attributes(path, body["metadata"])
+        return {}
     if call == "Stat":
         return {"entry": entry(path)}
     if call == "MakeDir":
@@ -94,8 +119,18 @@ async def call(box: Box, name: str, body: dict[str, Any]) -> dict[str, Any]:
     """
     if name not in CALLS:
         raise RpcError("unimplemented", f"this emulator has no call {name}")
-    asked: dict[str, Any] = {key: _place(str(body.get(key, ""))) for key in ("path", "source", "destination")}
+    asked: dict[str, Any] = {key: place(str(body.get(key, ""))) for key in ("path", "source", "destination")}
     asked["depth"] = min(int(body.get("depth") or 1), _DEEPEST)
+    return await _inside(box, name, asked)
+
+
+async def put_metadata(box: Box, path: str, metadata: Mapping[str, str]) -> None:
+    """Replace what a file has of metadata. Raises RpcError: the machine's file system keeps none."""
+    if metadata:  # a file that was just written has none
+        await _inside(box, "metadata", {"path": path, "metadata": metadata})
+
+
+async def _inside(box: Box, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     done = await box.machine.sandbox.exec(["python3", "-I", "-c", _INSIDE, name, json.dumps(asked)])
     if done.exit_code != 0:
         raise RpcError("internal", done.stderr.decode(errors="replace"))
@@ -105,7 +140,8 @@ async def call(box: Box, name: str, body: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _place(path: str) -> str:
+def place(path: str) -> str:
+    """Return the absolute path that a client means."""
     if path == "~" or path.startswith("~/"):
         path = path[2:]
     return posixpath.normpath(posixpath.join(HOME, path))

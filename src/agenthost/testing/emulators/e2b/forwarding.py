@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
+from agenthost.testing.emulators.base.ports import relay
+from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.e2b.boxes import Box
-from agenthost.testing.emulators.port_relay import relay
 from agenthost.testing.loopback import Exchange
 
 TOKEN = "e2b-traffic-access-token"
@@ -31,5 +30,4 @@ async def forward(box: Box, port: str, exchange: Exchange) -> None:
 
 
 async def _say(exchange: Exchange, status: int, message: str, **more: object) -> None:
-    body = json.dumps({"code": status, "message": message, **more}).encode()
-    await exchange.reply(status, body, {"content-type": "application/json"})
+    await reply(exchange, status, {"code": status, "message": message, **more})

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
 from agenthost.sandbox import Process
-from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.emulators.base.machines import Machine
+from agenthost.testing.emulators.e2b.supervisor import EXIT, STDERR, STDOUT, Messages, command, end_event
 
-CHUNK = 32 * 1024  # bytes that come in one event at most
+_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _EARLY = 64  # pieces that a friendly emulator keeps for who comes late
 
 Event = dict[str, Any]
@@ -32,18 +34,31 @@ class Program:
     """A program that was started by a client.
 
     Attributes:
+        process: Its supervisor.
+        pid: Its own number.
         config: As the client gave it.
         has_input: Its stdin was asked for and is not closed.
         is_draining: What it prints is still passed on. After a signal by the API it is not.
+        stopped: Set when its end is told as soon as it has ended, whoever holds its output.
+        exited: Set when it has ended.
+        overdue: Set when its time was over.
         end: How it ended.
+        first: Where the client that started it listens.
     """
 
     process: Process
+    messages: Messages
+    pid: int
     config: dict[str, Any]
     tag: str | None
     has_input: bool = True
     is_draining: bool = True
+    stopped: anyio.Event = field(default_factory=anyio.Event)
+    exited: anyio.Event = field(default_factory=anyio.Event)
+    overdue: anyio.Event = field(default_factory=anyio.Event)
+    status: int | None = None
     end: Event | None = None
+    first: MemoryObjectSendStream[Event] | None = None
     listeners: list[MemoryObjectSendStream[Event]] = field(
         default_factory=list[MemoryObjectSendStream[Event]]
     )
@@ -55,13 +70,23 @@ class Programs:
 
     Args:
         machine: Where they run.
+        env: The environment of every one, but for PATH.
         tasks: They outlive the request that starts them.
         end_kept: Seconds that the end of one is known.
         friendly: Output waits for its first listener and comes in whole pieces.
     """
 
-    def __init__(self, machine: Machine, tasks: BackgroundTasks, *, end_kept: float, friendly: bool) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        tasks: BackgroundTasks,
+        *,
+        env: Mapping[str, str],
+        end_kept: float,
+        friendly: bool,
+    ) -> None:
         self._machine = machine
+        self._env = env
         self._tasks = tasks
         self._end_kept = end_kept
         self._friendly = friendly
@@ -89,13 +114,23 @@ class Programs:
             limit: Seconds until it is killed, whoever listens.
             config: What is listed of it.
         """
-        process = await self._machine.start(argv, cwd=cwd, env=env)
-        if not stdin:
-            await process.close_stdin()
-        program = self.running[process.pid] = Program(process, config, tag, has_input=stdin)
+        line = command(argv, cwd=cwd, env={**self._env, **env}, stdin=stdin)
+        program: Program | None = None
+        with anyio.CancelScope(shield=True):  # it is started, whoever has gone meanwhile
+            program = await self._spawn(line, config, tag)
+        assert program is not None
+        program.has_input = stdin
         events = self._subscribe(program)
+        program.first = program.listeners[0]
         self._tasks.start_soon(self._follow, program, limit)
         return program, events
+
+    async def _spawn(self, argv: Sequence[str], config: dict[str, Any], tag: str | None) -> Program:
+        process = await self._machine.start(argv)
+        messages = Messages(process)
+        pid = await messages.started()
+        program = self.running[pid] = Program(process, messages, pid, config, tag)
+        return program
 
     def listen(self, program: Program) -> MemoryObjectReceiveStream[Event]:
         """Return the events from now on; of one that has ended, its end."""
@@ -104,8 +139,9 @@ class Programs:
     async def kill(self, program: Program, signum: int) -> None:
         """Signal the one process, not its group; what it prints from now on is lost."""
         program.is_draining = self._friendly
+        program.stopped.set()
         with contextlib.suppress(AgentHostError, OSError):
-            await self._machine.sandbox.exec(["kill", f"-{signum}", str(program.process.pid)])
+            await self._machine.sandbox.exec(["kill", f"-{signum}", str(program.pid)])
 
     def disconnect(self) -> None:
         """Cut every listener off; the programs run on."""
@@ -127,58 +163,51 @@ class Programs:
         return receiving
 
     async def _follow(self, program: Program, limit: float | None) -> None:
-        try:
-            await self._see_end(program, limit)
-        except AgentHostError:
-            pass  # the machine has ended, and every connection to it with it
-        finally:
-            for listener in program.listeners:
-                listener.close()
-            program.listeners.clear()
-        if program.end is not None:
-            await anyio.sleep(self._end_kept)
-        self.running.pop(program.process.pid, None)
-
-    async def _see_end(self, program: Program, limit: float | None) -> None:
-        code: int | None = None
-        with anyio.move_on_after(limit):
-            code = await self._run(program)
-        if code is None:
-            await self.kill(program, 9)
-            code = await program.process.wait()
-        # What a signal ended is -1 in Go.
-        exited = code < 128
-        told = {"exitCode": code if exited else -1, "exited": exited, "status": f"exit status {code}"}
-        program.end = {"end": told}
-        await self._tell(program, program.end)
-
-    async def _run(self, program: Program) -> int:
-        failures: list[AgentHostError] = []
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._copy, program, program.process.receive_stdout, "stdout", failures)
-            tasks.start_soon(self._copy, program, program.process.receive_stderr, "stderr", failures)
-        if failures:
-            raise failures[0]
-        return await program.process.wait()
+            tasks.start_soon(self._read, program, tasks.cancel_scope)
+            if limit is not None:
+                tasks.start_soon(self._limit, program, limit)
+            await program.stopped.wait()
+            await program.exited.wait()
+            tasks.cancel_scope.cancel()
+        if program.status is not None:
+            program.end = {"end": end_event(program.status)}
+            await self._tell(program, program.end)
+        for listener in program.listeners:
+            listener.close()
+        program.listeners.clear()
+        if program.end is not None:
+            with contextlib.suppress(AgentHostError, OSError):
+                await program.process.signal(
+                    signal.SIGKILL
+                )  # who still holds the output has nobody to read it
+            await anyio.sleep(self._end_kept)
+        self.running.pop(program.pid, None)
 
-    async def _copy(
-        self,
-        program: Program,
-        receive: Callable[[], Awaitable[bytes]],
-        name: str,
-        failures: list[AgentHostError],
-    ) -> None:
-        try:
-            while data := await receive():
+    async def _limit(self, program: Program, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        program.overdue.set()
+        if program.first in program.listeners:
+            program.listeners.remove(program.first)
+            program.first.close()
+        await self.kill(program, signal.SIGKILL)
+
+    async def _read(self, program: Program, scope: anyio.CancelScope) -> None:
+        with contextlib.suppress(AgentHostError):  # the machine has ended, and every connection to it with it
+            while (message := await program.messages.next()) is not None:
+                kind, data = message
+                if kind == EXIT:
+                    program.status = int(data)
+                    program.exited.set()
+                    continue
                 for piece in self._pieces(data):
                     if program.is_draining:
-                        await self._tell(program, {"data": {name: b64encode(piece).decode()}})
-        except AgentHostError as error:  # raised, the group would wrap it
-            failures.append(error)
+                        await self._tell(program, {"data": {_NAMES[kind]: b64encode(piece).decode()}})
+        scope.cancel()
 
     def _pieces(self, data: bytes) -> list[bytes]:
         # Anywhere but at the ends of lines.
-        cuts = [0, *([] if self._friendly else [1]), *range(CHUNK, len(data), CHUNK), len(data)]
+        cuts = [0, *([] if self._friendly else [1]), len(data)]
         return [data[begin:end] for begin, end in itertools.pairwise(cuts) if begin < end]
 
     async def _tell(self, program: Program, event: Event) -> None:

@@ -6,32 +6,37 @@ import re
 from typing import Any
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.base.archive import pack
+from agenthost.testing.emulators.base.faults import Faults
+from agenthost.testing.emulators.base.rest import Asked, Refusal
+from agenthost.testing.emulators.e2b.about import REFUSED
 from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
-from agenthost.testing.emulators.e2b.refusals import Refusal
 from agenthost.testing.emulators.e2b.templates import TEAM, Templates
-from agenthost.testing.emulators.packing import pack
 
 _NAME = re.compile(r"(?:([a-z0-9_-]+)/)?([a-z0-9_-]+)(?::([a-z0-9_.-]+))?\Z")
 _KEPT = (HOME, WORKDIR)  # machines keep nothing else
 
 
-async def take(box: Box, templates: Templates, body: dict[str, Any]) -> dict[str, Any]:
+async def take(box: Box, templates: Templates, faults: Faults, asked: Asked) -> dict[str, Any]:
     """Keep a sandbox's files, and return what is told of them.
+
+    A fault of the call ``snapshotting ID`` with ``hold`` keeps it standing still.
 
     Raises:
         Refusal: There is no such name, or more is to be kept than this emulator can.
     """
-    name = _parsed(body["name"]) if "name" in body else None
+    name = _parsed(asked.text("name")) if "name" in asked.fields else None
     gone = Refusal(404, f"sandbox '{box.id}' doesn't exist or you don't have access to it")
     if box.state != "running":
         raise gone
-    if body.get("memory") is not False:  # it is kept unless the client says otherwise
-        raise Refusal(501, "this emulator keeps no memory: ask for a snapshot of the files alone")
+    if asked.fields.get("memory") is not False:  # it is kept unless the client says otherwise
+        raise Refusal(501, REFUSED["memory"])
     if name is not None and templates.is_fixed(name[0]):
-        raise Refusal(501, f"this emulator takes no snapshot for {name[0]!r}, which was there before")
-    box.programs.disconnect()  # it stands still meanwhile
+        raise Refusal(501, f"{REFUSED['fixed']}: {name[0]!r}")
     try:
-        files = await pack(box.machine, _KEPT)
+        async with box.standing_still():
+            await faults.strike(f"snapshotting {box.id}")
+            files = await pack(box.machine, _KEPT)
     except AgentHostError:
         raise gone from None
     template = templates.keep(box, files, name)

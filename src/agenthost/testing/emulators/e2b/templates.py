@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agenthost.background import BackgroundTasks
-from agenthost.testing.emulators.building import ImageBuild
+from agenthost.testing.emulators.base.image_build import ImageBuild
 
 if TYPE_CHECKING:
     from agenthost.testing.emulators.e2b.boxes import Box
@@ -131,9 +131,9 @@ class Templates:
         found = self.find(name)
         if found is None:
             return None
-        if not found.builds:
-            return Usable(found, found.site)
         tag = name.partition(":")[2] or "default"
+        if not found.builds:
+            return Usable(found, found.site) if tag in (found.tags or {"default"}) else None
         build = found.builds.get(found.tags.get(tag, ""))
         if build is None or build.status != "ready":
             return None

@@ -6,7 +6,23 @@
 It needs the extra ``agenthost[modal]``, whose client brings the messages of the wire, and bubblewrap.
 """
 
-from agenthost.testing.emulators.modal.emulator import ModalEmulator, emulator
-from agenthost.testing.emulators.modal.faults import Faults
+from __future__ import annotations
 
-__all__ = ["Faults", "ModalEmulator", "emulator"]
+from typing import TYPE_CHECKING
+
+from agenthost.testing.emulators.base.faults import Fault, Faults
+from agenthost.testing.emulators.modal.emulator import emulator
+
+if TYPE_CHECKING:
+    from agenthost.testing.emulators.modal.world import ModalEmulator
+
+__all__ = ["Fault", "Faults", "ModalEmulator", "emulator"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the class on first use: it needs Modal's client."""
+    if name != "ModalEmulator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from agenthost.testing.emulators.modal.world import ModalEmulator
+
+    return ModalEmulator

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import anyio
 from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]  # no stubs
 from modal_proto import api_grpc, api_pb2
 
+from agenthost.testing.emulators.modal.about import REFUSED
 from agenthost.testing.emulators.modal.image_calls import ImageCalls
 from agenthost.testing.emulators.modal.programs import is_too_long
 from agenthost.testing.emulators.modal.visiting import Passes
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, make_token, refuse
-from agenthost.testing.emulators.modal.world import Box, Results, World
+from agenthost.testing.emulators.modal.world import Box, ModalEmulator, Results
 
-_BUILDER = "2025.06"
+_TAG = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
 _PAGE = 2  # sandboxes on one page of a hostile list
 _TOKEN_SECONDS = 1200.0
 _WITH_TOKEN = {"SandboxGetCommandRouterAccess"}  # calls that want one though they do not end in V2
@@ -40,7 +42,9 @@ _DEFINED = {
 class Control(ImageCalls, api_grpc.ModalClientBase):
     """The service. Its methods are named as Modal names them."""
 
-    def __init__(self, world: World, credential: tuple[str, str], passes: Passes, visitors_url: str) -> None:
+    def __init__(
+        self, world: ModalEmulator, credential: tuple[str, str], passes: Passes, visitors_url: str
+    ) -> None:
         self.world = world
         self.faults = world.faults
         self._credential = credential
@@ -59,7 +63,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def ClientHello(self, stream: Stream) -> None:
         """Greet."""
         await stream.recv_message()
-        await stream.send_message(api_pb2.ClientHelloResponse(image_builder_version=_BUILDER))
+        await stream.send_message(api_pb2.ClientHelloResponse(image_builder_version=self.world.image_builder))
 
     async def AuthTokenGet(self, stream: Stream) -> None:
         """Give a token for the calls that end in V2."""
@@ -70,7 +74,9 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def EnvironmentGetOrCreate(self, stream: Stream) -> None:
         """There is any environment."""
         asked = await stream.recv_message()
-        settings = api_pb2.EnvironmentSettings(image_builder_version=_BUILDER, webhook_suffix="")
+        settings = api_pb2.EnvironmentSettings(
+            image_builder_version=self.world.image_builder, webhook_suffix=""
+        )
         metadata = api_pb2.EnvironmentMetadata(name=asked.deployment_name or "main", settings=settings)
         await stream.send_message(
             api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-1", metadata=metadata)
@@ -97,8 +103,9 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         """Make a sandbox. It is there whether its client hears of it or not; its machine comes later."""
         asked = await stream.recv_message()
         _check_definition(asked.definition)
+        self._check_tags(asked.tags)
         box = self.world.make(asked)
-        token = make_token(box.task, self.faults.token_seconds if self.world.friendly else 0.0)
+        token = make_token(box.task, self.world.token_seconds if self.world.friendly else 0.0)
         access = api_pb2.CommandRouterAccess(url=self.world.router_url, jwt=token)
         await stream.send_message(
             api_pb2.SandboxCreateV2Response(
@@ -113,7 +120,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxWaitV2(self, stream: Stream) -> None:
         """Tell how a sandbox is, at once or when it has ended."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         with anyio.move_on_after(asked.timeout):
             await box.ended.wait()
         await stream.send_message(
@@ -130,32 +137,34 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxTerminateV2(self, stream: Stream) -> None:
         """End a sandbox."""
         asked = await stream.recv_message()
-        self.world.finish(self.world.box(asked.sandbox_id, _given(stream)), Results.GENERIC_STATUS_TERMINATED)
+        self.world.finish(
+            self.world.reached(asked.sandbox_id, _given(stream)), Results.GENERIC_STATUS_TERMINATED
+        )
         await stream.send_message(api_pb2.SandboxTerminateResponse())
 
     async def SandboxGetTaskIdV2(self, stream: Stream) -> None:
         """Tell what a worker calls a sandbox."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         task = box.task if box.done is None else ""
         await stream.send_message(api_pb2.SandboxGetTaskIdResponse(task_id=task, task_result=box.done))
 
     async def SandboxGetCommandRouterAccess(self, stream: Stream) -> None:
         """Tell where a sandbox's worker is, and give a token for it."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         if box.done is not None:
             refuse("FAILED_PRECONDITION", "the sandbox has finished")
         await stream.send_message(
             api_pb2.SandboxGetCommandRouterAccessResponse(
-                url=self.world.router_url, jwt=make_token(box.task, self.faults.token_seconds)
+                url=self.world.router_url, jwt=make_token(box.task, self.world.token_seconds)
             )
         )
 
     async def SandboxCreateConnectTokenV2(self, stream: Stream) -> None:
         """Give a token for a port, whether anybody listens there or not."""
         asked = await stream.recv_message()
-        box = self.world.box(asked.sandbox_id, _given(stream))
+        box = self.world.reached(asked.sandbox_id, _given(stream))
         if box.done is not None:
             refuse("FAILED_PRECONDITION", "the sandbox has finished")
         token = self._passes.make(box, asked.port or 8080)
@@ -169,27 +178,27 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
         wanted = {(tag.tag_name, tag.tag_value) for tag in asked.tags}
         found = [
             box
-            for box in self.world.boxes.values()
-            if box.done is None
-            and box.app == asked.app_id
-            and (not asked.before_timestamp or box.created < asked.before_timestamp)
+            for box in self.world.boxes.listed()
+            if asked.app_id in ("", box.app)
+            and (not asked.before_timestamp or box.started_at < asked.before_timestamp)
             and wanted <= box.tags.items()
         ]
-        found.sort(key=lambda box: box.created, reverse=True)
+        found.sort(key=lambda box: box.started_at, reverse=True)
         page = found if self.world.friendly else found[:_PAGE]
         await stream.send_message(api_pb2.SandboxListResponse(sandboxes=[_listed(box) for box in page]))
 
     async def SandboxTagsGetV2(self, stream: Stream) -> None:
         """Tell a sandbox's tags."""
         asked = await stream.recv_message()
-        tags = self.world.box(asked.sandbox_id, _given(stream)).tags.items()
+        tags = self.world.reached(asked.sandbox_id, _given(stream)).tags.items()
         told = [api_pb2.SandboxTag(tag_name=name, tag_value=value) for name, value in tags]
         await stream.send_message(api_pb2.SandboxTagsGetResponse(tags=told))
 
     async def SandboxTagsSetV2(self, stream: Stream) -> None:
         """Replace all tags of a sandbox."""
         asked = await stream.recv_message()
-        self.world.box(asked.sandbox_id, _given(stream)).tags = {
+        self._check_tags(asked.tags)
+        self.world.reached(asked.sandbox_id, _given(stream)).tags = {
             tag.tag_name: tag.tag_value for tag in asked.tags
         }
         await stream.send_message(Empty())
@@ -197,7 +206,7 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
     async def SandboxGetFromNameV2(self, stream: Stream) -> None:
         """Find a running sandbox by its name."""
         asked = await stream.recv_message()
-        box = self.world.running(self.world.apps.get(asked.app_name, ""), asked.sandbox_name)
+        box = self.world.named(self.world.apps.get(asked.app_name, ""), asked.sandbox_name)
         if box is None:
             refuse("NOT_FOUND", f"no running sandbox {asked.sandbox_name!r}")
         await stream.send_message(
@@ -205,6 +214,13 @@ class Control(ImageCalls, api_grpc.ModalClientBase):
                 sandbox_id=box.id, metadata=api_pb2.SandboxHandleMetadata(app_id=box.app)
             )
         )
+
+    def _check_tags(self, tags: Any) -> None:
+        for tag in tags if self.world.strict_tags else ():
+            if not _TAG.match(tag.tag_name) or not _TAG.match(tag.tag_value):
+                refuse(
+                    "INVALID_ARGUMENT", f"tag {tag.tag_name!r} or its value {tag.tag_value!r} is not valid"
+                )
 
     async def SandboxGetFromName(self, stream: Stream) -> None:
         """There is no sandbox of the first kind: the client asks for one, too."""
@@ -218,8 +234,10 @@ def _given(stream: Stream) -> str:
 
 def _check_definition(wanted: Any) -> None:
     unknown = {field.name for field, _ in wanted.ListFields()} - _DEFINED
-    if unknown or wanted.open_ports.ports:
-        refuse("UNIMPLEMENTED", f"the emulator does not do: {', '.join(sorted(unknown)) or 'open ports'}")
+    if unknown:
+        refuse("UNIMPLEMENTED", f"the emulator does not do: {', '.join(sorted(unknown))}")
+    if wanted.open_ports.ports:
+        refuse("UNIMPLEMENTED", REFUSED["ports"])
     if is_too_long(wanted.entrypoint_args):
         refuse("INVALID_ARGUMENT", "the arguments are too long")
     if not 0 < wanted.timeout_secs <= 24 * 3600:
@@ -229,7 +247,7 @@ def _check_definition(wanted: Any) -> None:
 def _listed(box: Box) -> api_pb2.SandboxInfo:
     return api_pb2.SandboxInfo(
         id=box.id,
-        created_at=box.created,
+        created_at=box.started_at,
         app_id=box.app,
         name=box.name,
         metadata=api_pb2.SandboxHandleMetadata(app_id=box.app),

@@ -5,93 +5,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 
 from agenthost.background import BackgroundTasks
-from agenthost.errors import MissingExtraError, UnsupportedError
-from agenthost.testing.emulators.machines import Account, Machine, Machines
-from agenthost.testing.emulators.modal.faults import Faults
+from agenthost.errors import ConfigError, MissingExtraError, UnsupportedError
+from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.loopback import LoopbackServer
 
 if TYPE_CHECKING:
     from agenthost.testing.emulators.modal.wire import Service
-
-
-class ModalEmulator:
-    """What ``emulator`` yields.
-
-    Attributes:
-        options: For ``open_provider("modal", ...)`` or ModalProvider.
-        faults: What is to go wrong.
-    """
-
-    def __init__(self, world: Any, control: Any, options: Mapping[str, Any]) -> None:
-        self.options: dict[str, Any] = dict(options)
-        self.faults: Faults = world.faults
-        self._world = world
-        self._control = control
-
-    def add_secret(self, name: str, values: Mapping[str, str]) -> None:
-        """Keep a named secret, which headers can be made of."""
-        self._world.secrets[name] = dict(values)
-
-    def running(self) -> list[str]:
-        """Return the ids of the sandboxes that run."""
-        return [box.id for box in self._world.boxes.values() if box.done is None]
-
-    async def ended(self, sandbox_id: str) -> None:
-        """Return when a sandbox has ended."""
-        await self._world.boxes[sandbox_id].ended.wait()
-
-    def definition(self, sandbox_id: str) -> Any:
-        """Return what a sandbox was asked to be: the message as Modal's client sent it."""
-        return self._world.boxes[sandbox_id].definition
-
-    def built(self) -> list[str]:
-        """Return the ids of the images that were built, in that order, as often as they were."""
-        return list(self._world.images.built)
-
-    def commands(self, image_id: str) -> list[str]:
-        """Return what an image was made of, from its base on; nothing of one that another emulator made."""
-        image = self._world.images.find(image_id)
-        found: list[str] = []
-        while image is not None:
-            found = [*image.commands, *found]
-            image = image.base
-        return found
-
-    def tags(self, sandbox_id: str) -> dict[str, str]:
-        """Return a sandbox's tags."""
-        return dict(self._world.boxes[sandbox_id].tags)
-
-    async def machine(self, sandbox_id: str) -> Machine:
-        """Return the machine behind a sandbox, when it runs."""
-        machine: Machine = await self._world.machine(self._world.boxes[sandbox_id])
-        return machine
-
-    def expire(self, sandbox_id: str) -> None:
-        """Have a sandbox's lifetime be over."""
-        self._finish(sandbox_id, "GENERIC_STATUS_TIMEOUT", 124)
-
-    def lose(self, sandbox_id: str) -> None:
-        """Have a sandbox's worker break down."""
-        self._finish(sandbox_id, "GENERIC_STATUS_INTERNAL_FAILURE", 1)
-
-    def drop_streams(self) -> int:
-        """Break every stream of output off, in the middle; returns how many there were."""
-        streams = list(self._world.streams)
-        for scope in streams:
-            scope.cancel()
-        return len(streams)
-
-    def _finish(self, sandbox_id: str, status: str, code: int) -> None:
-        from modal_proto import api_pb2
-
-        result = api_pb2.GenericResult.GenericStatus.Value(status)
-        self._world.finish(self._world.boxes[sandbox_id], result, code)
+    from agenthost.testing.emulators.modal.world import ModalEmulator
 
 
 @asynccontextmanager
@@ -101,6 +28,10 @@ async def emulator(
     build_env: Mapping[str, str] | None = None,
     images: Path | None = None,
     seed: int = 0,
+    image_builder: str = "2025.06",
+    strict_tags: bool = False,
+    odd_ids: bool = False,
+    list_lag: float = 0.0,
 ) -> AsyncGenerator[ModalEmulator]:
     """Serve Modal's API on loopback until the block is left, which ends every sandbox.
 
@@ -110,29 +41,55 @@ async def emulator(
         build_env: Added to the environment of the steps of images: where packages are found, for instance.
         images: A directory in which images are kept for other emulators; None keeps none.
         seed: What the moods of a hostile one are drawn from.
+        image_builder: The version of Modal's image builder; every one that Modal's client knows.
+        strict_tags: Refuse tags of sandboxes that Modal's client would refuse of an app: other signs than
+            ``A-Z a-z 0-9 . _ -``, or more than 63.
+        list_lag: Seconds until a new sandbox is in the list.
+        odd_ids: Give sandboxes ids with other signs than letters and digits.
 
     Raises:
         MissingExtraError: Modal's client is not installed: its messages are the wire.
-        UnsupportedError: On trio: the server is asyncio's.
+        ConfigError: There is no such image builder.
+        UnsupportedError: On trio: the server is asyncio's. Or Modal's client is not one that it knows.
     """
     if anyio.get_cancelled_exc_class().__module__.partition(".")[0] == "trio":
         raise UnsupportedError("the emulator of Modal works on asyncio, as Modal's client does")
     try:
+        from modal._image import ImageBuilderVersion
+
         from agenthost.testing.emulators.modal.control import Control
         from agenthost.testing.emulators.modal.image_store import ImageStore
         from agenthost.testing.emulators.modal.router import Router
         from agenthost.testing.emulators.modal.visiting import Passes
         from agenthost.testing.emulators.modal.wire import serve
-        from agenthost.testing.emulators.modal.world import World
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"the emulator of Modal needs Modal's client ({error}): pip install 'agenthost[modal]'"
+        from agenthost.testing.emulators.modal.world import ModalEmulator as World
+    except ImportError as error:
+        if find_spec("modal") is None:
+            raise MissingExtraError(
+                f"the emulator of Modal needs Modal's client ({error}): pip install 'agenthost[modal]'"
+            ) from error
+        raise UnsupportedError(
+            f"the emulator of Modal does not know this version of Modal's client ({error}): it was made for "
+            "1.6. pip install 'modal~=1.6.4'"
         ) from error
+    if image_builder not in get_args(ImageBuilderVersion):
+        known = ", ".join(get_args(ImageBuilderVersion))
+        raise ConfigError(f"image_builder={image_builder!r} is not one of Modal's: {known}")
     async with AsyncExitStack() as stack:
         machines = await stack.enter_async_context(Machines(Account("root", 0, "/root")))
         tasks = await stack.enter_async_context(BackgroundTasks())
         store = ImageStore(images or machines.directory / "images", build_env or {})
-        world = World(machines, tasks, store, friendly=friendly, seed=seed)
+        world = World(
+            machines,
+            tasks,
+            store,
+            friendly=friendly,
+            seed=seed,
+            image_builder=image_builder,
+            strict_tags=strict_tags,
+            odd_ids=odd_ids,
+            list_lag=list_lag,
+        )
         credential = (f"ak-{secrets.token_hex(11)}", f"as-{secrets.token_hex(11)}")
         make_control: Any = Control  # what it lacks of the service was added when it was made
         make_router: Any = Router
@@ -144,15 +101,12 @@ async def emulator(
             servers.append(await serve(router, router.check, world.faults))
             world.router_url = f"http://127.0.0.1:{servers[0].port}"
             servers.append(await serve(control, control.check, world.faults))
-            yield ModalEmulator(
-                world,
-                control,
-                {
-                    "token_id": credential[0],
-                    "token_secret": credential[1],
-                    "server_url": f"http://127.0.0.1:{servers[1].port}",
-                },
-            )
+            world.options = {
+                "token_id": credential[0],
+                "token_secret": credential[1],
+                "server_url": f"http://127.0.0.1:{servers[1].port}",
+            }
+            yield world
         finally:
             with anyio.CancelScope(shield=True):
                 for server in servers:

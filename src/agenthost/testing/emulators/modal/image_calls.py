@@ -8,16 +8,15 @@ from modal_proto import api_pb2
 
 from agenthost.testing.emulators.modal.image_store import Image
 from agenthost.testing.emulators.modal.wire import Stream, refuse
-from agenthost.testing.emulators.modal.world import Results, World
+from agenthost.testing.emulators.modal.world import ModalEmulator, Results
 
-_BUILDER = "2025.06"
 _BUILDER_APP = "ap-of-the-builder"
 
 
 class ImageCalls:
     """Part of the control plane."""
 
-    world: World
+    world: ModalEmulator
 
     async def ImageGetOrCreate(self, stream: Stream) -> None:
         """Find the image of a definition, or promise to build it."""
@@ -25,7 +24,7 @@ class ImageCalls:
         image = self.world.images.define(asked.image, force=asked.force_build)
         result = None if image.code is None else _result(image)
         await stream.send_message(
-            api_pb2.ImageGetOrCreateResponse(image_id=image.id, result=result, metadata=_metadata())
+            api_pb2.ImageGetOrCreateResponse(image_id=image.id, result=result, metadata=self._metadata())
         )
 
     async def ImageJoinStreaming(self, stream: Stream) -> None:
@@ -37,14 +36,14 @@ class ImageCalls:
             return
         await self.world.images.build(image)
         await stream.send_message(
-            api_pb2.ImageJoinStreamingResponse(result=_result(image), metadata=_metadata())
+            api_pb2.ImageJoinStreamingResponse(result=_result(image), metadata=self._metadata())
         )
 
     async def ImageFromId(self, stream: Stream) -> None:
         """Find a built image."""
         asked = await stream.recv_message()
         image = self._image(asked.image_id)
-        await stream.send_message(api_pb2.ImageFromIdResponse(image_id=image.id, metadata=_metadata()))
+        await stream.send_message(api_pb2.ImageFromIdResponse(image_id=image.id, metadata=self._metadata()))
 
     async def ImageGetByTag(self, stream: Stream) -> None:
         """Find a published image."""
@@ -84,6 +83,9 @@ class ImageCalls:
         batch = api_pb2.TaskLogsBatch(task_id=asked.task_id, items=items)
         await stream.send_message(api_pb2.AppFetchLogsResponse(batches=[batch]))
 
+    def _metadata(self) -> api_pb2.ImageMetadata:
+        return api_pb2.ImageMetadata(image_builder_version=self.world.image_builder)
+
     def _image(self, image_id: str) -> Image:
         image = self.world.images.find(image_id)
         if image is None:
@@ -100,7 +102,3 @@ def _result(image: Image) -> Results:
     if image.code == 0:
         return Results(status=Results.GENERIC_STATUS_SUCCESS)
     return Results(status=Results.GENERIC_STATUS_FAILURE)
-
-
-def _metadata() -> api_pb2.ImageMetadata:
-    return api_pb2.ImageMetadata(image_builder_version=_BUILDER)

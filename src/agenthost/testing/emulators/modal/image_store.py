@@ -16,9 +16,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from agenthost.testing.emulators import packing
-from agenthost.testing.emulators.building import ImageBuild
-from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.emulators.base.archive import pack as pack_files
+from agenthost.testing.emulators.base.archive import unpack as unpack_files
+from agenthost.testing.emulators.base.image_build import ImageBuild
+from agenthost.testing.emulators.base.machines import Machine
 
 _KEPT = ("/workspace", "/root")  # what a snapshot has: machines keep nothing else
 
@@ -54,7 +55,7 @@ class Image:
     async def restore(self, machine: Machine) -> None:
         """Put a snapshot's files into a machine."""
         if self.snapshot is not None:
-            await packing.unpack(machine, self.snapshot)
+            await unpack_files(machine, self.snapshot)
 
 
 class ImageStore:
@@ -149,6 +150,10 @@ class ImageStore:
         return target
 
     async def _run(self, image: Image, on_line: Callable[[str], object]) -> int:
+        if image.base is None and (failing := _without_python(image.commands)) is not None:
+            on_line(f"=> {failing}")
+            on_line("/bin/sh: 1: python: not found")
+            return 127
         if image.directory is None or not image.steps:
             return 0
         build = ImageBuild(image.directory, self._env)
@@ -170,11 +175,19 @@ class ImageStore:
 
 async def pack(machine: Machine) -> bytes:
     """Return a machine's files as an archive."""
-    return await packing.pack(machine, _KEPT)
+    return await pack_files(machine, _KEPT)
 
 
 def _name(content: bytes) -> str:
     return f"im-{hashlib.sha256(content).hexdigest()[:22]}"
+
+
+def _without_python(commands: list[str]) -> str | None:
+    """Return the step that fails for want of Python: only an image that says so by its name has one."""
+    origin = next((one for one in commands if one.startswith("FROM ")), "")
+    if "python" in origin or any(one.startswith("COPY /python/") for one in commands):
+        return None
+    return next((one for one in commands if one.startswith("RUN python ")), None)
 
 
 def _steps(commands: list[str], *, is_base: bool) -> list[list[str]]:

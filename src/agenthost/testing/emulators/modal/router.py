@@ -9,11 +9,13 @@ from modal_proto import task_command_router_grpc
 from modal_proto import task_command_router_pb2 as messages
 
 from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.modal.about import REFUSED
+from agenthost.testing.emulators.modal.fs_tools import replaced
 from agenthost.testing.emulators.modal.image_store import pack
 from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.programs import Program, is_too_long
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, refuse
-from agenthost.testing.emulators.modal.world import Box, World
+from agenthost.testing.emulators.modal.world import Box, ModalEmulator
 
 _CUT_AFTER = 60  # pieces of a stream, about, until a hostile worker breaks it off
 
@@ -22,7 +24,7 @@ _CUT_AFTER = 60  # pieces of a stream, about, until a hostile worker breaks it o
 class Router(task_command_router_grpc.TaskCommandRouterBase):
     """The service. Its methods are named as Modal names them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ModalEmulator) -> None:
         self.world = world
         self.faults = world.faults
 
@@ -36,11 +38,11 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         """Start a program; the same name twice is one program."""
         asked = await stream.recv_message()
         box = self._box(stream, asked.task_id)
-        machine = await self.world.machine(box)
+        machine = await self.world.machine_of(box)
         if asked.pty_info.enabled:
-            refuse("UNIMPLEMENTED", "the emulator has no terminals")
+            refuse("UNIMPLEMENTED", REFUSED["pty"])
         if asked.stderr_config == messages.TASK_EXEC_STDERR_CONFIG_STDOUT:
-            refuse("UNIMPLEMENTED", "the emulator does not join stderr and stdout")
+            refuse("UNIMPLEMENTED", REFUSED["joined"])
         if is_too_long(asked.command_args):
             refuse("INVALID_ARGUMENT", "the arguments are too long")
         if asked.exec_id not in box.programs:
@@ -50,7 +52,7 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
             try:
                 with anyio.CancelScope(shield=True):  # it is started, whoever has gone meanwhile
                     process = await machine.start(
-                        list(asked.command_args), cwd=asked.workdir or None, env=env
+                        replaced(asked.command_args), cwd=asked.workdir or None, env=env
                     )
                     program = box.programs[asked.exec_id] = Program(
                         process,
@@ -72,16 +74,13 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         is_stdout = asked.file_descriptor == messages.TASK_EXEC_STDIO_FILE_DESCRIPTOR_STDOUT
         output = program.stdout if is_stdout else program.stderr
         left = 0 if self.world.friendly else round(self.world.chance.expovariate(1 / _CUT_AFTER)) + 1
-        with anyio.CancelScope() as scope:
-            self.world.streams.add(scope)
-            try:
-                async for piece in output.pieces(asked.offset, self.world.piece):
-                    await stream.send_message(messages.TaskExecStdioReadResponse(data=piece))
-                    left -= 1
-                    if left == 0:
-                        refuse("UNAVAILABLE", "the worker broke the stream off")
-            finally:
-                self.world.streams.discard(scope)
+        with self.world.streams.opened() as scope:
+            async for piece in output.pieces(asked.offset, self.world.piece):
+                await self.world.streams.passing(len(piece))
+                await stream.send_message(messages.TaskExecStdioReadResponse(data=piece))
+                left -= 1
+                if left == 0:
+                    refuse("UNAVAILABLE", "the worker broke the stream off")
         if scope.cancelled_caught:
             refuse("UNAVAILABLE", "the stream was dropped on purpose")
         if box.done is not None:
@@ -91,8 +90,23 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         """Write to a program's stdin."""
         asked = await stream.recv_message()
         program = self._program(self._box(stream, asked.task_id), asked.exec_id)
+        await self.world.streams.passing(len(asked.data))
         await program.write(asked.offset, asked.data, eof=asked.eof)
         await stream.send_message(messages.TaskExecStdinWriteResponse())
+
+    async def TaskExecStdinWriteStream(self, stream: Stream) -> None:
+        """Write to a program's stdin as it comes, and end it."""
+        start = (await stream.recv_message()).start
+        program = self._program(self._box(stream, start.task_id), start.exec_id)
+        offset = start.offset
+        while (asked := await stream.recv_message()) is not None:
+            is_end = asked.WhichOneof("payload") == "end"
+            await self.world.streams.passing(len(asked.data))
+            await program.write(offset, asked.data, eof=is_end)
+            offset += len(asked.data)
+            if is_end:
+                break
+        await stream.send_message(messages.TaskExecStdinWriteStreamResponse())
 
     async def TaskExecStdinStatus(self, stream: Stream) -> None:
         """Tell how much of stdin was accepted."""
@@ -124,14 +138,14 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         """Keep a sandbox's files as an image."""
         asked = await stream.recv_message()
         box = self._box(stream, asked.task_id)
-        machine = await self.world.machine(box)
+        machine = await self.world.machine_of(box)
         origin = self.world.images.get(box.definition.image_id)
         image = self.world.images.keep(origin, await pack(machine))
         await stream.send_message(messages.TaskSnapshotFilesystemResponse(image_id=image.id))
 
     def _box(self, stream: Stream, task: str) -> Box:
         check_token(str(stream.metadata.get("authorization")).removeprefix("Bearer "), task)
-        found = [box for box in self.world.boxes.values() if box.task == task and box.done is None]
+        found = [box for box in self.world.boxes.running() if box.task == task]
         if not found:
             refuse("NOT_FOUND", "no such task, or it has finished")
         return found[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+from agenthost.testing.emulators.base.ports import relay
 from agenthost.testing.emulators.modal.world import Box
-from agenthost.testing.emulators.port_relay import relay
 from agenthost.testing.loopback import Exchange
 
 _SCHEME = "bearer "

@@ -17,7 +17,7 @@ from grpclib.server import Server
 from modal._utils.grpc_utils import custom_detail_codec
 from modal_proto import api_pb2
 
-from agenthost.testing.emulators.modal.faults import Faults, Refusal
+from agenthost.testing.emulators.base.faults import Faults
 
 Check = Callable[[str, Any], None]
 Stream = Any  # grpclib's, of whatever messages: both services have dozens
@@ -52,7 +52,9 @@ def check_token(token: str, subject: str) -> None:
 
 def complete(service: type) -> Any:
     """Return an instance-ready class: what it does not know it refuses."""
-    for name in getattr(service, "__abstractmethods__", ()):
+    unknown: frozenset[str] = getattr(service, "__abstractmethods__", frozenset())
+    cast("Any", service).answered = sorted({one for one in dir(service) if one[0].isupper()} - unknown)
+    for name in unknown:
         setattr(service, name, _unknown(name))
     service.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # typed away from classes
     return service
@@ -114,16 +116,18 @@ async def serve(service: Any, check: Check, faults: Faults) -> Service:
         name, func, metadata = event.method_name.rpartition("/")[2], event.method_func, event.metadata
 
         async def handle(stream: Stream) -> None:
-            faults.calls[name] += 1
+            faults.calls.append(name)
             check(name, metadata)
-            _strike(faults.take(name, after=False))
-            await faults.wait(name)
-            lost = faults.take(name, after=True)
-            if lost is None:
+            fault = await faults.strike(name)
+            if fault is None:
                 await func(stream)
                 return
-            await func(cast("Any", _Mute(stream)))
-            _strike(lost)
+            is_done = fault.after or fault.lose
+            fails = is_done or fault.drop or fault.status is not None
+            if is_done or not fails:
+                await func(cast("Any", _Mute(stream)) if fails else stream)
+            if fails:
+                refuse(fault.grpc_status, "on purpose", retry_after=fault.retry_after)
 
         event.method_func = handle
 
@@ -135,11 +139,6 @@ async def serve(service: Any, check: Check, faults: Faults) -> Service:
 def _port(server: Server) -> int:
     listening: Any = vars(server)["_server"]  # it does not tell its port otherwise
     return int(listening.sockets[0].getsockname()[1])
-
-
-def _strike(refusal: Refusal | None) -> None:
-    if refusal is not None:
-        refuse(refusal.status, "on purpose", retry_after=refusal.retry_after)
 
 
 class _Mute:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.emulators.base.machines import Machine
 
 _MOST = 1 << 30  # bytes of an archive
 

@@ -11,7 +11,7 @@ from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any, cast
 
 from agenthost.errors import AgentHostError
-from agenthost.testing.emulators.machines import Machine
+from agenthost.testing.emulators.base.machines import Machine
 from agenthost.testing.loopback import Exchange
 
 # A request goes in, its answer comes out; a server that keeps the connection is not waited for.
