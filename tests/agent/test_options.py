@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from claude_agent_sdk import (
     InMemorySessionStore,
     create_sdk_mcp_server,
 )
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.options import PlainOptions, apply_defaults, plain_options
@@ -41,8 +43,9 @@ def plan(options: object = None, **changes: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def no_key_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "CUSTOM_HEADERS"):
-        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    for name in tuple(os.environ):
+        if name.startswith(("ANTHROPIC_", "TRACE")):
+            monkeypatch.delenv(name)
 
 
 def test_only_what_differs_from_the_default_crosses() -> None:
@@ -244,6 +247,56 @@ def test_credentials_env_puts_the_hosts_key_inside(monkeypatch: pytest.MonkeyPat
 
     assert made.access is None
     assert made.options.env == {"ANTHROPIC_API_KEY": "sk-host"}
+
+
+@pytest.mark.parametrize("credentials", ["host", "env"])
+def test_what_is_asked_of_the_model_comes_from_the_hosts_environment_where_the_options_do_not_say(
+    credentials: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {
+        "ANTHROPIC_MODEL": "deep-1",
+        "ANTHROPIC_SMALL_FAST_MODEL": "deep-0",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": "deep-0",
+        "ANTHROPIC_DEFAULT_MODEL": "deep-2",
+        "ANTHROPIC_BETAS": "a-beta",
+        "CLAUDE_CODE_SUBAGENT_MODEL": "deep-0",
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "4096",
+        "CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": "1",
+    }
+    others = {"ANTHROPIC_MODEL_SECRET": "x", "MODEL": "x", "ANTHROPIC_DEFAULT_OPUS_MODEL": "", "OTHER": "x"}
+    for name, value in {**asked, **others}.items():
+        monkeypatch.setenv(name, value)
+
+    made = plan({"env": {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_MODEL": "mine"}}, credentials=credentials)
+
+    made.options.env.pop("ANTHROPIC_API_KEY", None)
+    assert made.options.env == {**asked, "ANTHROPIC_MODEL": "mine"}
+
+
+SPAN = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1))
+TRACE = {"TRACEPARENT": f"00-{0xABC:032x}-{0xDEF:016x}-01"}
+AMBIENT = {"TRACEPARENT": f"00-{1:032x}-{2:016x}-01", "TRACESTATE": "v=w"}
+
+
+@pytest.mark.parametrize(
+    ("given", "in_span", "found"),
+    [
+        ({}, True, TRACE),  # and not the state of the trace around
+        ({}, False, AMBIENT),
+        ({"TRACEPARENT": "mine"}, True, {"TRACEPARENT": "mine"}),
+    ],
+)
+def test_the_current_trace_goes_on_in_the_agent(
+    given: dict[str, str], in_span: bool, found: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in AMBIENT.items():
+        monkeypatch.setenv(name, value)
+    span = NonRecordingSpan(SPAN) if in_span else INVALID_SPAN
+
+    with use_span(span):
+        made = plan({"env": {"ANTHROPIC_API_KEY": "k", **given}})
+
+    assert made.options.env == found
 
 
 def test_credentials_provider_has_the_provider_add_the_key_and_puts_none_inside(

@@ -20,6 +20,7 @@ from agenthost.agent.credentials import (
     take_model_access,
 )
 from agenthost.agent.defaults import SafeDefaults
+from agenthost.agent.inherited import inherit
 from agenthost.agent.options import PlainOptions, check_names, plain_options
 from agenthost.agent.progress import Progress
 from agenthost.errors import ConfigError, UnsupportedError
@@ -97,6 +98,7 @@ def make_plan(
     access = None
     if attachment is None:  # a running agent's way to the model was decided at its start
         refuse_other_services(plain.env)
+        inherit(plain.env)
     if attachment is not None and attachment.role == "observer":
         pass  # it asks no model
     elif credentials == "host":
