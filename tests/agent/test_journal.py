@@ -285,6 +285,25 @@ async def test_usage_session_and_states_are_known_before_anything_is_read() -> N
     assert journal.busy
 
 
+async def test_usage_goes_on_where_the_cli_begins_to_count_anew() -> None:
+    def used(cost: float, **models: dict[str, Any]) -> dict[str, Any]:
+        return message("ResultMessage", num_turns=1, total_cost_usd=cost, model_usage=models)
+
+    source = Source()
+    cleared = message("ConversationResetMessage", new_conversation_id="2")
+    m = {"inputTokens": 10, "costUSD": 0.5, "contextWindow": 200_000}
+    source.feed(used(0.25), used(0.5, m=m), cleared, used(0), used(0.25, m=m, n=m), cleared, used(1.0, n=m))
+    source.feed(END)
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+
+    twice = {"inputTokens": 20, "costUSD": 1.0, "contextWindow": 200_000}
+    assert (journal.usage.results, journal.usage.total_cost_usd) == (5, 1.75)
+    assert journal.usage.model_usage == {"m": twice, "n": twice}
+
+
 async def test_a_text_that_looks_like_a_message_is_none() -> None:
     source = Source()
     lines: list[str] = []

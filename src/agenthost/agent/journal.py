@@ -33,6 +33,7 @@ _EXIT_CODE_SECONDS = 5.0
 _MESSAGE = re.compile(rb'\{"seq":\d{1,16},"ts":[\d.]{1,32},"kind":"message",')
 _RESULT = b'"message":{"$type":"ResultMessage"'
 _INIT = b'"message":{"$type":"SystemMessage","subtype":"init"'
+_RESET = b'"message":{"$type":"ConversationResetMessage"'
 _FAULT_SIZE = 1024  # bytes that a fault counts for among the unread
 _BEGIN = b'{"seq":'  # every event begins so
 _DIGITS = 24  # bytes behind it that hold the whole number
@@ -256,7 +257,7 @@ class Journal:
                     continue
                 self._skip = None
             if _MESSAGE.match(line):
-                if line.find(_RESULT, 0, _HEAD) >= 0 or line.find(_INIT, 0, _HEAD) >= 0:
+                if any(line.find(one, 0, _HEAD) >= 0 for one in (_RESULT, _INIT, _RESET)):
                     self._look_at(json.loads(line)["message"])
                 self._keep(line, len(line))
             else:
@@ -272,6 +273,8 @@ class Journal:
         if message["$type"] == "ResultMessage":
             self.usage = self.usage.plus(message)
             self.session_id = message.get("session_id") or self.session_id
+        elif message["$type"] == "ConversationResetMessage":
+            self.usage = self.usage.begin_again()
         else:
             self.session_id = message["data"].get("session_id") or self.session_id
 
