@@ -16,6 +16,7 @@ from typing import Any, cast
 from agenthost.agent.callbacks import Callbacks, take_callbacks
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.errors import ConfigError
+from agenthost.spec import require_texts
 from agenthost.wire.codec import Codec, CodecError
 
 # The SDK reads it no more; its default is the process's own stderr, which differs from process to process.
@@ -100,11 +101,10 @@ def plain_options(options: object) -> PlainOptions:
     """
     given = _fields(options)
     callbacks = take_callbacks(given)
-    env: Any = given.pop("env", None) or {}
-    if not isinstance(env, Mapping):
-        raise ConfigError("options.env must map names to values")
+    check_env(given)
+    env: Mapping[str, str] = given.pop("env", None) or {}
     plain = PlainOptions(callbacks=callbacks)
-    plain.env = {str(name): str(value) for name, value in _items(env)}
+    plain.env = dict(env)
     plain.fields = {name: value for name, value in given.items() if name != _DEAD}
     return plain
 
@@ -121,6 +121,21 @@ def check_names(options: object) -> None:
             alike = difflib.get_close_matches(str(name), known, 1)
             hint = f" Did you mean {alike[0]!r}?" if alike else ""
             raise ConfigError(f"options.{name}: ClaudeAgentOptions has no such field.{hint}")
+
+
+def check_env(options: object) -> None:
+    """Refuse an ``env`` with what is not a string: a variable that ``os.environ.get`` did not find, for one.
+
+    Raises:
+        ConfigError: It names the variable, not its value.
+    """
+    env: object
+    if isinstance(options, Mapping):
+        env = cast("Mapping[str, object]", options).get("env")
+    else:
+        env = getattr(options, "env", None)
+    if env is not None:
+        require_texts("options.env", env)
 
 
 def apply_defaults(plain: PlainOptions, defaults: SafeDefaults, *, config_dir: str) -> None:

@@ -21,7 +21,7 @@ from agenthost.agent.credentials import (
 )
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.inherited import inherit
-from agenthost.agent.options import PlainOptions, check_names, plain_options
+from agenthost.agent.options import PlainOptions, check_env, check_names, plain_options
 from agenthost.agent.progress import Progress
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -61,6 +61,7 @@ def check_values(options: object, spec: object, limits: object, defaults: object
         ConfigError: It names the argument, or the field of the options.
     """
     check_names(options)
+    check_env(options)
     if spec is not None:
         require("spec", spec, SandboxSpec, "a SandboxSpec, SandboxSpec(cpu=2)")
     if limits is not None:
