@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -19,8 +20,9 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, Tra
 
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.options import PlainOptions, apply_defaults, plain_options
-from agenthost.agent.plan import check_isolation, check_paths, make_plan
+from agenthost.agent.plan import check_isolation, check_network, check_paths, make_plan
 from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
+from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.wire.codec import Codec
 
 CODEC = Codec({})
@@ -225,6 +227,50 @@ def test_a_token_base_url_and_headers_are_taken_out_too(monkeypatch: pytest.Monk
     assert made.options.env == {}
     assert made.access.base_url == "https://gate.example"
     assert made.access.headers() == (("authorization", "Bearer tok"), ("x-tenant", "seven"))
+
+
+def test_a_key_in_inline_settings_is_taken_out_and_comes_before_that_of_the_options() -> None:
+    env = {"ANTHROPIC_API_KEY": "sk-2", "ANTHROPIC_BASE_URL": "https://gate.example", "OTHER": "x"}
+    settings = json.dumps({"env": env, "model": "m"})
+
+    made = plan({"settings": settings, "env": {"ANTHROPIC_API_KEY": "sk-1"}})
+
+    assert made.access.headers() == (("x-api-key", "sk-2"),)
+    assert made.access.base_url == "https://gate.example"
+    assert made.options.env == {}
+    assert json.loads(made.options.fields["settings"]) == {"env": {"OTHER": "x"}, "model": "m"}
+    with pytest.raises(ConfigError, match="CLAUDE_CODE_USE_BEDROCK"):
+        plan({"settings": '{"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}}', "env": env})
+
+
+def test_a_program_that_prints_the_key_is_named_in_the_error_and_runs_inside() -> None:
+    helped = {"settings": '{"apiKeyHelper": "print-key"}'}
+
+    with pytest.raises(MissingCredentialError, match=r"apiKeyHelper.*credentials='env'"):
+        plan(helped)
+    assert plan(helped, credentials="env").options.fields == helped
+
+
+def test_an_mcp_server_that_a_sandbox_without_a_network_cannot_reach_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    servers = {
+        "near": create_sdk_mcp_server("near"),
+        "inside": {"command": "x"},
+        "far": {"type": "http", "url": "http://u:secret@mcp.example:8000/mcp?key=secret"},
+        "odd": {"type": "sse", "url": "http://[secret"},
+    }
+    options = {"mcp_servers": servers, "env": {"ANTHROPIC_API_KEY": "k"}}
+
+    check_network(plan(options, spec=SandboxSpec(network=NetworkPolicy.open())), "none", "p")
+    check_network(plan(options), "open", "p")
+    assert caplog.text == ""
+    check_network(plan(options), "none", "provider 'p'")
+
+    first, second = caplog.messages
+    assert "cannot reach options.mcp_servers['far'], at mcp.example: its sandbox on provider 'p'" in first
+    assert "'odd'" in second
+    assert "secret" not in caplog.text
 
 
 def test_without_a_key_the_error_names_the_variable_and_the_option() -> None:

@@ -110,6 +110,7 @@ class Journal:
         self.failure: Exception | None = None
         self._source = source
         self._stderr = stderr
+        self._stderr_raised = False
         self._answers = answers
         self._manual_ack = manual_ack
         self._places = False  # begun at a byte that may lie within a line
@@ -343,7 +344,9 @@ class Journal:
         try:
             self._stderr(event["line"])
         except Exception:  # noqa: BLE001 - as in the SDK: a callback that raises ends no agent
-            _log.exception("options.stderr raised")
+            # Once: with --debug the CLI prints hundreds of lines.
+            level, self._stderr_raised = (logging.DEBUG if self._stderr_raised else logging.ERROR), True
+            _log.log(level, "options.stderr raised", exc_info=True)
 
     def _wake(self) -> None:
         news, self._news = self._news, anyio.Event()
