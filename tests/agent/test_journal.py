@@ -228,6 +228,7 @@ async def test_a_runner_that_dies_without_a_word_is_an_error_with_its_exit_code(
 
     assert isinstance(journal.failure, AgentError)
     assert "exit code 137" in str(journal.failure)
+    assert "killed, as the kernel does when memory runs out" in str(journal.failure)
     assert "MemoryError" in str(journal.failure)
 
 

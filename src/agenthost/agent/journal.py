@@ -28,6 +28,7 @@ _HIGH_WATER = 8 * 1024 * 1024
 _WAITING_WATER = 64 * 1024 * 1024  # the same while somebody waits for what lies behind them
 _ACK_EVERY = 256 * 1024
 _EXIT_CODE_SECONDS = 5.0
+_KILLED = 137  # the exit code of SIGKILL
 
 # The third field of a line and nothing behind it: a tool's own input may have a key "kind", too.
 _MESSAGE = re.compile(rb'\{"seq":\d{1,16},"ts":[\d.]{1,32},"kind":"message",')
@@ -198,6 +199,8 @@ class Journal:
             code = await self._source.wait()
         tail = self._source.stderr_tail().decode("utf-8", "replace").strip()
         told = f":\n{tail}" if tail else ""
+        if code == _KILLED:
+            told = f"; it was killed, as the kernel does when memory runs out{told}"
         return AgentError(f"the runner ended with exit code {code} before it could tell why{told}")
 
     def _find_line(self, data: bytes) -> bytes:
