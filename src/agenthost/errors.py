@@ -39,7 +39,8 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 
 class AgentHostError(Exception):
@@ -142,6 +143,11 @@ class ExecTimeoutError(ExecError, TimeoutError):
         self.stderr = stderr
         self.timeout = timeout
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the keywords in copies: an error that does not unpickle hangs a pool of processes."""
+        make = partial(type(self), stdout=self.stdout, stderr=self.stderr, timeout=self.timeout)
+        return make, self.args, vars(self)
+
 
 class LinkError(AgentHostError):
     """Something about the connection between host and sandbox."""
@@ -180,7 +186,15 @@ class ReplayGapError(LinkError):
         super().__init__(message)
         self.wanted = wanted
         self.oldest = oldest
-        self.unit = unit
+        self.unit: Literal["byte", "event"] = unit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the keywords in copies."""
+        return (
+            partial(type(self), wanted=self.wanted, oldest=self.oldest, unit=self.unit),
+            self.args,
+            vars(self),
+        )
 
 
 class SupersededError(LinkError):

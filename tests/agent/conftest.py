@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -18,8 +19,9 @@ def key_of_the_host(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     """Give this host a key and no other way to a model; nothing listens at its address."""
     if request.path.name == "test_options.py":
         return  # says itself what there is
-    for name in ("AUTH_TOKEN", "CUSTOM_HEADERS"):
-        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    for name in tuple(os.environ):
+        if name.startswith("ANTHROPIC_"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
 

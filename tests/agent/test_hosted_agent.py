@@ -50,12 +50,14 @@ async def test_an_agent_works_in_its_sandbox_with_uploaded_files_and_a_key_that_
             messages = await turn(agent, "Go 'on' \"please\" \U0001f44b")
             listing = await agent.sandbox.exec(["cat", "out.txt"])
             told = await agent.download(tmp_path / "back")
+            rest = await agent.download(tmp_path / "rest", ignore=["out.txt"])
             session = agent.session_id
             assert agent.sandbox.provider == provider
         model.assert_played()
 
     assert isinstance(messages[-1], ResultMessage)
     assert texts(messages) == ["Done."]
+    assert rest.files == told.files - 1
     assert session == messages[-1].session_id == agent.session_id
     assert (agent.usage.results, agent.usage.turns) == (1, 2)
     assert agent.usage.total_cost_usd == messages[-1].total_cost_usd

@@ -114,3 +114,13 @@ async def test_a_failed_close_is_raised_where_the_block_succeeded() -> None:
     with pytest.raises(CloseError):
         async with FailsToClose():
             pass
+
+
+def test_a_provider_of_an_event_loop_that_has_ended_says_so_and_leaves_no_sandbox() -> None:
+    provider = open_provider("local-unisolated")
+    anyio.run(provider.connect)
+
+    with pytest.raises(RuntimeError, match="the event loop in which this was opened has ended"):
+        anyio.run(provider.create, SandboxSpec())
+
+    anyio.run(provider.aclose)

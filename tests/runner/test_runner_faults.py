@@ -45,13 +45,14 @@ async def test_a_cli_that_dies_in_a_turn_is_a_process_error_with_its_exit_code_a
     assert lines == ["warming up", "out of cheese: ünïcode \U0001f9c0"]
 
 
-async def test_a_cli_that_is_killed_tells_the_signal(tmp_path: Path) -> None:
+async def test_a_cli_that_is_killed_tells_the_signal_and_what_most_often_sends_it(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with run_runner(tmp_path, fake="killed_mid_turn") as runner:
             await start(runner)
             end = await runner.rest()
 
     assert (end["error"]["type"], end["error"]["exit_code"]) == ("ProcessError", -signal.SIGKILL)
+    assert "killed as the kernel does when memory runs out (exit code: -9)" in end["error"]["message"]
 
 
 async def test_a_cli_that_dies_before_it_answers_is_a_process_error_with_its_stderr(tmp_path: Path) -> None:
