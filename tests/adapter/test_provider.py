@@ -12,8 +12,9 @@ import anyio.lowlevel
 import pytest
 from link.faulty_provider import FaultyProvider
 from support.cancelling import at_every_await, cancelled_at
-from support.inside import end, living, until
+from support.inside import end, living
 from support.processes import processes_of
+from support.waiting import until
 
 from agenthost.errors import AccessDeniedError, LinkError, SandboxNotFoundError, SandboxStartError
 from agenthost.link.client import GuestSandbox

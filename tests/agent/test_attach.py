@@ -24,8 +24,8 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
-from support.inside import until
 from support.lent import Lent
+from support.waiting import until
 
 from agenthost import (
     AgentRef,

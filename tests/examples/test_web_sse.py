@@ -15,7 +15,7 @@ import anyio
 import httpx
 import pytest
 from examples.running import EXAMPLES, KEY, Example, model_environment, sandboxes, start_example
-from support.inside import until
+from support.waiting import until
 
 from agenthost import HostedAgent, message_from_json
 from agenthost.testing import FakeCLI, Hold, ScriptedModel, Text, ToolUse

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 from guest.model_agent import script_agent
 from guest.plain_guest import plain_guest
 from support.old_python import old_python
+from support.waiting import until_true
 
 from agenthost.adapter.boot import guest_zipapp
 from agenthost.link.client import GuestSandbox
@@ -58,8 +58,7 @@ async def test_a_guest_that_detached_itself_adopts_orphans_and_ends_when_told(tm
             assert log.read_text() == ""
             assert (tmp_path / "guest.sock").stat().st_mode & 0o7777 == 0o600
             assert (tmp_path / "spool").stat().st_mode & 0o7777 == 0o700
-        while is_running(int(guest)):
-            await anyio.lowlevel.checkpoint()
+        await until_true(lambda: not is_running(int(guest)))
 
 
 def is_running(pid: int) -> bool:

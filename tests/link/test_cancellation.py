@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 from support.cancelling import at_every_await, cancelled_after
-from support.inside import living, until
+from support.inside import living
+from support.waiting import until
 
 from agenthost.link.client import GuestSandbox
 

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
-import anyio.lowlevel
 import pytest
 from guest.model_agent import script_agent
 from link.faulty_provider import FaultyProvider
-from support.inside import living, until
+from support.inside import living
+from support.waiting import until, until_true
 
 from agenthost.errors import (
     AgentHostError,
@@ -228,8 +228,7 @@ async def test_a_provider_in_trouble_does_not_end_the_link(
             before = faulty.faults.dialled
             faulty.faults.trouble = trouble
             faulty.faults.cut()
-            while faulty.faults.dialled < before + 3:
-                await anyio.lowlevel.checkpoint()
+            await until_true(lambda: faulty.faults.dialled >= before + 3)
             faulty.faults.trouble = None
             await process.send_stdin(b"on and on")
             assert await process.receive_stdout() == b"on and on"
@@ -357,8 +356,7 @@ hear()
                         "for p in /proc/[0-9]*; do grep -q guest.pyz $p/cmdline && kill -9 ${p#/proc/}; done"
                     )
                     await raises_gone(lambda: sandbox.exec(["sh", "-c", kill]), [])
-                while len(seen) < 8:  # before the blocks are left
-                    await anyio.lowlevel.checkpoint()
+                await until_true(lambda: len(seen) >= 8)  # before the blocks are left
             assert gone == ["gone"]
             for call in CALLS:
                 with pytest.raises(SandboxGoneError, match=sandbox.name):

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from support.hosting import KEY, scripted
-from support.inside import until
+from support.waiting import until
 
 from agenthost import HostedAgent, SandboxProvider, SandboxSpec, open_provider
 from agenthost.errors import SandboxGoneError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio
 from claude_agent_sdk import StreamEvent, UserMessage
 from parity.scenario import Run, is_result, scenario
+from support.waiting import until
 
 from agenthost.testing import Hold, Text, ToolUse, Turn
 
@@ -96,8 +96,7 @@ async def an_interrupt_in_the_middle_of_an_answer(run: Run) -> None:
 )
 async def an_interrupt_while_a_tool_runs(run: Run) -> None:
     await run.client.query("Go.")
-    while await run.machine.read(f"{run.work}/begun") is None:
-        await anyio.lowlevel.checkpoint()
+    await until(lambda: run.machine.read(f"{run.work}/begun"), lambda found: found is not None)
     await run.call("interrupt")
     await run.response()
     await run.ask("And now?")
