@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_left_out(item: pytest.Item) -> bool:
     parameters: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
-    # The second loop is for --full: what differs between the two lies in anyio and in a few lines of ours.
+    # Most tests have the second loop only with --full; some name it themselves.
     return parameters.get("anyio_backend") == "trio" or not set(_ENGINES).isdisjoint(
         getattr(item, "fixturenames", ())
     )
