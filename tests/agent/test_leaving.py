@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - its own cancel() is what is tested: it knows nothing of anyio's shields
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from support.hosting import fake_cli
 from support.preloaded import Program, run_preloaded, run_to_end
 from support.processes import processes_of, wait_until_gone
 
 from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider
 from agenthost.errors import ConfigError
+from agenthost.testing import FakeCLI
 
 LIMIT = 120
 PLAIN = "local-unisolated"
@@ -28,12 +29,13 @@ async def living(provider: str = PLAIN) -> list[str]:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_asyncios_own_cancel_does_not_break_the_leaving_off(anyio_backend: str) -> None:
+async def test_asyncios_own_cancel_does_not_break_the_leaving_off(anyio_backend: str, tmp_path: Path) -> None:
     assert anyio_backend == "asyncio"
+    options = {"cli_path": FakeCLI().write(tmp_path / "claude")}
     leaving = asyncio.Event()
 
     async def hold() -> None:
-        async with HostedAgent(fake_cli("echo"), provider=PLAIN, on_progress=watch):
+        async with HostedAgent(options, provider=PLAIN, on_progress=watch):
             pass
 
     def watch(progress: Any) -> None:

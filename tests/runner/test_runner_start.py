@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 from support.old_python import old_python
-from support.runner_process import FAKE_CLI, build_zipapp, run_runner
+from support.runner_process import build_zipapp, run_runner
 
 from agenthost.adapter.boot import runner_zipapp
+from agenthost.testing import FakeCLI
 
 LIMIT = 60
 
@@ -46,8 +47,8 @@ async def test_packages_may_be_in_a_directory_given_by_site(tmp_path: Path) -> N
     packages = str(Path(anyio.__file__).parents[1])
     command = [bare_python(tmp_path), "-I", str(archive), "--site", packages]
     with anyio.fail_after(LIMIT):
-        async with run_runner(tmp_path, command=command, fake="echo") as runner:
-            await runner.connect(cli_path=str(FAKE_CLI))
+        async with run_runner(tmp_path, command=command) as runner:
+            await runner.connect(cli_path=FakeCLI().write(tmp_path / "claude"))
             await runner.query("hello")
             await runner.until("state", state="idle")
             await runner.send("end")
