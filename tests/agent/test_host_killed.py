@@ -11,10 +11,11 @@ import anyio
 import anyio.to_thread
 import pytest
 from claude_agent_sdk import ResultMessage
+from support.hosting import sandboxes_of
 from support.preloaded import Program, run_preloaded, run_to_end
 from support.processes import FoundProcess, processes_of, wait_until_gone
 
-from agenthost import HostedAgent, open_provider
+from agenthost import HostedAgent
 from agenthost.testing import ModelRequest, Stall, Text, Turn
 
 LIMIT = 120
@@ -64,11 +65,6 @@ def thinks_for_ever(_: ModelRequest) -> Turn:
     return Turn(Text("Let me think"), Stall())
 
 
-async def living() -> list[str]:
-    async with open_provider("local") as provider:
-        return sorted([info.id async for info in provider.list()])
-
-
 def left() -> list[FoundProcess]:
     """Return every process of this run of the tests."""
     marker = f"AGENTHOST_TEST_RUN={os.environ['AGENTHOST_TEST_RUN']}"
@@ -91,12 +87,12 @@ async def test_killed_in_the_middle_of_a_turn_nothing_outlives_the_sandboxs_life
 
             # Losing the host ends nothing by itself: two sandboxes go on, with a CLI in each.
             running = left()
-            assert await living() == ids
+            assert await sandboxes_of("local") == ids
             assert sum("claude" in process.cmdline.split(" ")[0] for process in running) == len(hosts)
 
             pids = [process.pid for process in running]
             await anyio.to_thread.run_sync(wait_until_gone, pids, LIMIT)
-            assert await living() == []
+            assert await sandboxes_of("local") == []
             assert [str(process) for process in left()] == []
             assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
 
@@ -113,9 +109,9 @@ async def test_killed_between_the_agents_end_and_the_sandboxs_the_ref_still_lead
                 ref = await agent.detach()
             host = await run_to_end(["python", "-c", LEAVING, backend, ref.to_json()])
             assert host.exit_code == -signal.SIGKILL
-            assert await living() == [ref.sandbox]
+            assert await sandboxes_of("local") == [ref.sandbox]
             async with HostedAgent.attach(ref) as heir:
                 messages = [message async for message in heir.receive_messages()]
     assert isinstance(messages[-1], ResultMessage)
     assert messages[-1].result == "Done."
-    assert await living() == []
+    assert await sandboxes_of("local") == []

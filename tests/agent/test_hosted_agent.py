@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
-from agent.turns import texts, turn
+from agent.turns import turn
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage, StreamEvent
 from support.hosting import KEY
+from support.messages import texts
 
 import agenthost
 from agenthost import HostedAgent, SafeDefaults, SandboxSpec, open_provider

@@ -10,6 +10,7 @@ import anyio
 import claude_agent_sdk
 import pytest
 from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, StreamEvent, SystemMessage
+from support.hosting import sandboxes_of
 
 from agenthost import HostedAgent, Limits, SandboxSpec, open_provider
 from agenthost.errors import (
@@ -29,11 +30,6 @@ SO_FAR = FakeCLI.text("so far")
 LAST = "out of cheese: ünïcode \U0001f9c0"
 BROKEN = b'{"type":"assistant","message":{"role":"assistant"}}\n'
 STUBBORN = FakeCLI(at_start=[FakeCLI.spawn("sleep", "1000")], stubborn=True)
-
-
-async def no_sandbox_is_left() -> None:
-    async with open_provider(PLAIN) as provider:
-        assert [info.id async for info in provider.list()] == []
 
 
 def plays(directory: Path, cli: FakeCLI, **options: Any) -> dict[str, Any]:
@@ -65,7 +61,7 @@ async def test_a_cli_that_dies_in_a_turn_is_a_process_error_with_exit_code_and_s
                 await agent.interrupt()
             # The sandbox is still there to look into.
             assert (await agent.sandbox.exec(["true"])).exit_code == 0
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
     assert caught.value.exit_code == 137
     assert caught.value.stderr is not None
@@ -151,7 +147,7 @@ async def test_a_cli_that_is_not_there_fails_connect_and_leaves_nothing() -> Non
     with anyio.fail_after(LIMIT):
         with pytest.raises(claude_agent_sdk.CLINotFoundError, match="/no/such/claude"):
             await HostedAgent({"cli_path": "/no/such/claude"}, provider=PLAIN).connect()
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_a_cli_that_does_not_start_fails_connect_with_its_last_words(tmp_path: Path) -> None:
@@ -162,7 +158,7 @@ async def test_a_cli_that_does_not_start_fails_connect_with_its_last_words(tmp_p
     with anyio.fail_after(LIMIT):
         with pytest.raises(claude_agent_sdk.ProcessError, match="cannot start: no licence") as caught:
             await agent.connect()
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
     assert caught.value.exit_code == 3
     with pytest.raises(claude_agent_sdk.CLIConnectionError, match="Not connected"):
@@ -194,7 +190,7 @@ async def test_an_option_that_the_sdk_inside_lacks_is_refused_by_name() -> None:
     with anyio.fail_after(LIMIT):
         with pytest.raises(UnsupportedError, match="'telepathy'"):
             await HostedAgent(options, provider=PLAIN).connect()
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_a_start_that_takes_too_long_is_ended(tmp_path: Path) -> None:
@@ -205,7 +201,7 @@ async def test_a_start_that_takes_too_long_is_ended(tmp_path: Path) -> None:
                 provider=PLAIN,
                 limits=Limits(start=3),
             ).connect()
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_a_runner_that_is_killed_is_told_with_its_exit_code(tmp_path: Path) -> None:
@@ -228,7 +224,7 @@ async def test_a_sandbox_that_is_gone_is_told_and_leaving_does_not_hang(tmp_path
                 await read_all(agent)
             with pytest.raises(SandboxGoneError):
                 await agent.query("hi")
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_an_exception_in_the_block_is_the_one_that_leaves_it(tmp_path: Path) -> None:
@@ -239,7 +235,7 @@ async def test_an_exception_in_the_block_is_the_one_that_leaves_it(tmp_path: Pat
         with pytest.raises(MineError):
             async with HostedAgent(plays(tmp_path, STUBBORN), provider=PLAIN):
                 raise MineError
-        await no_sandbox_is_left()
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_cancelled_at_any_moment_nothing_is_left(tmp_path: Path) -> None:
@@ -262,7 +258,7 @@ async def test_cancelled_at_any_moment_nothing_is_left(tmp_path: Path) -> None:
                 tasks.start_soon(use, reached, stage)
                 await reached.wait()
                 tasks.cancel_scope.cancel()
-            await no_sandbox_is_left()
+            assert await sandboxes_of(PLAIN) == []
 
 
 async def test_a_lifetime_that_is_over_ends_the_agent(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import anyio
 import pytest
-from agent.turns import texts
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message, SystemMessage
 from support.hosting import KEY
+from support.messages import texts
 from support.waiting import until_true
 
 from agenthost import HostedAgent

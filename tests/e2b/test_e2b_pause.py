@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import PermissionResultAllow, ResultMessage
-from support.hosting import KEY
+from support.hosting import KEY, allow
 from support.waiting import until
 
 from agenthost import AgentRef, Cursor, HostedAgent
@@ -143,9 +143,6 @@ async def test_an_agent_goes_on_with_its_turn_where_its_cursor_stands(
         await backend_of(box).pause()
         await anyio.sleep_forever()
         raise AssertionError
-
-    async def allow(*_: object) -> PermissionResultAllow:
-        return PermissionResultAllow()
 
     options: dict[str, Any] = {"cli_path": await FakeCLI().put(box), "include_partial_messages": True}
     steps = [FakeCLI.partials(50), FakeCLI.tool("Bash", {"n": 1}, ask=True), FakeCLI.text("done")]

@@ -11,6 +11,7 @@ import pytest
 from guest.model_agent import script_agent
 from guest.plain_guest import plain_guest
 from support.old_python import old_python
+from support.processes import is_alive
 from support.waiting import until_true
 
 from agenthost.adapter.boot import guest_zipapp
@@ -58,15 +59,7 @@ async def test_a_guest_that_detached_itself_adopts_orphans_and_ends_when_told(tm
             assert log.read_text() == ""
             assert (tmp_path / "guest.sock").stat().st_mode & 0o7777 == 0o600
             assert (tmp_path / "spool").stat().st_mode & 0o7777 == 0o700
-        await until_true(lambda: not is_running(int(guest)))
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process lives and is no zombie."""
-    try:
-        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
-        return False
+        await until_true(lambda: not is_alive(int(guest)))
 
 
 @pytest.mark.parametrize("arguments", [[], ["frobnicate"]], ids=["nothing", "nonsense"])

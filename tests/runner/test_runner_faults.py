@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
-from support.runner_process import RunnerProcess, is_alive, run_runner, wait_for_file
+from support.processes import is_alive
+from support.runner_process import RunnerProcess, run_runner, wait_for_file
 from support.waiting import until_true
 
 from agenthost.testing import FakeCLI

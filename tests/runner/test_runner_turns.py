@@ -8,11 +8,11 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
+from support.processes import is_alive
 from support.runner_process import (
     PYTHON,
     RunnerProcess,
     build_zipapp,
-    is_alive,
     run_runner,
     source_command,
     wait_for_file,

@@ -188,12 +188,3 @@ async def wait_for_file(path: Path) -> str:
     while not await file.exists():  # noqa: ASYNC110 - another process makes it
         await anyio.sleep(0.01)
     return await file.read_text()
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"

@@ -33,7 +33,7 @@ from claude_agent_sdk import (
     query,
     tool,
 )
-from testing.messages import texts
+from support.messages import texts
 
 from agenthost import SandboxSpec, open_provider
 from agenthost.testing import ApiError, Cut, FakeCLI, ModelRequest, ScriptedModel, Text, ToolUse, Turn
