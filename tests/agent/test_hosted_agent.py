@@ -35,7 +35,7 @@ def refuse(_: ModelRequest) -> ApiError:
     return ApiError(400, "no such thing")
 
 
-@pytest.mark.parametrize("provider", ["local", PLAIN])
+@pytest.mark.parametrize("provider", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])
 async def test_an_agent_works_in_its_sandbox_with_uploaded_files_and_a_key_that_stays_outside(
     script: Any, tmp_path: Path, provider: str
 ) -> None:

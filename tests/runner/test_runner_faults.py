@@ -149,6 +149,7 @@ async def test_a_line_longer_than_the_buffer_is_a_decode_error(tmp_path: Path) -
     assert "1000000 bytes" in end["error"]["line"]
 
 
+@pytest.mark.full  # test_hosted_faults has one that goes through the runner, too
 async def test_a_line_of_20_mb_arrives_whole_when_the_buffer_allows_it(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with run_runner(tmp_path) as runner:

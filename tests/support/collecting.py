@@ -14,7 +14,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for it again, but never among what was made until now, which stays to the end."""
-    gc.collect()
-    gc.freeze()
+    """Look for it again."""
     gc.enable()
