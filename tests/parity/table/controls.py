@@ -165,15 +165,20 @@ async def prompts_given_as_a_stream_with_the_connection(run: Run) -> None:
     await run.call("disconnect", client=client)
 
 
+def write_and_edit(path: str) -> list[ToolUse | Text]:
+    """Return turns of the model that write a file and change it."""
+    return [
+        ToolUse("Write", {"file_path": path, "content": "one\n"}, id="toolu_1"),
+        Text("Written."),
+        ToolUse("Edit", {"file_path": path, "old_string": "one", "new_string": "two"}, id="toolu_2"),
+        Text("Changed."),
+    ]
+
+
 @scenario(
     "method:rewind_files option:enable_file_checkpointing",
     script=lambda run: [
-        ToolUse("Write", {"file_path": f"{run.work}/a.txt", "content": "one\n"}, id="toolu_1"),
-        Text("Written."),
-        ToolUse(
-            "Edit", {"file_path": f"{run.work}/a.txt", "old_string": "one", "new_string": "two"}, id="toolu_2"
-        ),
-        Text("Changed."),
+        *write_and_edit(f"{run.work}/a.txt"),
     ],
     options={
         "enable_file_checkpointing": True,
