@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from support.hosting import KEY, scripted
+from support.hosting import give_key, scripted
 
 from agenthost.testing import ScriptedModel
 
@@ -19,11 +19,7 @@ def key_of_the_host(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     """Give this host a key and no other way to a model; nothing listens at its address."""
     if request.path.name == "test_options.py":
         return  # says itself what there is
-    for name in tuple(os.environ):
-        if name.startswith("ANTHROPIC_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    give_key(monkeypatch)
 
 
 @pytest.fixture

@@ -1,33 +1,16 @@
-"""Cancelled at any await, an operation leaves nothing: no process, no file, no sandbox."""
+"""Cancelled at any await, an operation leaves nothing: no process, no file, no agent."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-
 import anyio
 import pytest
-from support.cancelling import cancelled_after, cancelled_at
-from support.inside import living, until
-from support.processes import processes_of
+from support.cancelling import at_every_await, cancelled_after
+from support.inside import living
+from support.waiting import until
 
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.local.provider import LocalProvider
-from agenthost.spec import SandboxSpec
 
 SECONDS = 120.0  # until a test is taken to hang
-
-
-async def at_every_await(operation: Callable[[], Awaitable[object]]) -> int:
-    """Cancel an operation at each of its awaits, and in between; return how many awaits there were."""
-    waits = 1
-    while await cancelled_at(waits, operation):
-        waits += 1
-    turns, more = 1, 1
-    while await cancelled_after(turns, operation):
-        turns, more = turns + more, turns
-    return waits - 1
 
 
 async def files_in(box: GuestSandbox, folder: str) -> list[bytes]:
@@ -122,41 +105,3 @@ async def test_a_cancelled_agent_is_not_there_and_its_name_is_free(box: GuestSan
     with anyio.fail_after(SECONDS):
         assert await at_every_await(run) >= 4
         assert await living(box, "-") == []
-
-
-async def test_a_cancelled_creation_leaves_no_sandbox(provider: LocalProvider) -> None:
-    root = Path(os.environ["AGENTHOST_STATE_DIR"]) / "local"
-    names: list[str] = []
-    before = set(os.listdir(root))
-
-    async def create() -> None:
-        names.append(f"cancelled-{len(names)}")
-        sandbox = await provider.create(SandboxSpec(name=names[-1]))
-        await sandbox.terminate()
-
-    with anyio.fail_after(SECONDS):
-        assert await at_every_await(create) >= 10
-        assert set(os.listdir(root)) == before
-        directories = tuple(str(root / name) for name in names)
-        assert [str(found) for found in processes_of("none", directories)] == []
-        assert (await provider.create(SandboxSpec(name=names[0]))).name == names[0]
-        await (await provider.get(names[0])).terminate()
-
-
-async def test_a_cancelled_get_leaves_no_link(provider: LocalProvider, box: GuestSandbox) -> None:
-    async def get() -> None:
-        sandbox = await provider.get(box.id)
-        sandbox.session.close()
-
-    with anyio.fail_after(SECONDS):
-        assert await at_every_await(get) >= 2
-        assert (await box.exec(["true"])).exit_code == 0
-
-
-async def test_a_cancelled_end_can_be_asked_for_again(provider: LocalProvider) -> None:
-    with anyio.fail_after(SECONDS):
-        sandbox = await provider.create(SandboxSpec())
-        waits = 1
-        while await cancelled_at(waits, sandbox.terminate):
-            waits += 1
-        assert sandbox.name not in [info.name async for info in provider.list()]

@@ -13,17 +13,13 @@ import zipfile
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 from guest.model_agent import script_agent
-from guest.plain_guest import plain_guest
-from support.old_python import old_python
 
 from agenthost.adapter.boot import guest_zipapp, make_boot, runner_zipapp
 from agenthost.adapter.stripping import strip_source
 from agenthost.errors import AccessDeniedError
 from agenthost.link.channel import agent_params
-from agenthost.link.client import GuestSandbox
 from agenthost.link.layout import GuestLayout
 from agenthost.link.tokens import TokenMaker
 from agenthost.providers.local.provider import LocalProvider
@@ -179,85 +175,14 @@ def all_files(root: Path) -> list[str]:
     return [path.read_bytes().decode(errors="replace") for path in root.rglob("*") if path.is_file()]
 
 
-async def try_everything(sandbox: GuestSandbox) -> None:
-    """Use what a guest can do."""
-    result = await sandbox.exec(["sh", "-c", "cat; echo err >&2; exit 3"], stdin=b"in \xff" * 20_000)
-    assert (result.exit_code, result.stdout, result.stderr) == (3, b"in \xff" * 20_000, b"err\n")
-    data = bytes(range(256)) * 10_000
-    await sandbox.write_file("a/b", data)
-    assert await sandbox.read_file("a/b") == data
-    with pytest.raises(FileNotFoundError):
-        await sandbox.read_file("missing")
-    async with sandbox.spawn(["cat"]) as process:
-        await process.send_stdin(b"line\n")
-        assert await process.receive_stdout() == b"line\n"
-    async with script_agent(sandbox, "tell(ask(connect(), body=b'question'))") as agent:
-        assert (await agent.answer(b"answer"))[1] == b"question"
-        assert await agent.told() == [200, "answer"]
-
-
-async def test_the_guest_runs_on_python_3_10(tmp_path: Path) -> None:
-    python = old_python()
-    with anyio.fail_after(SECONDS):
-        async with plain_guest(python, tmp_path) as sandbox:
-            about = await sandbox.session.call("about", {})
-            assert about["python"].startswith("3.10.")
-            await try_everything(sandbox)
-
-
-def test_the_runner_starts_on_python_3_10(tmp_path: Path) -> None:
-    python = old_python()
-    (tmp_path / "runner.pyz").write_bytes(runner_zipapp())
-    argv = [python, "-I", "-S", str(tmp_path / "runner.pyz")]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env={}) as runner:
-        assert runner.stdin is not None
-        assert runner.stdout is not None
-        assert runner.stderr is not None
-        runner.stdin.write(b'{"op":"connect","options":{},"sdk_version":"0.0.0"}\n')
-        runner.stdin.flush()
-        last = [json.loads(line) for line in runner.stdout][-1]
-        # Without the SDK it says so: nothing of its own was in the way.
-        assert last["kind"] == "end"
-        assert "claude" in json.dumps(last["error"]).lower()
-        assert b"Traceback" not in runner.stderr.read()
-
-
-async def test_a_guest_that_detached_itself_adopts_orphans_and_ends_when_told(tmp_path: Path) -> None:
-    with anyio.fail_after(SECONDS):
-        async with plain_guest(sys.executable, tmp_path, "start") as sandbox:
-            await try_everything(sandbox)
-            guest = (await sandbox.exec(["sh", "-c", "echo $PPID"])).stdout
-            orphan = "setsid sh -c 'until [ $(ps -o ppid= -p $$) = $0 ]; do :; done; echo adopted' $0 & exit"
-            result = await sandbox.exec(["sh", "-c", f"({orphan})", guest.decode().strip()])
-            assert result.stdout == b"adopted\n"
-            log = tmp_path / "guest.sock.log"
-            assert log.stat().st_mode & 0o7777 == 0o600
-            assert log.read_text() == ""
-            assert (tmp_path / "guest.sock").stat().st_mode & 0o7777 == 0o600
-            assert (tmp_path / "spool").stat().st_mode & 0o7777 == 0o700
-        while is_running(int(guest)):
-            await anyio.lowlevel.checkpoint()
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether a process lives and is no zombie."""
-    try:
-        return b") Z " not in Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
-        return False
-
-
-def test_a_call_that_makes_no_sense_is_told_how() -> None:
-    for arguments in ([], ["nonsense"]):
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", f"import sys; sys.argv = ['x', *{arguments!r}]; {RUN_MAIN}"],
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 2
-        assert b"usage: guest.pyz" in done.stderr
-
-
-RUN_MAIN = "from agenthost.guest.__main__ import main; sys.exit(main())"
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_agenthost_beside_the_sdk_is_not_the_runners(tmp_path: Path, compiled: bool) -> None:
+    (tmp_path / "runner.pyz").write_bytes(runner_zipapp(compiled=compiled))
+    other = tmp_path / "site" / "agenthost"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise RuntimeError('another agenthost')\n")
+    argv = [sys.executable, "-I", "-S", str(tmp_path / "runner.pyz"), "--site", str(other.parent)]
+    done = subprocess.run(argv, input=b"", capture_output=True, timeout=60, check=True)
+    end = json.loads(done.stdout.splitlines()[-1])
+    assert end["kind"] == "end"
+    assert b"another agenthost" not in done.stdout + done.stderr

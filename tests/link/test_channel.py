@@ -12,7 +12,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 from guest.model_agent import PRELUDE, body_of, script_agent
-from support.inside import living, until
+from support.inside import living
+from support.waiting import until, until_true
 
 from agenthost.errors import (
     AgentEndedError,
@@ -255,8 +256,7 @@ async def test_a_new_driver_goes_on_and_the_old_one_is_told(box: GuestSandbox, o
 
 async def until_superseded(channel: AgentChannel) -> None:
     """Wait until a channel has heard that another one drives."""
-    while channel.error is None:
-        await anyio.lowlevel.checkpoint()
+    await until_true(lambda: channel.error)
 
 
 async def test_the_block_of_a_superseded_driver_kills_nothing(box: GuestSandbox, other: GuestSandbox) -> None:
