@@ -206,30 +206,42 @@ class CloudProvider(GuestProvider, Generic[H]):
             async for _ in vendor.find(self._encoded({NAME_LABEL: record.name})):
                 raise NameTakenError(f"a sandbox named {record.name} exists already")
 
-        async def find() -> H | None:
+        handles: dict[str, H] = {}
+        seen: dict[str, Found] = {}
+
+        async def create() -> str:
+            handle = await vendor.create(spec, labels)
+            handles[vendor.id_of(handle)] = handle
+            return vendor.id_of(handle)
+
+        async def find() -> str | None:
             async for found in vendor.find(mine):
-                return await vendor.connect(found)
+                seen[found.id] = found
+                return found.id
             return None
 
-        def backend_of(handle: H) -> CloudBackend[H]:
-            found = Found(id=vendor.id_of(handle), labels=labels)
-            return self.backend(self.info_of(found), handle, boot)
+        def backend_of(sandbox_id: str) -> CloudBackend[H]:
+            info = self.info_of(Found(id=sandbox_id, labels=labels))
+            return self.backend(info, handles[sandbox_id], boot)
 
-        async def shorten(handle: H) -> None:
-            backend = backend_of(handle)
+        async def finish(sandbox_id: str) -> None:
+            if sandbox_id not in handles:  # its answer was lost
+                handles[sandbox_id] = await vendor.connect(seen[sandbox_id])
+            backend = backend_of(sandbox_id)
             if spec.lease is not None and isinstance(backend, SupportsLease):
                 await backend.extend(spec.lease)
 
-        handle = await make_once(
-            f"sandbox {record.name}",
-            create=lambda: vendor.create(spec, labels),
-            find=find,
-            end=lambda handle: vendor.kill(vendor.id_of(handle)),
-            finish=shorten,
-            within=self.making,
-            looks=self.looks,
+        return backend_of(
+            await make_once(
+                f"sandbox {record.name}",
+                create=create,
+                find=find,
+                end=vendor.kill,
+                finish=finish,
+                within=self.making,
+                looks=self.looks,
+            )
         )
-        return backend_of(handle)
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Return a sandbox that exists. A paused one stays paused."""

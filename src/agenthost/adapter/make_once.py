@@ -134,10 +134,17 @@ async def _create_or_find(
 
 
 async def _look(find: Callable[[], Awaitable[T | None]], looks: Sequence[float]) -> T | None:
+    failure: ProviderError | None = None
     for pause in looks:
         await anyio.sleep(pause)
-        if (found := await find()) is not None:
+        try:
+            found, failure = await find(), None
+        except ProviderError as exc:  # the vendor may be starting anew
+            found, failure = None, exc
+        if found is not None:
             return found
+    if failure is not None:
+        raise failure
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from agenthost.adapter.bake import COMPILE
 from agenthost.errors import BootstrapError, ConfigError, ProviderError
 from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.archives import Entry, pack_tree
@@ -24,17 +25,6 @@ from agenthost.threads import in_thread
 
 DEFAULT_BASE = "python:3.13-slim"
 _COMPILING = 600.0  # seconds
-
-# Byte code that is never compared with its source: the image does not change.
-_FINISH = """
-import compileall, py_compile, sys
-folder = sys.argv[1]
-unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-compileall.compile_dir(folder, quiet=2, workers=0, invalidation_mode=unchecked)
-sys.path.insert(0, folder)
-import claude_agent_sdk
-print(claude_agent_sdk.__version__)
-"""
 
 Report = Callable[[str], object]
 
@@ -114,7 +104,7 @@ async def _build(
     def archive(entries: list[Entry]) -> AsyncIterator[bytes]:
         return pack_tree(directory, paths.SITE[1:], [*entries, Entry(paths.SITE[1:], None, 0o755)])
 
-    argv = [seen.python, "-I", "-c", _FINISH, paths.SITE]
+    argv = [seen.python, "-I", "-c", COMPILE, paths.SITE]
     async with one_off(engine, str(told["Id"]), argv) as container:
         report("putting it into the image")
         await fit(engine, container, paths.WORKDIR, archive)

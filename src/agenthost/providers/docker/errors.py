@@ -13,5 +13,5 @@ class EngineError(ProviderError):
     """
 
     def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
+        super().__init__(message, outcome="refused" if status else "unknown")
         self.status = status

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-import anyio
-
+from agenthost.adapter.make_once import make_once
 from agenthost.adapter.record import NONCE_LABEL
-from agenthost.errors import ConfigError, ProviderError, SandboxStartError
+from agenthost.errors import NameTakenError, SandboxStartError
 from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.archives import Entry, pack
 from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove, volumes_of
@@ -21,9 +19,10 @@ from agenthost.providers.docker.upgraded import UpgradedStream
 from agenthost.sandbox import Boot
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
+_MAKING = 150.0  # seconds: one request, and looking for a container whose making was not answered
 _CLEANUP = 60.0  # seconds
+_LOOKS = (0.0, *(0.1 * look for look in range(1, 20)))  # seconds; an engine may be starting anew
 _ENTER = "enter.py"
-_LOOKS = 20  # at whether a container is there whose making was not answered
 
 
 async def make_container(
@@ -32,32 +31,59 @@ async def make_container(
     """Make a container that runs the guest.
 
     Raises:
-        ConfigError: Its name is taken.
+        NameTakenError: The name belongs to another container.
         SandboxStartError: It could not be made or started; in the engine's words.
     """
-    name = spec.name or ""
-    output: UpgradedStream | None = None
-    try:
-        container = await _create(engine, spec, _config(spec, image, tmp_mib))
-        archive = pack(_boot_files(boot))
-        query = {"path": paths.BOOT}
+    outputs: list[UpgradedStream] = []
+
+    async def create() -> str:
+        query = {"name": spec.name or ""}
+        try:
+            made = await engine.ask(
+                "POST", "/containers/create", query=query, body=_config(spec, image, tmp_mib)
+            )
+        except EngineError as exc:
+            # podman answers 500 to everything.
+            if exc.status == 409 or "already in use" in str(exc):
+                raise NameTakenError(f"there is a container called {spec.name} already") from exc
+            raise
+        return str(made["Id"])
+
+    async def find() -> str | None:
+        found = await _find(engine, spec)
+        return None if found is None else str(found["Id"])
+
+    async def start(container: str) -> None:
         # Into a volume: a read-only root takes no archive, not even where a tmpfs is mounted later.
-        await engine.ask("PUT", f"/containers/{container}/archive", query=query, body=archive)
-        output = await engine.upgrade(
-            f"/containers/{container}/attach", {}, query={"stream": True, "stdout": True, "stderr": True}
+        where, query = f"/containers/{container}", {"path": paths.BOOT}
+        await engine.ask("PUT", f"{where}/archive", query=query, body=pack(_boot_files(boot)))
+        streams = {"stream": True, "stdout": True, "stderr": True}
+        outputs.append(await engine.upgrade(f"{where}/attach", {}, query=streams))
+        await engine.ask("POST", f"{where}/start")
+
+    async def end(container: str) -> None:
+        for output in outputs:
+            await output.aclose()
+        found = await _find(engine, spec)
+        await remove(engine, container, () if found is None else volumes_of(found))
+
+    try:
+        container = await make_once(
+            f"sandbox {spec.name}",
+            create=create,
+            find=find,
+            end=end,
+            finish=start,
+            within=_MAKING,
+            cleanup=_CLEANUP,
+            looks=_LOOKS,
         )
-        await engine.ask("POST", f"/containers/{container}/start")
-        told = await engine.ask("GET", f"/containers/{container}/json")
-        return DockerBackend(engine, told, carrier=carrier, output=output)
-    except BaseException as exc:
-        with anyio.move_on_after(_CLEANUP, shield=True):
-            if output is not None:
-                await output.aclose()
-            if not isinstance(exc, ConfigError):
-                await _remove_ours(engine, spec)
-        if isinstance(exc, EngineError) and exc.status:
-            raise SandboxStartError(f"sandbox {name} could not be started: {exc}") from exc
-        raise
+    except EngineError as exc:
+        if exc.status == 0:
+            raise
+        raise SandboxStartError(f"sandbox {spec.name} could not be started: {exc}") from exc
+    told = await engine.ask("GET", f"/containers/{container}/json")
+    return DockerBackend(engine, told, carrier=carrier, output=outputs[0])
 
 
 def _config(spec: SandboxSpec, image: str, tmp_mib: int) -> dict[str, object]:
@@ -84,47 +110,13 @@ def _boot_files(boot: Boot) -> list[Entry]:
     ]
 
 
-async def _create(engine: Engine, spec: SandboxSpec, config: Mapping[str, object]) -> str:
-    query = {"name": spec.name or ""}
-    container = ""
-    # It takes some 50 ms. Cancelled in the middle, nobody could say whether the container is there.
-    with anyio.CancelScope(shield=True):
-        try:
-            made = await engine.ask("POST", "/containers/create", query=query, body=config)
-            container = str(made["Id"])
-        except EngineError as exc:
-            # podman says 500 for everything.
-            taken = exc.status == 409 or "already in use" in str(exc)
-            if exc.status and not taken:
-                raise
-            found = await _find(engine, spec, looks=1 if taken else _LOOKS)
-            if found is None and taken:
-                raise ConfigError(f"there is a container called {spec.name} already") from exc
-            if found is None:
-                raise ProviderError(f"sandbox {spec.name} could not be made: {exc}") from exc
-            container = str(found["Id"])  # its answer was lost on the way
-    return container
-
-
-async def _find(engine: Engine, spec: SandboxSpec, *, looks: int = 1) -> dict[str, Any] | None:
+async def _find(engine: Engine, spec: SandboxSpec) -> dict[str, Any] | None:
     """Return the container of this very sandbox, not one that only has its name."""
-    for look in range(looks):
-        if look:
-            await anyio.sleep(0.1 * look)  # the engine is starting anew, or still at work
-        try:
-            told: dict[str, Any] = await engine.ask("GET", f"/containers/{spec.name}/json")
-        except EngineError as exc:
-            if exc.status == 404:
-                continue
-            if look == looks - 1:
-                raise
-            continue
-        own = labels.to_spec(told["Config"].get("Labels") or {})
-        return told if own.get(NONCE_LABEL) == spec.labels[NONCE_LABEL] else None
-    return None
-
-
-async def _remove_ours(engine: Engine, spec: SandboxSpec) -> None:
-    found = await _find(engine, spec)
-    if found is not None:
-        await remove(engine, str(found["Id"]), volumes_of(found))
+    try:
+        told: dict[str, Any] = await engine.ask("GET", f"/containers/{spec.name}/json")
+    except EngineError as exc:
+        if exc.status == 404:
+            return None
+        raise
+    own = labels.to_spec(told["Config"].get("Labels") or {})
+    return told if own.get(NONCE_LABEL) == spec.labels[NONCE_LABEL] else None

@@ -7,11 +7,10 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from weakref import WeakValueDictionary
 
+from agenthost.adapter.checks import refuse_options
 from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
-from agenthost.link.client import GuestSandbox
 from agenthost.link.layout import GuestLayout
 from agenthost.providers.docker import labels as marks
 from agenthost.providers.docker import paths
@@ -25,7 +24,7 @@ from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.images import find_image
 from agenthost.providers.docker.making import make_container
 from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
-from agenthost.spec import Limits, SandboxSpec, require
+from agenthost.spec import Limits, SandboxSpec
 from agenthost.supports import ImageRecipe
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
@@ -67,8 +66,6 @@ class DockerProvider(GuestProvider):
             raise ConfigError(f"carrier={carrier!r}: known are 'stdio' and 'socket'")
         self._carrier: CarrierName = carrier
         self._engine = Engine(find_address(host))
-        # What still listens to its container, by name: the sandbox may hold another one around it.
-        self._starting: WeakValueDictionary[str, DockerBackend] = WeakValueDictionary()
 
     @property
     def address(self) -> Address:
@@ -78,9 +75,8 @@ class DockerProvider(GuestProvider):
     def check(self, spec: SandboxSpec) -> None:
         """Refuse what no engine can do. Raises ConfigError or UnsupportedError."""
         check_container(spec, here=self._engine.address.path is not None)
+        refuse_options(spec, self.name, ("tmp_mib",))
         for key, value in spec.provider_options.items():
-            if key != "tmp_mib":
-                raise ConfigError(f"provider_options has {key!r}; the docker provider knows: tmp_mib")
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
                 raise ConfigError(
                     f"provider_options[{key!r}] is {value!r}; it must be a whole number above 0"
@@ -100,40 +96,32 @@ class DockerProvider(GuestProvider):
             user_is_root=False,
         )
 
-    async def create(
-        self,
-        spec: SandboxSpec,
-        *,
-        agent_id: str | None = None,
-        needs_sdk: bool = False,
-        on_progress: Callable[[str], object] | None = None,
-    ) -> GuestSandbox:
-        """Make a sandbox. See GuestProvider.create.
+    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
+        """Find the image, and add what is in it as labels, for ``layout``.
 
         Raises:
             BootstrapError: The image lacks what an agent needs, or none was baked yet.
         """
-        spec = await self._with_image(spec)
-        sandbox = await super().create(spec, agent_id=agent_id, needs_sdk=needs_sdk, on_progress=on_progress)
-        backend = self._starting.pop(sandbox.name, None)
-        if backend is not None:
-            await backend.settle()
-        return sandbox
-
-    async def launch(self, spec: SandboxSpec, *, agent_id: str) -> str:
-        """Make a sandbox that starts an agent. See GuestProvider.launch."""
-        return await super().launch(await self._with_image(spec), agent_id=agent_id)
+        facts = await self._engine.facts()
+        check_engine(spec, facts)
+        if self._carrier == "socket":
+            self._check_reach(facts)
+        image = await find_image(self._engine, spec.image, spec.workdir or paths.WORKDIR)
+        return replace(spec, image=image.id, labels={**spec.labels, **image.labels})
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         """Make and start its container."""
         tmp_mib = spec.provider_options.get("tmp_mib", paths.TMP_MIB)
         assert isinstance(tmp_mib, int)
         assert spec.image is not None
-        backend = await make_container(
+        return await make_container(
             self._engine, spec, boot, spec.image, carrier=self._carrier, tmp_mib=tmp_mib
         )
-        self._starting[backend.name] = backend
-        return backend
+
+    async def came_up(self, backend: Backend) -> None:
+        """Stop listening to what the container prints."""
+        assert isinstance(backend, DockerBackend)
+        await backend.settle()
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Return a sandbox that is there; one that stands still can be ended."""
@@ -185,17 +173,6 @@ class DockerProvider(GuestProvider):
     async def close_clients(self) -> None:
         """Let go of the engine."""
         await self._engine.aclose()
-
-    async def _with_image(self, spec: SandboxSpec) -> SandboxSpec:
-        """Return the spec with its image found, and with what is in it as labels, for ``layout``."""
-        require("spec", spec, SandboxSpec, "a SandboxSpec")
-        self.check(spec)
-        facts = await self._engine.facts()
-        check_engine(spec, facts)
-        if self._carrier == "socket":
-            self._check_reach(facts)
-        image = await find_image(self._engine, spec.image, spec.workdir or paths.WORKDIR)
-        return replace(spec, image=image.id, labels={**spec.labels, **image.labels})
 
     def _check_reach(self, facts: Mapping[str, object]) -> None:
         volumes = os.path.join(str(facts.get("DockerRootDir", "")), "volumes")
