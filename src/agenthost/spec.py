@@ -63,15 +63,22 @@ def require_texts(name: str, given: object) -> None:
             raise ConfigError(f"{name}[{key!r}] is of type {kind}; names and values must be strings")
 
 
-def _require_passable(what: str, text: str) -> None:
-    """Refuse a text that no program can be given. The text is not shown."""
+def unpassable(text: str) -> str | None:
+    """Return why no program can be given a text, for a message that begins with what it is; None if it can.
+
+    What was no UTF-8 and is marked by ``surrogateescape`` can, as everywhere in Python.
+    """
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        character = f"U+{ord(text[error.start]):04X}"
-        raise ConfigError(f"{what} holds {character}, half of a character, which has no bytes") from None
-    if b"\0" in data:
-        raise ConfigError(f"{what} holds a NUL byte")
+        return f"holds U+{ord(text[error.start]):04X}, half of a character, which has no bytes"
+    return "holds a NUL byte" if b"\0" in data else None
+
+
+def _require_passable(what: str, text: str) -> None:
+    """Refuse a text that no program can be given. The text is not shown."""
+    if why := unpassable(text):
+        raise ConfigError(f"{what} {why}")
 
 
 def generate_name() -> str:

@@ -146,8 +146,9 @@ async def test_what_cannot_be_read_or_written_is_the_builtin_error_with_the_path
             with pytest.raises(PermissionError, match="ignore= of the download leaves it out: 'open/closed'"):
                 await download_dir(box, "open", tmp_path / "x")
             assert (await download_dir(box, "open", tmp_path / "source", ignore=["closed"])).files == 1
-        with pytest.raises(ValueError, match="NUL"):
-            await upload_dir(box, tmp_path / "source", "a\0b")
+        for name, why in (("a\0b", "NUL"), ("a\ud83d", "half of a character")):
+            with pytest.raises(ValueError, match=why):
+                await upload_dir(box, tmp_path / "source", name)
         assert not await exists(box, "x")
     assert sorted(os.listdir(tmp_path)) == ["file", "source"]
 

@@ -8,6 +8,7 @@ from agenthost.errors import SandboxError
 from agenthost.files.program import ask, fields_of, items_of
 from agenthost.files.values import FileInfo
 from agenthost.sandbox import Sandbox
+from agenthost.spec import unpassable
 
 
 async def stat(sandbox: Sandbox, path: str, *, follow_symlinks: bool = True) -> FileInfo:
@@ -70,8 +71,8 @@ async def remove(sandbox: Sandbox, path: str, *, recursive: bool = False, missin
 
 
 def _call(what: str, path: str, **more: Any) -> dict[str, Any]:
-    if "\0" in path:
-        raise ValueError("a path holds a NUL byte")
+    if why := unpassable(path):
+        raise ValueError(f"a path {why}")
     return {"do": what, "path": path, **more}
 
 

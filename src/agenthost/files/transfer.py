@@ -26,6 +26,7 @@ from agenthost.files.inside.unpacking import Unpacker
 from agenthost.files.program import ask, check_success, fields_of, items_of, output_of, read_answer, running
 from agenthost.files.values import Downloaded, TransferLimits, TransferProgress, Uploaded
 from agenthost.sandbox import Process, Sandbox
+from agenthost.spec import unpassable
 from agenthost.statedir import state_inodes
 from agenthost.threads import in_thread
 
@@ -265,8 +266,8 @@ async def _clean(sandbox: Sandbox, target: str, stage: str) -> None:
 def _call(
     what: str, path: str, limits: TransferLimits, rules: Sequence[Sequence[str]], **more: Any
 ) -> dict[str, Any]:
-    if "\0" in path:
-        raise ValueError("a path holds a NUL byte")
+    if why := unpassable(path):
+        raise ValueError(f"a path {why}")
     numbers = [limits.members, limits.size, limits.depth]
     return {"do": what, "path": path, "limits": numbers, "rules": rules, **more}
 
