@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,9 +13,16 @@ from support.preloaded import run_to_end
 
 from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider, prewarm
 from agenthost.errors import UnknownProviderError, UnsupportedError
-from agenthost.testing import Text
+from agenthost.testing import FakeCLI, Text
 
 LIMIT = 120
+PLAIN = "local-unisolated"
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> dict[str, Any]:
+    """Return the options of an agent that asks no model."""
+    return {"cli_path": FakeCLI().write(tmp_path / "claude")}
 
 
 async def test_the_next_agent_takes_it_and_ends_it(script: Any) -> None:
@@ -36,25 +44,23 @@ async def test_the_next_agent_takes_it_and_ends_it(script: Any) -> None:
     assert await sandboxes_of("local") == []
 
 
-async def test_an_agent_may_ask_before_it_has_booted(script: Any) -> None:
+async def test_an_agent_may_ask_before_it_has_booted(cli: dict[str, Any]) -> None:
     with anyio.fail_after(LIMIT):
-        async with script(Text("hello")):
-            warm = prewarm("local")
-            async with HostedAgent(provider="local") as agent:
-                assert agent.sandbox.id == await warm.sandbox_id()
-                await agent.query("hi")
-                assert [message async for message in agent.receive_response()]
-    assert await sandboxes_of("local") == []
+        warm = prewarm(PLAIN)
+        async with HostedAgent(cli, provider=PLAIN) as agent:
+            assert agent.sandbox.id == await warm.sandbox_id()
+            await agent.query("hi")
+            assert [message async for message in agent.receive_response()]
+    assert await sandboxes_of(PLAIN) == []
 
 
-async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(script: Any) -> None:
+async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(cli: dict[str, Any]) -> None:
     with anyio.fail_after(LIMIT):
-        ahead = prewarm("local", spec=SandboxSpec(max_lifetime=600))
-        async with script(Text("hello")), ahead as warm:
-            async with HostedAgent(provider="local") as agent:
+        async with prewarm(PLAIN, spec=SandboxSpec(max_lifetime=600)) as warm:
+            async with HostedAgent(cli, provider=PLAIN) as agent:
                 assert agent.sandbox.id != await warm.sandbox_id()
-            assert len(await sandboxes_of("local")) == 1
-    assert await sandboxes_of("local") == []
+            assert len(await sandboxes_of(PLAIN)) == 1
+    assert await sandboxes_of(PLAIN) == []
 
 
 async def test_what_cannot_be_made_is_raised_where_it_is_asked_for() -> None:
@@ -76,14 +82,14 @@ async def test_a_program_that_ends_without_an_agent_leaves_no_sandbox() -> None:
     assert await sandboxes_of("local") == []
 
 
-async def test_one_that_has_ended_meanwhile_is_replaced_by_another(script: Any) -> None:
+async def test_one_that_has_ended_meanwhile_is_replaced_by_another(cli: dict[str, Any]) -> None:
     with anyio.fail_after(LIMIT):
-        async with script(Text("hello")), prewarm("local") as warm:
+        async with prewarm(PLAIN) as warm:
             await warm.wait_booted()
-            async with open_provider("local") as provider:
+            async with open_provider(PLAIN) as provider:
                 await (await provider.get(await warm.sandbox_id())).terminate()
-            async with HostedAgent(provider="local") as agent:
+            async with HostedAgent(cli, provider=PLAIN) as agent:
                 assert agent.sandbox.id != await warm.sandbox_id()
                 await agent.query("hi")
                 assert [message async for message in agent.receive_response()]
-    assert await sandboxes_of("local") == []
+    assert await sandboxes_of(PLAIN) == []
