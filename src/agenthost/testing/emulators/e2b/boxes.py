@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 
-from agenthost.testing.emulators.base.boxes import Box as _Box
+from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.base.boxes import Box
 from agenthost.testing.emulators.base.clock import Clock
 from agenthost.testing.emulators.base.machines import Machine
 from agenthost.testing.emulators.e2b.programs import Programs
@@ -27,7 +28,7 @@ def _set_event() -> anyio.Event:
 
 
 @dataclass(slots=True, kw_only=True)
-class Box(_Box):
+class E2BBox(Box):
     """One sandbox.
 
     Attributes:
@@ -74,7 +75,7 @@ class Box(_Box):
             self.set_end(0)
 
     async def resume(self, seconds: float) -> None:
-        """Let them go on, for so long. What is told as its start is now."""
+        """Let them go on, for so long. Its start is now."""
         async with self.turning:
             self._run_on(seconds)
             await self.signal_all("CONT")
@@ -93,8 +94,11 @@ class Box(_Box):
             self.state, self.goes_on = "snapshotting", anyio.Event()
             self.programs.disconnect()
             try:
+                await self.signal_all("STOP")
                 yield
             finally:
+                with anyio.CancelScope(shield=True), suppress(AgentHostError):  # it may have ended
+                    await self.signal_all("CONT")
                 self.goes_on.set()
                 self.state = "running"
 
