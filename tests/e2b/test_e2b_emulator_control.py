@@ -187,3 +187,11 @@ async def test_a_list_that_lags_does_not_have_a_new_sandbox_yet() -> None:
         assert (await sandbox.get_info()).state.value == "running"
         slow.clock.advance(30)
         assert await listed(slow) == [sandbox.sandbox_id]
+
+
+async def test_faults_of_any_wire_have_their_meaning_at_e2b(e2b: Emulator) -> None:
+    e2b.faults.refuse("GET /v2/sandboxes", "RESOURCE_EXHAUSTED", times=2).headers = {"should-retry": "false"}
+    for _ in range(2):
+        with pytest.raises(vendor.RateLimitException):
+            await listed(e2b)
+    assert await listed(e2b) == []

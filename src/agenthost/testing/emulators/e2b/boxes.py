@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 
@@ -19,6 +19,7 @@ from agenthost.testing.emulators.e2b.programs import Programs
 
 HOME = "/home/user"
 WORKDIR = "/workspace"
+T = TypeVar("T")
 
 
 def _set_event() -> anyio.Event:
@@ -87,15 +88,14 @@ class E2BBox(Box):
             await self.signal_all("KILL")
             self._run_on(seconds)
 
-    @asynccontextmanager
-    async def standing_still(self) -> AsyncGenerator[None]:
-        """Have it stand still in the block, in which no list has it and its end cannot be moved."""
+    async def stand_still_for(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of work, while which it stands still, is in no list and keeps its end."""
         async with self.turning:
             self.state, self.goes_on = "snapshotting", anyio.Event()
             self.programs.disconnect()
             try:
                 await self.signal_all("STOP")
-                yield
+                return await work()
             finally:
                 with anyio.CancelScope(shield=True), suppress(AgentHostError):  # it may have ended
                     await self.signal_all("CONT")

@@ -33,10 +33,13 @@ async def take(box: E2BBox, templates: Templates, faults: Faults, asked: Asked) 
         raise Refusal(501, REFUSED["memory"])
     if name is not None and templates.is_fixed(name[0]):
         raise Refusal(501, f"{REFUSED['fixed']}: {name[0]!r}")
+
+    async def keep() -> bytes:
+        await faults.strike(f"snapshotting {box.id}")
+        return await pack(box.machine, _KEPT)
+
     try:
-        async with box.standing_still():
-            await faults.strike(f"snapshotting {box.id}")
-            files = await pack(box.machine, _KEPT)
+        files = await box.stand_still_for(keep)
     except AgentHostError:
         raise gone from None
     template = templates.keep(box, files, name)
