@@ -9,13 +9,14 @@ import json
 from collections.abc import Sequence
 
 import agent_rows
+import link_rows
 import many_rows
 import sandbox_rows
 from measure import Row
 from rich.console import Console
 from rich.table import Table
 
-_GROUPS = ("sandbox", "agent", "many")
+_GROUPS = ("sandbox", "agent", "link", "many")
 
 
 async def _measure(groups: Sequence[str], rounds: int, site: str | None, console: Console) -> list[Row]:
@@ -25,6 +26,8 @@ async def _measure(groups: Sequence[str], rounds: int, site: str | None, console
             rows = sandbox_rows.rows(rounds)
         elif group == "agent":
             rows = agent_rows.rows(rounds, site)
+        elif group == "link":
+            rows = link_rows.rows(rounds)
         else:
             rows = many_rows.rows()
         async for row in rows:

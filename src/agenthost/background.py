@@ -78,6 +78,7 @@ class BackgroundTasks:
         self._group: anyio.abc.TaskGroup | None = None
         self._leave: anyio.Event | None = None
         self._error: BaseException | None = None
+        self._lost = False  # the event loop has ended first
 
     async def open(self) -> Self:
         """Open it. RuntimeError when it was opened before."""
@@ -125,6 +126,8 @@ class BackgroundTasks:
         await close_behind(exc, self.aclose)
 
     def _open_group(self) -> anyio.abc.TaskGroup:
+        if self._lost:
+            raise RuntimeError("the event loop in which this was opened has ended: open another in this loop")
         if self._group is None or self._leave is None or self._leave.is_set():
             raise RuntimeError("these tasks are not open")
         return self._group
@@ -138,7 +141,8 @@ class BackgroundTasks:
                 await self._leave.wait()
                 group.cancel_scope.cancel()
         except anyio.get_cancelled_exc_class():
-            raise  # the event loop ends before this was closed
+            self._lost = True
+            raise
         except BaseException as error:  # noqa: BLE001 - raised again by ``aclose``: also a test's failure
             self._error = _only(error)
         finally:

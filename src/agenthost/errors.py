@@ -9,8 +9,11 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
     |   +-- UnknownProviderError
     |   +-- MissingExtraError (ImportError)
     |   +-- MissingCredentialError
+    |   +-- NameTakenError                  a sandbox of this name exists already
     +-- UnsupportedError                    this provider, or this version, cannot do that; nothing was made
     +-- ProviderError                       the provider refused or failed
+    |   +-- ProviderBusyError               it refuses for now; the same request may succeed later
+    |   +-- QuotaError                      a limit of the account is reached
     |   +-- IsolationUnavailableError       no working isolation on this machine
     +-- SandboxError
     |   +-- SandboxNotFoundError (LookupError)
@@ -25,7 +28,7 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
     |   +-- OutcomeUnknownError             a call was sent, its answer is lost; it was not run again
     |   +-- ReplayGapError                  what was asked for is no longer kept
     |   +-- SupersededError                 another driver has taken the agent
-    |   +-- AccessDeniedError               a token was refused
+    |   +-- AccessDeniedError               a token was refused, or an impostor answers
     |   +-- WireVersionError                the guest speaks another wire version
     +-- AgentError
         +-- BootstrapError                  the agent could not be started; says what is missing
@@ -36,7 +39,8 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 
 class AgentHostError(Exception):
@@ -59,12 +63,41 @@ class MissingCredentialError(ConfigError):
     """A credential is missing, or another option that a provider requires. The message names it."""
 
 
+class NameTakenError(ConfigError):
+    """A sandbox of this name exists already."""
+
+
 class UnsupportedError(AgentHostError):
     """This provider, engine or version cannot do what was asked. Nothing was made."""
 
 
 class ProviderError(AgentHostError):
-    """The provider refused or failed."""
+    """The provider refused or failed.
+
+    Attributes:
+        outcome: ``refused`` when the provider did not do what was asked; ``unknown`` when the request may
+            have been carried out, because the answer was lost or came too late.
+        retry_after: Seconds after which the provider accepts the request again, where the provider gave a
+            number; else None.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        outcome: Literal["refused", "unknown"] = "refused",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(*args)
+        self.outcome = outcome
+        self.retry_after = retry_after
+
+
+class ProviderBusyError(ProviderError):
+    """The provider refuses for now: too many requests, or no capacity. The same request may succeed later."""
+
+
+class QuotaError(ProviderError):
+    """A limit of the account is reached, such as the number of running sandboxes."""
 
 
 class IsolationUnavailableError(ProviderError):
@@ -110,6 +143,11 @@ class ExecTimeoutError(ExecError, TimeoutError):
         self.stderr = stderr
         self.timeout = timeout
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the keywords in copies: an error that does not unpickle hangs a pool of processes."""
+        make = partial(type(self), stdout=self.stdout, stderr=self.stderr, timeout=self.timeout)
+        return make, self.args, vars(self)
+
 
 class LinkError(AgentHostError):
     """Something about the connection between host and sandbox."""
@@ -148,7 +186,15 @@ class ReplayGapError(LinkError):
         super().__init__(message)
         self.wanted = wanted
         self.oldest = oldest
-        self.unit = unit
+        self.unit: Literal["byte", "event"] = unit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the keywords in copies."""
+        return (
+            partial(type(self), wanted=self.wanted, oldest=self.oldest, unit=self.unit),
+            self.args,
+            vars(self),
+        )
 
 
 class SupersededError(LinkError):
@@ -156,7 +202,7 @@ class SupersededError(LinkError):
 
 
 class AccessDeniedError(LinkError):
-    """The guest refused a token."""
+    """The guest refused a token, or what answers in its place cannot prove that it is the guest."""
 
 
 class WireVersionError(LinkError):

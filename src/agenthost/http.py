@@ -21,6 +21,14 @@ from agenthost.trust import trusted_authorities
 
 Headers = Sequence[tuple[str, str]]
 
+# What a vendor's client raises that is built on httpx, most particular first, for an adapter's table of
+# errors.
+HTTPX_TIMEOUT, HTTPX_CONNECT_ERROR, HTTPX_TRANSPORT_ERROR = (
+    httpx.TimeoutException,
+    httpx.ConnectError,
+    httpx.TransportError,
+)
+
 
 class TransportError(OSError):
     """No answer, or not all of one. The message names the kind of failure and the host, nothing else.

@@ -214,7 +214,7 @@ class Carrier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
-    """What must be put into a sandbox and started there. Holds digests, never tokens.
+    """What must be put into a sandbox and started there. No token is in it, and none can be computed from it.
 
     Attributes:
         files: Bytes by file name; they belong together in one directory, mode 0600.

@@ -50,13 +50,28 @@ def _require_mapping(name: str, given: object) -> None:
         raise ConfigError(f"{name} is of type {type(given).__name__}; it must map names to values")
 
 
-def _require_texts(name: str, given: object) -> None:
-    """Refuse what does not map texts to texts. A value is not shown: an environment may hold a secret."""
+def require_texts(name: str, given: object) -> None:
+    """Refuse what does not map texts to texts. A value is not shown: an environment may hold a secret.
+
+    Raises:
+        ConfigError: It names ``name`` and the key.
+    """
     _require_mapping(name, given)
     for key, text in cast("Mapping[object, object]", given).items():
         if not isinstance(key, str) or not isinstance(text, str):
             kind = type(text).__name__ if isinstance(key, str) else type(key).__name__
             raise ConfigError(f"{name}[{key!r}] is of type {kind}; names and values must be strings")
+
+
+def _require_passable(what: str, text: str) -> None:
+    """Refuse a text that no program can be given. The text is not shown."""
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        character = f"U+{ord(text[error.start]):04X}"
+        raise ConfigError(f"{what} holds {character}, half of a character, which has no bytes") from None
+    if b"\0" in data:
+        raise ConfigError(f"{what} holds a NUL byte")
 
 
 def generate_name() -> str:
@@ -194,8 +209,8 @@ class SandboxSpec:
             if not all(isinstance(one, kind) for one in items):
                 raise ConfigError(f"{name} must be a list of {kind.__name__}")
         _require_mapping("provider_options", self.provider_options)
-        _require_texts("env", self.env)
-        _require_texts("labels", self.labels)
+        require_texts("env", self.env)
+        require_texts("labels", self.labels)
         if self.name is not None and not _NAME.match(self.name):
             raise ConfigError(
                 f"sandbox name {self.name!r}: use 1 to 63 lower-case letters, digits and dashes, "
@@ -204,9 +219,12 @@ class SandboxSpec:
         if self.workdir is not None and not self.workdir.startswith("/"):
             raise ConfigError(f"workdir {self.workdir!r} is not an absolute path")
         _require_above_0(self, "max_lifetime", "lease", "cpu", "memory_mib", "disk_mib")
-        for key in self.env:
+        _require_passable("workdir", self.workdir or "")
+        for key, value in self.env.items():
             if not key or "=" in key or "\0" in key:
                 raise ConfigError(f"environment variable name {key!r} is not valid")
+            _require_passable(f"the name of env[{key!r}]", key)
+            _require_passable(f"env[{key!r}]", value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

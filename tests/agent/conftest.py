@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
-from support.hosting import KEY, scripted
+from support.hosting import give_key, scripted
 
 from agenthost.testing import ScriptedModel
 
@@ -18,10 +18,7 @@ def key_of_the_host(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     """Give this host a key and no other way to a model; nothing listens at its address."""
     if request.path.name == "test_options.py":
         return  # says itself what there is
-    for name in ("AUTH_TOKEN", "CUSTOM_HEADERS"):
-        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    give_key(monkeypatch)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
     python -m agent.stalled_reader BACKEND RECORD [HIGH_WATER]
 
-RECORD is where the agent's CLI tells that all has gone out. HIGH_WATER replaces the bytes of messages that
-the host keeps unread. Prints one line of JSON: MiB that it grew by while it did not read, MiB in all, and
-the numbers that were missing or out of order.
+RECORD is where the agent's CLI tells that all has gone out; the CLI lies beside it. HIGH_WATER replaces the
+bytes of messages that the host keeps unread. Prints one line of JSON: MiB that it grew by while it did not
+read, MiB in all, and the numbers that were missing or out of order.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 import anyio
 from claude_agent_sdk import StreamEvent
-from support.hosting import fake_cli
 from support.runner_process import wait_for_file
 
 import agenthost.agent.journal
 from agenthost import HostedAgent
+from agenthost.testing import FakeCLI
 
-EVENTS = 4_000
+EVENTS, SIZE = 2_000, 50_000
 
 
 def resident() -> float:
@@ -43,7 +43,9 @@ def peak() -> float:
 async def main(record: Path) -> None:
     """Host the agent."""
     wrong: list[int] = []
-    async with HostedAgent(fake_cli("flood_200_mb", record), provider="local-unisolated") as agent:
+    cli = FakeCLI([FakeCLI.partials(EVENTS, SIZE), FakeCLI.report(record)])
+    options = {"cli_path": cli.write(record.with_name("claude")), "include_partial_messages": True}
+    async with HostedAgent(options, provider="local-unisolated") as agent:
         before = resident()
         await agent.query("go")
         await wait_for_file(record)
@@ -54,9 +56,10 @@ async def main(record: Path) -> None:
         expected = 0
         async for message in agent.receive_response():
             if isinstance(message, StreamEvent):
-                if message.event["number"] != expected:
+                number = int(message.event["delta"]["text"].split()[0])
+                if number != expected:
                     wrong.append(expected)
-                expected = message.event["number"] + 1
+                expected = number + 1
         told = {"stalled": stalled, "in_all": peak() - before, "wrong": wrong, "events": expected}
         sys.stdout.write(json.dumps(told))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 from claude_agent_sdk import HookMatcher
+from support.waiting import until_true
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.callbacks import Callbacks
@@ -74,8 +74,7 @@ async def test_a_question_for_what_was_not_given_is_not_answered(
             asked.start(tasks)
             asked.request({"id": 1, **question})
             asked.request({"id": 2, "what": "store", "method": "load", "key": KEY})
-            while not answers:
-                await anyio.lowlevel.checkpoint()
+            await until_true(lambda: answers)
             tasks.cancel_scope.cancel()
     assert [answer["id"] for answer in answers] == [2]
     assert store.called == [f"load {KEY}"]
@@ -114,8 +113,7 @@ async def test_a_key_that_leads_elsewhere_reaches_no_store(key: Any) -> None:
             asked.start(tasks)
             asked.request({"id": 1, "what": "store", "method": "load", "key": key})
             append = asked.append({"seq": 1, "key": key, "entries": []}, 10)
-            while not answers:
-                await anyio.lowlevel.checkpoint()
+            await until_true(lambda: answers)
             tasks.cancel_scope.cancel()
     assert not answers[0]["ok"]
     assert append.error is not None

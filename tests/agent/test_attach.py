@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from agent.turns import Unanswered, response, results, turn
+from agent.turns import Unanswered, response, turn
 from claude_agent_sdk import (
     ClaudeAgentOptions,
     InMemorySessionStore,
@@ -24,8 +24,10 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
-from support.inside import until
+from support.hosting import allow
 from support.lent import Lent
+from support.messages import results
+from support.waiting import until
 
 from agenthost import (
     AgentRef,
@@ -49,10 +51,6 @@ from agenthost.testing import FakeCLI, Hold, ModelRequest, Text, ToolUse
 
 LIMIT = 120
 PLAIN = "local-unisolated"
-
-
-async def allow(*_: object) -> PermissionResultAllow:
-    return PermissionResultAllow()
 
 
 @pytest.mark.parametrize("provider", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])

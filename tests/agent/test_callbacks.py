@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agent.turns import Unanswered, results, texts, turn
+from agent.turns import Unanswered, turn
 from claude_agent_sdk import (
     ClaudeAgentOptions,
     HookMatcher,
@@ -19,6 +19,7 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
+from support.messages import results, texts
 
 from agenthost import HostedAgent
 from agenthost.errors import AgentHostError

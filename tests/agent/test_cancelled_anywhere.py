@@ -38,7 +38,7 @@ async def test_at_every_await_of_the_caller(tmp_path: Path) -> None:
 
 async def test_at_any_turn_of_the_loop(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     # Ever farther apart, in the long run by less.
-    share, least = (12, 20) if pytestconfig.getoption("--full") else (5, 10)
+    share, least = (12, 20) if pytestconfig.getoption("--full") else (3, 8)
     with anyio.fail_after(LIMIT):
         async with LightProvider(state_dir=str(tmp_path)) as provider:
             moments, turns = 0, 0

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import anyio
+from support.hosting import sandboxes_of
 from support.preloaded import run_preloaded, run_to_end
 
-from agenthost import open_provider, reap
+from agenthost import reap
 from agenthost.testing import FakeCLI
 
 LIMIT = 120
@@ -78,11 +79,6 @@ def cli(directory: Path) -> str:
     return FakeCLI().write(directory / "claude")
 
 
-async def living() -> list[str]:
-    async with open_provider(PLAIN) as provider:
-        return [info.id async for info in provider.list()]
-
-
 async def test_each_worker_of_a_program_that_has_prewarmed_makes_a_sandbox_of_its_own(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
@@ -91,7 +87,7 @@ async def test_each_worker_of_a_program_that_has_prewarmed_makes_a_sandbox_of_it
         told = json.loads(done.stdout)
         assert told["own"] == told["warmed"]
         assert len({told["own"], *told["theirs"]}) == 3
-        assert await living() == []
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_the_end_of_a_child_ends_nothing_of_its_parent(tmp_path: Path) -> None:
@@ -99,7 +95,7 @@ async def test_the_end_of_a_child_ends_nothing_of_its_parent(tmp_path: Path) -> 
         env = {**os.environ, "ANTHROPIC_API_KEY": "sk-ant-of-the-host"}
         done = await run_to_end(["python", "-c", LEAVES, cli(tmp_path)], env=env)
         assert (done.exit_code, done.stdout) == (0, "ResultMessage\n"), done.stderr
-        assert await living() == []
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_a_host_that_was_killed_is_dead_although_a_child_lives() -> None:
@@ -111,4 +107,4 @@ async def test_a_host_that_was_killed_is_dead_although_a_child_lives() -> None:
             os.kill(int(child), 0)  # it lives
             found = await reap(PLAIN)
             assert [(one.info.id, one.outcome) for one in found] == [(sandbox, "reaped")]
-        assert await living() == []
+        assert await sandboxes_of(PLAIN) == []

@@ -11,9 +11,10 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
-from agent.turns import texts, turn
+from agent.turns import turn
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage, StreamEvent
 from support.hosting import KEY
+from support.messages import texts
 
 import agenthost
 from agenthost import HostedAgent, SafeDefaults, SandboxSpec, open_provider
@@ -34,7 +35,7 @@ def refuse(_: ModelRequest) -> ApiError:
     return ApiError(400, "no such thing")
 
 
-@pytest.mark.parametrize("provider", ["local", PLAIN])
+@pytest.mark.parametrize("provider", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])
 async def test_an_agent_works_in_its_sandbox_with_uploaded_files_and_a_key_that_stays_outside(
     script: Any, tmp_path: Path, provider: str
 ) -> None:
@@ -50,12 +51,14 @@ async def test_an_agent_works_in_its_sandbox_with_uploaded_files_and_a_key_that_
             messages = await turn(agent, "Go 'on' \"please\" \U0001f44b")
             listing = await agent.sandbox.exec(["cat", "out.txt"])
             told = await agent.download(tmp_path / "back")
+            rest = await agent.download(tmp_path / "rest", ignore=["out.txt"])
             session = agent.session_id
             assert agent.sandbox.provider == provider
         model.assert_played()
 
     assert isinstance(messages[-1], ResultMessage)
     assert texts(messages) == ["Done."]
+    assert rest.files == told.files - 1
     assert session == messages[-1].session_id == agent.session_id
     assert (agent.usage.results, agent.usage.turns) == (1, 2)
     assert agent.usage.total_cost_usd == messages[-1].total_cost_usd
@@ -120,7 +123,7 @@ async def test_an_interrupt_from_another_task_ends_the_turn_and_the_agent_goes_o
 
 async def test_a_call_is_answered_although_nobody_reads_messages(script: Any) -> None:
     with anyio.fail_after(LIMIT):
-        async with script(Text.deltas(20_000)):
+        async with script(Text.deltas(5_000, 900)):
             options = {"include_partial_messages": True}
             async with HostedAgent(options, provider=PLAIN) as agent:
                 await agent.query("flood")
@@ -128,7 +131,7 @@ async def test_a_call_is_answered_although_nobody_reads_messages(script: Any) ->
                 messages = [message async for message in agent.receive_response()]
 
     deltas = [m for m in messages if isinstance(m, StreamEvent) and m.event["type"] == "content_block_delta"]
-    assert len(deltas) == 20_000
+    assert len(deltas) == 5_000
 
 
 async def test_prompts_may_be_message_dicts_each_sent_as_it_comes(script: Any) -> None:

@@ -228,6 +228,7 @@ async def test_a_runner_that_dies_without_a_word_is_an_error_with_its_exit_code(
 
     assert isinstance(journal.failure, AgentError)
     assert "exit code 137" in str(journal.failure)
+    assert "killed, as the kernel does when memory runs out" in str(journal.failure)
     assert "MemoryError" in str(journal.failure)
 
 
@@ -285,6 +286,25 @@ async def test_usage_session_and_states_are_known_before_anything_is_read() -> N
     assert journal.busy
 
 
+async def test_usage_goes_on_where_the_cli_begins_to_count_anew() -> None:
+    def used(cost: float, **models: dict[str, Any]) -> dict[str, Any]:
+        return message("ResultMessage", num_turns=1, total_cost_usd=cost, model_usage=models)
+
+    source = Source()
+    cleared = message("ConversationResetMessage", new_conversation_id="2")
+    m = {"inputTokens": 10, "costUSD": 0.5, "contextWindow": 200_000}
+    source.feed(used(0.25), used(0.5, m=m), cleared, used(0), used(0.25, m=m, n=m), cleared, used(1.0, n=m))
+    source.feed(END)
+    source.feed_bytes(b"")
+    with anyio.fail_after(LIMIT):
+        journal = opened(source)
+        await journal.run()
+
+    twice = {"inputTokens": 20, "costUSD": 1.0, "contextWindow": 200_000}
+    assert (journal.usage.results, journal.usage.total_cost_usd) == (5, 1.75)
+    assert journal.usage.model_usage == {"m": twice, "n": twice}
+
+
 async def test_a_text_that_looks_like_a_message_is_none() -> None:
     source = Source()
     lines: list[str] = []
@@ -304,14 +324,14 @@ async def test_a_stderr_callback_that_raises_ends_nothing(caplog: pytest.LogCapt
         raise RuntimeError("mine")
 
     source = Source()
-    source.feed({"kind": "stderr", "line": "x"}, message(), END)
+    source.feed(*({"kind": "stderr", "line": "x"} for _ in range(3)), message(), END)
     source.feed_bytes(b"")
     with caplog.at_level(logging.ERROR), anyio.fail_after(LIMIT):
         journal = Journal(source, stderr=bad)
         await journal.run()
         assert await journal.next() is not None
 
-    assert "options.stderr raised" in caplog.text
+    assert caplog.messages == ["options.stderr raised"]
 
 
 async def test_bytes_that_are_no_journal_are_an_error_and_not_silence() -> None:

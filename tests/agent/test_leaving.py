@@ -5,35 +5,33 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - its own cancel() is what is tested: it knows nothing of anyio's shields
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from support.hosting import fake_cli
+from support.hosting import sandboxes_of
 from support.preloaded import Program, run_preloaded, run_to_end
 from support.processes import processes_of, wait_until_gone
 
-from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider
+from agenthost import HostedAgent, NetworkPolicy, SandboxSpec
 from agenthost.errors import ConfigError
+from agenthost.testing import FakeCLI
 
 LIMIT = 120
 PLAIN = "local-unisolated"
 
 
-async def living(provider: str = PLAIN) -> list[str]:
-    async with open_provider(provider) as opened:
-        return [info.id async for info in opened.list()]
-
-
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_asyncios_own_cancel_does_not_break_the_leaving_off(anyio_backend: str) -> None:
+async def test_asyncios_own_cancel_does_not_break_the_leaving_off(anyio_backend: str, tmp_path: Path) -> None:
     assert anyio_backend == "asyncio"
+    options = {"cli_path": FakeCLI().write(tmp_path / "claude")}
     leaving = asyncio.Event()
 
     async def hold() -> None:
-        async with HostedAgent(fake_cli("echo"), provider=PLAIN, on_progress=watch):
+        async with HostedAgent(options, provider=PLAIN, on_progress=watch):
             pass
 
     def watch(progress: Any) -> None:
@@ -48,7 +46,7 @@ async def test_asyncios_own_cancel_does_not_break_the_leaving_off(anyio_backend:
             await anyio.lowlevel.checkpoint()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await living() == []
+        assert await sandboxes_of(PLAIN) == []
 
 
 async def test_a_program_that_never_leaves_the_block_leaves_no_sandbox() -> None:
@@ -65,7 +63,7 @@ async def test_a_program_that_never_leaves_the_block_leaves_no_sandbox() -> None
         done = await run_to_end(["python", "-c", program], env=env)
         assert done.exit_code == 3
         assert done.stdout.startswith("ah-")
-        assert await living("local") == []
+        assert await sandboxes_of("local") == []
 
 
 @pytest.mark.parametrize("network", [None, NetworkPolicy.none()])
@@ -74,7 +72,7 @@ async def test_a_key_inside_needs_a_network_there(network: NetworkPolicy | None)
     with anyio.fail_after(LIMIT):
         with pytest.raises(ConfigError, match=r"NetworkPolicy\.open"):
             await HostedAgent(provider="local", credentials="env", spec=spec).connect()
-        assert await living("local") == []
+        assert await sandboxes_of("local") == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ async def test_a_program_that_is_interrupted_leaves_no_sandbox(anyio_backend: st
                 host.send_signal(signal.SIGINT)
             # One is enough: only a second can cost asyncio a wake-up.
             assert (await host.wait() if times == 1 else await pressed_until_it_ends(host)) != 0
-        assert await living("local") == []
+        assert await sandboxes_of("local") == []
 
 
 async def pressed_until_it_ends(host: Program) -> int:
@@ -143,7 +141,7 @@ async def test_an_interrupt_of_the_programs_end_leaves_no_sandbox(where: tuple[s
             assert await host.line() == "interrupted"
             await host.wait()
         await no_process_is_left()
-        assert await living("local") == []
+        assert await sandboxes_of("local") == []
 
 
 BROKEN_OFF = """
@@ -186,7 +184,7 @@ async def test_a_program_that_is_broken_off_while_it_is_cleaned_up_ends_and_leav
             assert (await host.line()).startswith("ah-")
             assert await host.wait() != 0
         await no_process_is_left()
-        assert await living("local") == []
+        assert await sandboxes_of("local") == []
 
 
 async def no_process_is_left() -> None:

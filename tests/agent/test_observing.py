@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from claude_agent_sdk import ClaudeAgentOptions, PermissionResultAllow
+from claude_agent_sdk import ClaudeAgentOptions
+from support.hosting import allow
 
 from agenthost import HostedAgent, open_provider
 from agenthost.agent.credentials import Credentials
@@ -28,9 +29,6 @@ async def events(sandbox: GuestSandbox, agent: str, size: int) -> list[dict[str,
 
 
 async def test_an_answered_question_is_told_in_the_journal(tmp_path: Path) -> None:
-    async def allow(*_: object) -> PermissionResultAllow:
-        return PermissionResultAllow()
-
     cli = FakeCLI([FakeCLI.tool("Bash", {"command": "ls"}, ask=True)]).write(tmp_path / "claude")
     options = ClaudeAgentOptions(cli_path=cli, can_use_tool=allow)
     with anyio.fail_after(LIMIT):

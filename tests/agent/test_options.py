@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,13 @@ from claude_agent_sdk import (
     InMemorySessionStore,
     create_sdk_mcp_server,
 )
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.options import PlainOptions, apply_defaults, plain_options
-from agenthost.agent.plan import check_isolation, check_paths, make_plan
+from agenthost.agent.plan import check_isolation, check_network, check_paths, make_plan
 from agenthost.errors import ConfigError, MissingCredentialError, UnsupportedError
+from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.wire.codec import Codec
 
 CODEC = Codec({})
@@ -41,8 +45,9 @@ def plan(options: object = None, **changes: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def no_key_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("API_KEY", "AUTH_TOKEN", "BASE_URL", "CUSTOM_HEADERS"):
-        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    for name in tuple(os.environ):
+        if name.startswith(("ANTHROPIC_", "TRACE")):
+            monkeypatch.delenv(name)
 
 
 def test_only_what_differs_from_the_default_crosses() -> None:
@@ -224,6 +229,50 @@ def test_a_token_base_url_and_headers_are_taken_out_too(monkeypatch: pytest.Monk
     assert made.access.headers() == (("authorization", "Bearer tok"), ("x-tenant", "seven"))
 
 
+def test_a_key_in_inline_settings_is_taken_out_and_comes_before_that_of_the_options() -> None:
+    env = {"ANTHROPIC_API_KEY": "sk-2", "ANTHROPIC_BASE_URL": "https://gate.example", "OTHER": "x"}
+    settings = json.dumps({"env": env, "model": "m"})
+
+    made = plan({"settings": settings, "env": {"ANTHROPIC_API_KEY": "sk-1"}})
+
+    assert made.access.headers() == (("x-api-key", "sk-2"),)
+    assert made.access.base_url == "https://gate.example"
+    assert made.options.env == {}
+    assert json.loads(made.options.fields["settings"]) == {"env": {"OTHER": "x"}, "model": "m"}
+    with pytest.raises(ConfigError, match="CLAUDE_CODE_USE_BEDROCK"):
+        plan({"settings": '{"env": {"CLAUDE_CODE_USE_BEDROCK": "1"}}', "env": env})
+
+
+def test_a_program_that_prints_the_key_is_named_in_the_error_and_runs_inside() -> None:
+    helped = {"settings": '{"apiKeyHelper": "print-key"}'}
+
+    with pytest.raises(MissingCredentialError, match=r"apiKeyHelper.*credentials='env'"):
+        plan(helped)
+    assert plan(helped, credentials="env").options.fields == helped
+
+
+def test_an_mcp_server_that_a_sandbox_without_a_network_cannot_reach_is_warned_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    servers = {
+        "near": create_sdk_mcp_server("near"),
+        "inside": {"command": "x"},
+        "far": {"type": "http", "url": "http://u:secret@mcp.example:8000/mcp?key=secret"},
+        "odd": {"type": "sse", "url": "http://[secret"},
+    }
+    options = {"mcp_servers": servers, "env": {"ANTHROPIC_API_KEY": "k"}}
+
+    check_network(plan(options, spec=SandboxSpec(network=NetworkPolicy.open())), "none", "p")
+    check_network(plan(options), "open", "p")
+    assert caplog.text == ""
+    check_network(plan(options), "none", "provider 'p'")
+
+    first, second = caplog.messages
+    assert "cannot reach options.mcp_servers['far'], at mcp.example: its sandbox on provider 'p'" in first
+    assert "'odd'" in second
+    assert "secret" not in caplog.text
+
+
 def test_without_a_key_the_error_names_the_variable_and_the_option() -> None:
     with pytest.raises(MissingCredentialError, match=r"ANTHROPIC_API_KEY.*ClaudeAgentOptions\.env"):
         plan()
@@ -244,6 +293,56 @@ def test_credentials_env_puts_the_hosts_key_inside(monkeypatch: pytest.MonkeyPat
 
     assert made.access is None
     assert made.options.env == {"ANTHROPIC_API_KEY": "sk-host"}
+
+
+@pytest.mark.parametrize("credentials", ["host", "env"])
+def test_what_is_asked_of_the_model_comes_from_the_hosts_environment_where_the_options_do_not_say(
+    credentials: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {
+        "ANTHROPIC_MODEL": "deep-1",
+        "ANTHROPIC_SMALL_FAST_MODEL": "deep-0",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": "deep-0",
+        "ANTHROPIC_DEFAULT_MODEL": "deep-2",
+        "ANTHROPIC_BETAS": "a-beta",
+        "CLAUDE_CODE_SUBAGENT_MODEL": "deep-0",
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "4096",
+        "CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": "1",
+    }
+    others = {"ANTHROPIC_MODEL_SECRET": "x", "MODEL": "x", "ANTHROPIC_DEFAULT_OPUS_MODEL": "", "OTHER": "x"}
+    for name, value in {**asked, **others}.items():
+        monkeypatch.setenv(name, value)
+
+    made = plan({"env": {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_MODEL": "mine"}}, credentials=credentials)
+
+    made.options.env.pop("ANTHROPIC_API_KEY", None)
+    assert made.options.env == {**asked, "ANTHROPIC_MODEL": "mine"}
+
+
+SPAN = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1))
+TRACE = {"TRACEPARENT": f"00-{0xABC:032x}-{0xDEF:016x}-01"}
+AMBIENT = {"TRACEPARENT": f"00-{1:032x}-{2:016x}-01", "TRACESTATE": "v=w"}
+
+
+@pytest.mark.parametrize(
+    ("given", "in_span", "found"),
+    [
+        ({}, True, TRACE),  # and not the state of the trace around
+        ({}, False, AMBIENT),
+        ({"TRACEPARENT": "mine"}, True, {"TRACEPARENT": "mine"}),
+    ],
+)
+def test_the_current_trace_goes_on_in_the_agent(
+    given: dict[str, str], in_span: bool, found: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in AMBIENT.items():
+        monkeypatch.setenv(name, value)
+    span = NonRecordingSpan(SPAN) if in_span else INVALID_SPAN
+
+    with use_span(span):
+        made = plan({"env": {"ANTHROPIC_API_KEY": "k", **given}})
+
+    assert made.options.env == found
 
 
 def test_credentials_provider_has_the_provider_add_the_key_and_puts_none_inside(

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
-from agent.turns import texts
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, Message, SystemMessage
 from support.hosting import KEY
+from support.messages import texts
+from support.waiting import until_true
 
 from agenthost import HostedAgent
 from agenthost.testing import Hold, ModelRequest, ScriptedModel, Text, Turn
@@ -76,8 +76,7 @@ async def test_a_slow_answer_is_waited_for(script: Any, begins: bool) -> None:
             anyio.create_task_group() as tasks,
         ):
             await agent.query("hosted")
-            while "hosted" not in answers.asked:
-                await anyio.lowlevel.checkpoint()
+            await until_true(lambda: "hosted" in answers.asked)
             tasks.start_soon(use_bare, model)
             messages += [message async for message in agent.receive_response()]
     assert given_up(messages) == []

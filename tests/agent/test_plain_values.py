@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from claude_agent_sdk import ClaudeAgentOptions
 
 from agenthost import HostedAgent, Limits, NetworkPolicy, ResourceLimits, SandboxSpec, open_provider, prewarm
 from agenthost.errors import ConfigError
@@ -30,6 +31,12 @@ def agent(options: Any = None, **arguments: Any) -> Callable[[], object]:
         (agent(spec={"cpu": 1}), r"spec is .*must be a SandboxSpec"),
         (agent({"modl": "x"}), r"options\.modl: .*Did you mean 'model'\?"),
         (agent({"nothing_like_it": "x"}), r"options\.nothing_like_it: ClaudeAgentOptions has no such field"),
+        (
+            agent({"env": {"A": None}}),
+            r"options\.env\['A'\] is of type NoneType; names and values",
+        ),
+        (agent(ClaudeAgentOptions(env={"A": 1})), r"options\.env\['A'\] is of type int"),  # type: ignore[dict-item] # on purpose
+        (agent({"env": ["A=1"]}), r"options\.env is of type list; it must map names to values"),
         (spec(network="none"), r"network is 'none'; it must be NetworkPolicy\.none\(\)"),
         (spec(cpu="1"), "cpu is '1'; it must be a number"),
         (spec(cpu=True), "cpu is True"),
@@ -37,6 +44,10 @@ def agent(options: Any = None, **arguments: Any) -> Callable[[], object]:
         (spec(limits={"pids": 3}), r"limits is .*ResourceLimits"),
         (spec(name=3), "name is 3; it must be a string"),
         (spec(env={"A": 1}), r"env\['A'\] is of type int"),
+        (spec(env={"A": "x\0"}), r"env\['A'\] holds a NUL byte"),
+        (spec(env={"A": "x\ud83d"}), r"env\['A'\] holds U\+D83D, half of a character"),
+        (spec(env={"\ud83d": "x"}), r"the name of env\['\\ud83d'\] holds U\+D83D"),
+        (spec(workdir="/\ud83d"), r"workdir holds U\+D83D"),
         (spec(labels={1: "a"}), r"labels\[1\] is of type int"),
         (spec(mounts=("/a",)), "mounts must be a list of Mount"),
         (spec(inject={"host": "a"}), "inject must be a list of HeaderInjection"),

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import ResultMessage
+from support.hosting import sandboxes_of
 from support.preloaded import run_to_end
 
 from agenthost import HostedAgent, NetworkPolicy, SandboxSpec, open_provider, prewarm
@@ -16,29 +17,23 @@ from agenthost.testing import Text
 LIMIT = 120
 
 
-async def living() -> list[str]:
-    """Return the sandboxes of this run."""
-    async with open_provider("local") as provider:
-        return [info.id async for info in provider.list()]
-
-
 async def test_the_next_agent_takes_it_and_ends_it(script: Any) -> None:
     with anyio.fail_after(LIMIT):
         async with script(Text("hello"), Text("again")), prewarm("local") as warm:
             await warm.wait_booted()
-            (waiting,) = await living()
+            (waiting,) = await sandboxes_of("local")
             async with HostedAgent(provider="local") as agent:
                 assert agent.sandbox.id == waiting
                 await agent.query("hi")
                 messages = [message async for message in agent.receive_response()]
                 assert isinstance(messages[-1], ResultMessage)
                 assert messages[-1].result == "hello"
-            assert await living() == []
+            assert await sandboxes_of("local") == []
             async with HostedAgent(provider="local") as agent:  # it was for one
                 assert agent.sandbox.id != waiting
                 await agent.query("hi")
                 assert [message async for message in agent.receive_response()]
-    assert await living() == []
+    assert await sandboxes_of("local") == []
 
 
 async def test_an_agent_may_ask_before_it_has_booted(script: Any) -> None:
@@ -49,7 +44,7 @@ async def test_an_agent_may_ask_before_it_has_booted(script: Any) -> None:
                 assert agent.sandbox.id == await warm.sandbox_id()
                 await agent.query("hi")
                 assert [message async for message in agent.receive_response()]
-    assert await living() == []
+    assert await sandboxes_of("local") == []
 
 
 async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(script: Any) -> None:
@@ -58,8 +53,8 @@ async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(script:
         async with script(Text("hello")), ahead as warm:
             async with HostedAgent(provider="local") as agent:
                 assert agent.sandbox.id != await warm.sandbox_id()
-            assert len(await living()) == 1
-    assert await living() == []
+            assert len(await sandboxes_of("local")) == 1
+    assert await sandboxes_of("local") == []
 
 
 async def test_what_cannot_be_made_is_raised_where_it_is_asked_for() -> None:
@@ -78,7 +73,7 @@ async def test_a_program_that_ends_without_an_agent_leaves_no_sandbox() -> None:
     with anyio.fail_after(LIMIT):
         done = await run_to_end(["python", "-c", program])
         assert (done.exit_code, done.stderr) == (0, "")
-    assert await living() == []
+    assert await sandboxes_of("local") == []
 
 
 async def test_one_that_has_ended_meanwhile_is_replaced_by_another(script: Any) -> None:
@@ -91,4 +86,4 @@ async def test_one_that_has_ended_meanwhile_is_replaced_by_another(script: Any) 
                 assert agent.sandbox.id != await warm.sandbox_id()
                 await agent.query("hi")
                 assert [message async for message in agent.receive_response()]
-    assert await living() == []
+    assert await sandboxes_of("local") == []

@@ -8,10 +8,12 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
-from agent.turns import texts, turn
+from agent.turns import turn
 from claude_agent_sdk import ResultMessage, StreamEvent
+from support.hosting import sandboxes_of
+from support.messages import texts
 
-from agenthost import HostedAgent, open_provider
+from agenthost import HostedAgent
 from agenthost.errors import AgentError, SandboxGoneError
 from agenthost.sandbox import Sandbox
 from agenthost.testing import ApiError, ModelRequest, Stall, Text, ToolUse, Turn
@@ -57,11 +59,6 @@ async def all_gone(sandbox: Sandbox, pattern: str) -> None:
     await sandbox.exec(["sh", "-c", look], timeout=20)
 
 
-async def no_sandbox_is_left() -> None:
-    async with open_provider("local") as provider:
-        assert [info.id async for info in provider.list()] == []
-
-
 async def test_a_cli_that_is_killed_in_a_turn_is_the_sdks_error_with_its_real_last_words(script: Any) -> None:
     options = {**PARTIAL, "extra_args": {"debug-to-stderr": None}}
     with anyio.fail_after(LIMIT):
@@ -75,7 +72,7 @@ async def test_a_cli_that_is_killed_in_a_turn_is_the_sdks_error_with_its_real_la
             with pytest.raises(claude_agent_sdk.ProcessError):
                 await agent.interrupt()
             await all_gone(agent.sandbox, CLI)
-        await no_sandbox_is_left()
+        assert await sandboxes_of("local") == []
 
     assert caught.value.exit_code == -signal.SIGKILL
     assert caught.value.stderr is not None
@@ -101,7 +98,7 @@ async def test_a_runner_that_is_killed_in_a_turn_takes_its_cli_along_and_spares_
             # The sandbox is as good as before: another agent works in it.
             async with HostedAgent(sandbox=agent.sandbox) as another:
                 assert texts(await turn(another, "two")) == ["Fine."]
-        await no_sandbox_is_left()
+        assert await sandboxes_of("local") == []
 
 
 async def test_a_sandbox_that_is_ended_in_a_turn_is_gone_for_all_who_wait(script: Any) -> None:
@@ -127,7 +124,7 @@ async def test_a_sandbox_that_is_ended_in_a_turn_is_gone_for_all_who_wait(script
                 await agent.sandbox.terminate()
             with pytest.raises(SandboxGoneError):
                 await agent.query("again")
-        await no_sandbox_is_left()
+        assert await sandboxes_of("local") == []
 
     assert sorted(gone) == ["caller", "reader"]
 
@@ -189,7 +186,7 @@ async def test_a_turn_whose_model_says_nothing_can_be_interrupted(script: Any) -
 
 
 async def test_a_reader_that_pauses_while_the_cli_goes_on_gets_every_message_in_order(script: Any) -> None:
-    flood = Text.deltas(20_000, 300)  # more than the host keeps unread
+    flood = Text.deltas(5_000, 3_000)  # more than the host keeps unread
     options = {**PARTIAL, "allowed_tools": ["Bash"]}
     got: list[Any] = []
     with anyio.fail_after(LIMIT):
@@ -205,5 +202,5 @@ async def test_a_reader_that_pauses_while_the_cli_goes_on_gets_every_message_in_
 
     deltas = [m.event["delta"] for m in got if isinstance(m, StreamEvent) and "delta" in m.event]
     shown = [delta["text"] for delta in deltas if delta.get("type") == "text_delta"]
-    assert "".join(shown) == flood.text[300:] + "Done."
+    assert "".join(shown) == flood.text[3_000:] + "Done."
     assert texts(got) == [flood.text, "Done."]

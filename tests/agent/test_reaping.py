@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from support.hosting import KEY
+from support.hosting import KEY, sandboxes_of
 from support.preloaded import Program, run_preloaded, run_to_end
 
 import agenthost
@@ -76,11 +76,6 @@ async def kill(process: Program) -> None:
     await process.wait()
 
 
-async def living(provider: str = PLAIN) -> list[str]:
-    async with open_provider(provider) as opened:
-        return [info.id async for info in opened.list()]
-
-
 def outcomes(found: list[Reaped]) -> dict[str, tuple[str, str]]:
     return {one.info.id: (one.outcome, one.reason) for one in found}
 
@@ -100,9 +95,9 @@ async def test_only_what_has_lost_its_owner_is_ended() -> None:
                 mine.id: ("kept", "its owner lives"),
             }
             assert outcomes(await agenthost.reap(provider, dry_run=True)) == expected
-            assert set(await living()) == set(expected)
+            assert set(await sandboxes_of(PLAIN)) == set(expected)
             assert outcomes(await agenthost.reap(PLAIN)) == expected
-            assert set(await living()) == {sibling, mine.id}
+            assert set(await sandboxes_of(PLAIN)) == {sibling, mine.id}
             await mine.terminate()
             await (await provider.get(sibling)).terminate()
 
@@ -119,7 +114,7 @@ async def test_an_agent_that_was_handed_on_is_kept_until_who_took_it_dies(script
                 assert outcomes(await agenthost.reap(PLAIN)) == {ref.sandbox: ("kept", "its owner lives")}
                 await kill(heir)
             assert outcomes(await agenthost.reap(PLAIN)) == {ref.sandbox: ("reaped", "its owner has ended")}
-    assert await living() == []
+    assert await sandboxes_of(PLAIN) == []
 
 
 async def test_an_agent_that_was_taken_from_a_killed_host_and_handed_on_is_kept(script: Any) -> None:

@@ -1,11 +1,10 @@
-"""Turns of an agent, what their messages say, and a callback that keeps a turn waiting."""
+"""Turns of an agent, and a callback that keeps a turn waiting."""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
 import anyio
-from claude_agent_sdk import AssistantMessage, TextBlock, ToolResultBlock, UserMessage
 
 from agenthost import HostedAgent
 
@@ -19,29 +18,6 @@ async def turn(agent: HostedAgent, prompt: str) -> list[Any]:
     """Send a prompt and return the messages up to its result."""
     await agent.query(prompt)
     return await response(agent)
-
-
-def texts(messages: list[Any]) -> list[str]:
-    """Return the texts of the assistant."""
-    return [
-        block.text
-        for message in messages
-        if isinstance(message, AssistantMessage)
-        for block in message.content
-        if isinstance(block, TextBlock)
-    ]
-
-
-def results(messages: list[Any]) -> list[str]:
-    """Return the results of tools, as text."""
-    found = [
-        block.content
-        for message in messages
-        if isinstance(message, UserMessage) and isinstance(message.content, list)
-        for block in message.content
-        if isinstance(block, ToolResultBlock)
-    ]
-    return [one if isinstance(one, str) else "".join(part["text"] for part in one or ()) for one in found]
 
 
 class Unanswered:

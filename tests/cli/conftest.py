@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cli.in_process import run_here
+from support.hosting import give_key
 
 __all__ = ["anyio_backend", "host_key", "run_here"]
 
@@ -17,7 +18,4 @@ def anyio_backend() -> str:
 @pytest.fixture
 def host_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give this host a key and no way to a model: nothing listens at its address."""
-    for name in ("AUTH_TOKEN", "CUSTOM_HEADERS"):
-        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-the-tests")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    give_key(monkeypatch, "sk-ant-of-the-tests")

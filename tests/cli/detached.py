@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
+from support.hosting import sandboxes_of
 
 from agenthost import AgentRef, HostedAgent, Sandbox, open_provider
 from agenthost.agent.credentials import Credentials
@@ -64,8 +65,7 @@ async def end(ref: AgentRef) -> None:
 
 async def is_there(ref: AgentRef) -> bool:
     """Return whether its sandbox is."""
-    async with open_provider(ref.provider) as provider:
-        return ref.sandbox in [info.id async for info in provider.list()]
+    return ref.sandbox in await sandboxes_of(ref.provider)
 
 
 async def never(*_: object) -> NoReturn:

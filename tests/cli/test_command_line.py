@@ -104,6 +104,20 @@ def test_an_error_of_the_sdk_is_one_line_that_says_what_to_do_next(error: Except
     assert "\n" not in told
 
 
+def test_what_the_encoding_of_the_output_lacks_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "agenthost.toml").write_text('[agent]\nmodel = "\N{WAVING HAND SIGN}"\n', encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "agenthost.cli", "config", "check"],
+        env=environment({"PYTHONIOENCODING": "ascii"}),
+        capture_output=True,
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\U0001f44b" in done.stdout
+
+
 def test_a_reader_that_goes_away_is_not_complained_about(tmp_path: Path) -> None:
     command = f"{sys.executable} -m agenthost.cli doctor --json | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(

@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from support.command_line import COMMAND, agenthost, environment, run_agenthost
+from support.hosting import model_environment
 
 from agenthost.cli import emulate
 from agenthost.errors import MissingExtraError
@@ -100,8 +101,8 @@ async def test_an_agent_runs_there_with_what_it_prints_pasted_into_a_file_or_a_s
         ]
         for options, env in ways:
             async with ScriptedModel([Text("Done there.")], api_key=KEY) as model:
-                model_env = {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-                done = await run_agenthost("run", "go", *options, env={**env, **model_env}, cwd=tmp_path)
+                env |= model_environment(model, KEY)
+                done = await run_agenthost("run", "go", *options, env=env, cwd=tmp_path)
             assert (done.exit_code, "Done there." in done.stdout) == (0, True), done.stderr
             listed = await run_agenthost("ps", *options, "--provider", baked, env=env, cwd=tmp_path)
             assert (listed.exit_code, "no agents" in listed.stdout) == (0, True), listed.stderr

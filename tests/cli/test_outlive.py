@@ -11,8 +11,9 @@ from pathlib import Path
 
 import anyio
 import pytest
-from cli.scripted_runs import KEY, model_env, sandboxes
+from cli.scripted_runs import KEY, sandboxes
 from support.command_line import environment, run_agenthost
+from support.hosting import model_environment
 from support.preloaded import run_preloaded
 
 from agenthost import AgentRef
@@ -59,7 +60,7 @@ async def test_the_agent_of_a_killed_host_is_finished_from_the_command_line(tmp_
     script = [first, lost, ToolUse("Bash", {"command": "echo made > made.txt"}), Text("Made.")]
     with anyio.fail_after(LIMIT):
         async with ScriptedModel(script, api_key=KEY) as model:
-            env = environment(model_env(model))
+            env = environment(model_environment(model, KEY))
             async with run_preloaded(["python", "-c", HOST], env=env, stderr=None) as host:
                 await asked.wait()
                 host.kill()
@@ -72,7 +73,9 @@ async def test_the_agent_of_a_killed_host_is_finished_from_the_command_line(tmp_
             assert (await listed())[0]["agent"] == name  # looking again changes nothing
 
             done = await run_agenthost(
-                *("attach", name, "--finish", "--download", "out"), env=model_env(model), cwd=tmp_path
+                *("attach", name, "--finish", "--download", "out"),
+                env=model_environment(model, KEY),
+                cwd=tmp_path,
             )
     assert done.exit_code == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -90,7 +93,9 @@ async def test_run_detach_leaves_an_agent_that_waits_for_somebody_to_ask_the_mod
     with anyio.fail_after(LIMIT):
         async with ScriptedModel([Text("Hello.")], api_key=KEY) as model:
             done = await run_agenthost(
-                *("run", "Say hello", "--detach", "--lifetime", "600"), env=model_env(model), cwd=tmp_path
+                *("run", "Say hello", "--detach", "--lifetime", "600"),
+                env=model_environment(model, KEY),
+                cwd=tmp_path,
             )
             assert done.exit_code == 0, done.stderr
             ref = AgentRef.from_json(done.stdout)
@@ -104,7 +109,9 @@ async def test_run_detach_leaves_an_agent_that_waits_for_somebody_to_ask_the_mod
             ):
                 assert told in done.stderr
             assert model.turns == []
-            finished = await run_agenthost("attach", done.stdout, "--finish", env=model_env(model))
+            finished = await run_agenthost(
+                "attach", done.stdout, "--finish", env=model_environment(model, KEY)
+            )
     assert finished.exit_code == 0, finished.stderr
     assert "claude   Hello.\n" in finished.stdout
     assert KEY not in done.stdout + done.stderr + finished.stdout + finished.stderr
@@ -116,7 +123,7 @@ async def test_with_the_key_in_the_sandbox_it_works_alone() -> None:
         async with ScriptedModel([Text("Hello.")], api_key=KEY) as model:
             done = await run_agenthost(
                 *("run", "Say hello", "--detach", "--provider", "local-unisolated", "--credentials", "env"),
-                env=model_env(model),
+                env=model_environment(model, KEY),
             )
             assert done.exit_code == 0, done.stderr
             ref = AgentRef.from_json(done.stdout)

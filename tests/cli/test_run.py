@@ -9,8 +9,9 @@ from pathlib import Path
 import anyio
 import claude_agent_sdk as sdk
 import pytest
-from cli.scripted_runs import KEY, model_env, sandboxes
+from cli.scripted_runs import KEY, sandboxes
 from support.command_line import environment, run_agenthost, run_command
+from support.hosting import model_environment
 
 from agenthost.testing import ApiError, ModelRequest, ScriptedModel, Stall, Text, ToolUse
 from agenthost.wire.codec import Codec, public_classes
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewra
 async def test_a_person_reads_what_the_agent_says_and_does() -> None:
     script = [[Text("I look."), ToolUse("Bash", {"command": "echo it is $((40 + 2))"})], Text("Done: 42.")]
     async with ScriptedModel(script, api_key=KEY) as model:
-        done = await run_agenthost("run", "What is it?", env=model_env(model))
+        done = await run_agenthost("run", "What is it?", env=model_environment(model, KEY))
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     for expected in (
@@ -40,7 +41,7 @@ async def test_a_person_reads_what_the_agent_says_and_does() -> None:
 
 async def test_json_is_one_sdk_message_a_line_and_nothing_else() -> None:
     async with ScriptedModel([Text("one\ntwo \N{WAVING HAND SIGN}")], api_key=KEY) as model:
-        done = await run_agenthost("run", "hi", "--json", env=model_env(model))
+        done = await run_agenthost("run", "hi", "--json", env=model_environment(model, KEY))
     assert done.exit_code == 0, done.stderr
     codec = Codec(public_classes(sdk))
     messages = [codec.loads(line) for line in done.stdout.splitlines()]
@@ -55,7 +56,9 @@ async def test_a_directory_goes_in_and_comes_back(tmp_path: Path) -> None:
     command = "cat sub*/it* && echo after > sub*/it*.txt && echo new > new.txt"
     async with ScriptedModel([ToolUse("Bash", {"command": command}), Text("ok")], api_key=KEY) as model:
         done = await run_agenthost(
-            *("run", "go", "--workspace", "app", "--download", "out"), env=model_env(model), cwd=tmp_path
+            *("run", "go", "--workspace", "app", "--download", "out"),
+            env=model_environment(model, KEY),
+            cwd=tmp_path,
         )
     assert done.exit_code == 0, done.stderr
     assert model.turns[1].tool_results[0].text == "before"
@@ -67,7 +70,9 @@ async def test_a_directory_goes_in_and_comes_back(tmp_path: Path) -> None:
 async def test_a_prompt_may_come_from_stdin_with_anything_in_it() -> None:
     prompt = "say \"hi\" & 'bye' $HOME `x`\n\n\N{WAVING HAND SIGN} \\ %s {}\n"
     async with ScriptedModel(lambda request: Text(request.prompt), api_key=KEY) as model:
-        done = await run_agenthost("run", "-", "--json", env=model_env(model), stdin=prompt.encode())
+        done = await run_agenthost(
+            "run", "-", "--json", env=model_environment(model, KEY), stdin=prompt.encode()
+        )
     assert done.exit_code == 0, done.stderr
     assert model.turns[0].prompt == prompt.strip()
 
@@ -76,7 +81,8 @@ async def test_options_reach_the_agent() -> None:
     script = [ToolUse("Bash", {"command": "true"}), ToolUse("Bash", {"command": "true"})]
     async with ScriptedModel(script, api_key=KEY) as model:
         done = await run_agenthost(
-            *("run", "go", "--model", "claude-some-model", "--max-turns", "1"), env=model_env(model)
+            *("run", "go", "--model", "claude-some-model", "--max-turns", "1"),
+            env=model_environment(model, KEY),
         )
     assert done.exit_code == 1
     assert model.turns[0].model == "claude-some-model"
@@ -86,7 +92,7 @@ async def test_options_reach_the_agent() -> None:
 
 async def test_an_error_of_the_model_is_told_and_exits_with_1() -> None:
     async with ScriptedModel([ApiError(403, "no such luck", retry=False)], api_key=KEY) as model:
-        done = await run_agenthost("run", "go", env=model_env(model))
+        done = await run_agenthost("run", "go", env=model_environment(model, KEY))
     assert done.exit_code == 1
     assert "no such luck" in done.stdout
     assert "Traceback" not in done.stderr
@@ -105,7 +111,7 @@ async def test_a_cli_that_dies_in_the_middle_of_a_turn_is_told_in_one_line_and_e
     # It is the first process of its kind in there; its shells are others.
     script = [ToolUse("Bash", {"command": "kill -KILL $PPID"}), Text("I should be dead.")]
     async with ScriptedModel(script, api_key=KEY, strict=False) as model:
-        done = await run_agenthost("run", "go", env=model_env(model))
+        done = await run_agenthost("run", "go", env=model_environment(model, KEY))
     assert done.exit_code == 1, done.stderr
     said = complaint(done.stderr)
     assert "ProcessError" in said
@@ -116,7 +122,9 @@ async def test_a_cli_that_dies_in_the_middle_of_a_turn_is_told_in_one_line_and_e
 async def test_a_download_that_cannot_be_written_is_told_in_one_line_and_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way\n")
     async with ScriptedModel([Text("Done.")], api_key=KEY) as model:
-        done = await run_agenthost("run", "go", "--download", "file/out", env=model_env(model), cwd=tmp_path)
+        done = await run_agenthost(
+            "run", "go", "--download", "file/out", env=model_environment(model, KEY), cwd=tmp_path
+        )
     assert done.exit_code == 1, done.stderr
     said = complaint(done.stderr)
     assert "'file/out'" in said
@@ -151,7 +159,7 @@ async def test_a_signal_in_the_middle_of_a_turn_leaves_nothing(number: signal.Si
 
     async with (
         ScriptedModel([step], api_key=KEY) as model,
-        run_command("run", "go", env=environment(model_env(model))) as process,
+        run_command("run", "go", env=environment(model_environment(model, KEY))) as process,
     ):
         await asked.wait()
         assert len(sandboxes()) == 1
@@ -165,7 +173,9 @@ async def test_a_signal_in_the_middle_of_a_turn_leaves_nothing(number: signal.Si
 async def test_without_isolation_commands_that_need_a_permission_are_refused_and_it_says_so() -> None:
     script = [ToolUse("Bash", {"command": "python3 -c 'print(1)'"}), Text("I may not.")]
     async with ScriptedModel(script, api_key=KEY) as model:
-        done = await run_agenthost("run", "go", "--provider", "local-unisolated", env=model_env(model))
+        done = await run_agenthost(
+            "run", "go", "--provider", "local-unisolated", env=model_environment(model, KEY)
+        )
     assert done.exit_code == 0, done.stderr
     assert "nothing is isolated here" in done.stdout
     assert model.turns[1].tool_results[0].is_error

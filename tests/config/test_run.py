@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import run_agenthost
+from support.hosting import model_environment
 from support.written import write
 
 from agenthost.testing import ScriptedModel, Text, ToolUse
@@ -24,16 +25,12 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def model_env(model: ScriptedModel) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-
-
 async def test_it_reads_the_file_that_lies_there_and_says_so_in_one_line(tmp_path: Path) -> None:
     write(tmp_path, '[agent]\nmodel = "claude-from-the-file"\nallowed_tools = ["Bash"]\n')
     script = [ToolUse("Bash", {"command": "true"}), Text("Done.")]
     async with ScriptedModel(script, api_key=KEY) as model:
         arguments = ("run", "go", "--provider", "local-unisolated", "--allow", "code", "--json")
-        done = await run_agenthost(*arguments, env=model_env(model), cwd=tmp_path)
+        done = await run_agenthost(*arguments, env=model_environment(model, KEY), cwd=tmp_path)
     assert done.exit_code == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("agenthost: ")]
     assert said == ["agenthost: settings from agenthost.toml"]
@@ -47,7 +44,7 @@ async def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path
     tools = [ToolUse("Bash", {"command": "true"}), ToolUse("Bash", {"command": "true"})]
     async with ScriptedModel(tools, api_key=KEY) as model:
         env = {
-            **model_env(model),
+            **model_environment(model, KEY),
             "AGENTHOST_PROVIDER": "local-unisolated",
             "AGENTHOST_AGENT__MODEL": "claude-two",
         }
@@ -193,7 +190,7 @@ async def test_what_the_command_line_says_as_well_is_done(tmp_path: Path) -> Non
         allowed = [word for kind in ("bypass", "mounts", "secrets") for word in ("--allow", kind)]
         done = await run_agenthost(
             *("run", "go", "--network", "open", *allowed),
-            env={**model_env(model), "MY_NOTE": "noted"},
+            env={**model_environment(model, KEY), "MY_NOTE": "noted"},
             cwd=tmp_path,
         )
     assert done.exit_code == 0, done.stderr
@@ -204,7 +201,7 @@ async def test_what_the_command_line_says_as_well_is_done(tmp_path: Path) -> Non
 async def test_what_variables_say_is_the_users_own(tmp_path: Path) -> None:
     async with ScriptedModel([Text("Done.")], api_key=KEY) as model:
         env = {
-            **model_env(model),
+            **model_environment(model, KEY),
             "AGENTHOST_PROVIDER": "local-unisolated",
             "AGENTHOST_SPEC__NETWORK": "open",
             "AGENTHOST_AGENT__ENV__MY_TOKEN": "mine",

@@ -9,8 +9,8 @@ import anyio
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
 from docker.docker_engine import DockerEngine
-from faults.conversations import results_of, texts_of
 from support.hosting import KEY, scripted
+from support.messages import results, texts
 
 from agenthost import HostedAgent
 from agenthost.providers.docker.engine import Engine
@@ -39,11 +39,11 @@ async def test_an_agent_works_in_a_container_without_network_or_key(
             shown = json.dumps(await engine.ask("GET", f"/containers/{agent.sandbox.id}/json"))
             await agent.download(tmp_path / "fixed")
         model.assert_played()
-    (said,) = results_of(messages)
+    (said,) = results(messages)
     assert said.splitlines()[0] == "1000"
     assert said.endswith("ünï")
     assert KEY not in said + shown
-    assert texts_of(messages) == ["It is done."]
+    assert texts(messages) == ["It is done."]
     assert isinstance(messages[-1], ResultMessage)
     assert not messages[-1].is_error
     assert (tmp_path / "fixed" / "out.txt").read_text() == "ünï\n"
@@ -67,5 +67,5 @@ async def test_an_agent_outlives_its_host_and_is_taken_over(
                 await again.query("Say two.")
                 second = [message async for message in again.receive_response()]
             model.assert_played()
-    assert texts_of(first) == ["One."]
-    assert texts_of(second) == ["Two."]
+    assert texts(first) == ["One."]
+    assert texts(second) == ["Two."]

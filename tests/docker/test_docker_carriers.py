@@ -9,7 +9,8 @@ import anyio
 import pytest
 from docker.docker_engine import DockerEngine, needs_its_files
 from docker.engine_proxy import engine_proxy
-from support.inside import living, until
+from support.inside import living
+from support.waiting import until
 
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.link.client import GuestSandbox

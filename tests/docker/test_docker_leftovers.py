@@ -7,7 +7,7 @@ import time
 import pytest
 
 import agenthost
-from agenthost.adapter.provider import NONCE_LABEL
+from agenthost.adapter.record import NONCE_LABEL
 from agenthost.errors import SandboxGoneError
 from agenthost.providers.docker import labels
 from agenthost.providers.docker.engine import Engine

@@ -7,6 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 from docker.docker_engine import DockerEngine
+from support.waiting import until
 
 from agenthost.errors import ConfigError, SandboxNotFoundError, UnsupportedError
 from agenthost.link.client import GuestSandbox
@@ -87,8 +88,9 @@ async def test_orphans_are_collected(box: GuestSandbox) -> None:
     # Its parent ends first; the first process of the container gets it, and has to wait for it.
     await shell(box, "bash -c 'sleep 0.01 & disown' ; true")
     with anyio.fail_after(20):
-        while "Z" in await shell(box, "ps -eo stat --no-headers | cut -c1"):
-            await anyio.lowlevel.checkpoint()
+        await until(
+            lambda: shell(box, "ps -eo stat --no-headers | cut -c1"), lambda states: "Z" not in states
+        )
 
 
 async def test_its_environment_and_its_tokens_are_nowhere_that_the_engine_shows(
@@ -101,7 +103,8 @@ async def test_its_environment_and_its_tokens_are_nowhere_that_the_engine_shows(
     assert "a-secret-value" not in everything
     assert isinstance(box.token, TokenMaker)
     assert box.token.control() not in everything
-    assert box.token.digest("", CONTROL) not in everything
+    assert box.token.verifier("", CONTROL) not in everything
+    assert box.token.guest_key().hex() not in everything
 
 
 async def test_it_tells_what_it_really_got(provider: DockerProvider) -> None:

@@ -8,8 +8,8 @@ import anyio
 import httpx
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions
-from faults.conversations import results_of, texts_of
 from support.hosting import KEY, scripted
+from support.messages import results, texts
 
 from agenthost import HostedAgent
 from agenthost.providers.e2b.provider import E2BProvider
@@ -35,9 +35,9 @@ async def test_the_agents_way_to_the_model_is_forwarded_to_the_internet_and_refu
         ):
             await agent.query("Where is the model?")
             messages = [message async for message in agent.receive_response()]
-            (said,) = results_of(messages)
+            (said,) = results(messages)
             user, url = said.split()
-            assert (user, texts_of(messages)) == ("user", ["It is done."])
+            assert (user, texts(messages)) == ("user", ["It is done."])
             assert agent.sandbox is not None
             box = e2b.box(agent.sandbox.id)
             port = url.rstrip("/").rpartition(":")[2]

@@ -5,26 +5,31 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - to see what the vendor's client leaves behind
 import gc
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from agenthost.adapter import cloud
 from agenthost.adapter.bootstrap import dial_command
+from agenthost.adapter.dial_carrier import RENEW_SECONDS, DialCarrier
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.e2b import backend
 from agenthost.providers.e2b.backend import E2BBackend
-from agenthost.providers.e2b.carrier import RENEW_SECONDS, CommandCarrier, open_carrier
-from agenthost.providers.e2b.client import Client
-from agenthost.providers.e2b.places import BOOT
+from agenthost.providers.e2b.carrier import E2BCommand, open_command
+from agenthost.providers.e2b.client import USER, E2BVendor
 from agenthost.providers.e2b.provider import E2BProvider
-from agenthost.providers.e2b.shell import Opening
+from agenthost.providers.e2b.workarounds import Opening
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.e2b import Emulator, Fault
 from agenthost.wire.settings import WireSettings
 
+if TYPE_CHECKING:
+    from e2b import AsyncSandbox
+
 LIMIT = 120
 KILL = "POST /process.Process/SendSignal"
 START, INPUT = "POST /process.Process/Start", "POST /process.Process/StreamInput"
+BOOT = "/home/user/.agenthost"
 COUNT = "for i in $(seq 2000); do echo $i; done; read -r go; seq 2001 4000"
 
 
@@ -32,6 +37,12 @@ def dials(e2b: Emulator, sandbox_id: str) -> list[int]:
     """Return the numbers of the dial programs that run."""
     running = e2b.box(sandbox_id).programs.running.items()
     return [pid for pid, one in running if one.end is None and "dial" in str(one.config["args"])]
+
+
+async def reached(e2b: Emulator, box: GuestSandbox) -> AsyncSandbox:
+    """Return the vendor's handle of a sandbox."""
+    vendor = E2BVendor(**e2b.options, domain=None)
+    return await vendor.connect(await vendor.look_up(box.id))
 
 
 async def test_no_program_of_the_link_has_a_limit_of_time(e2b: Emulator, box: GuestSandbox) -> None:
@@ -102,9 +113,8 @@ async def test_a_program_that_says_nothing_for_long_is_not_lost(e2b: Emulator) -
 
 
 async def test_a_carrier_makes_room_for_another_one_when_it_is_old(e2b: Emulator, box: GuestSandbox) -> None:
-    client = Client(**e2b.options, domain=None)
-    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
-    carrier = await open_carrier(sandbox, dial_command(BOOT), renew_seconds=0)
+    command = await open_command(await reached(e2b, box), dial_command(BOOT), user=USER, env={})
+    carrier = DialCarrier(command, renew_seconds=0)
     try:
         with anyio.fail_after(LIMIT):
             assert await carrier.receive() == b""
@@ -114,23 +124,25 @@ async def test_a_carrier_makes_room_for_another_one_when_it_is_old(e2b: Emulator
 
 
 async def test_a_carrier_makes_room_for_another_one_after_64_mib_or_an_hour() -> None:
-    out, received = anyio.create_memory_object_stream[bytes](66)
-    with out, received:
-        carrier = CommandCarrier(out, received)
-        for _ in range(65):
-            out.send_nowait(bytes(1 << 20))
-        with anyio.fail_after(LIMIT):
-            for _ in range(64):
-                assert await carrier.receive()
-            assert await carrier.receive() == b""
+    class Endless(E2BCommand):
+        async def receive(self) -> bytes:
+            return bytes(1 << 20)
+
+    command = Endless()
+    carrier = DialCarrier(command)
+    with anyio.fail_after(LIMIT):
+        for _ in range(64):
+            assert await carrier.receive()
+        assert await carrier.receive() == b""
+    await command.aclose()
     assert RENEW_SECONDS == 3600
 
 
 async def test_carriers_that_are_renewed_all_the_time_lose_nothing(
     e2b: Emulator, box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = partial(open_carrier, renew_bytes=200_000)  # twice the largest frame
-    monkeypatch.setattr(backend, "open_carrier", opened)
+    renewed = partial(DialCarrier, renew_bytes=200_000)  # twice the largest frame
+    monkeypatch.setattr(cloud, "DialCarrier", renewed)
     before = e2b.calls.count(START)
     e2b.cut()
     with anyio.fail_after(LIMIT):
@@ -184,9 +196,8 @@ def test_what_was_printed_before_the_program_began_is_dropped_in_whatever_pieces
 async def test_input_goes_by_one_stream_and_small_pieces_go_together(
     e2b: Emulator, box: GuestSandbox
 ) -> None:
-    client = Client(**e2b.options, domain=None)
-    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
-    carrier = await open_carrier(sandbox, ["cat"])
+    sandbox = await reached(e2b, box)
+    carrier = await open_command(sandbox, ["cat"], user=USER, env={})
     try:
         before = len(e2b.inputs)
         for _ in range(1000):
@@ -204,9 +215,8 @@ async def test_input_goes_by_one_stream_and_small_pieces_go_together(
 
 
 async def test_a_program_that_takes_no_input_holds_who_sends(e2b: Emulator, box: GuestSandbox) -> None:
-    client = Client(**e2b.options, domain=None)
-    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
-    carrier = await open_carrier(sandbox, ["sleep", "600"])
+    sandbox = await reached(e2b, box)
+    carrier = await open_command(sandbox, ["sleep", "600"], user=USER, env={})
     try:
         with anyio.move_on_after(1) as held:  # for ever; without a bound it takes a moment
             for _ in range(1000):
@@ -219,10 +229,9 @@ async def test_a_program_that_takes_no_input_holds_who_sends(e2b: Emulator, box:
 async def test_a_carrier_that_is_closed_leaves_no_program_and_no_task(
     e2b: Emulator, box: GuestSandbox
 ) -> None:
-    client = Client(**e2b.options, domain=None)
-    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    sandbox = await reached(e2b, box)
     tasks, programs = asyncio.all_tasks(), set(dials(e2b, box.id))
-    carrier = await open_carrier(sandbox, dial_command(BOOT))
+    carrier = await open_command(sandbox, dial_command(BOOT), user=USER, env={})
     (mine,) = set(dials(e2b, box.id)) - programs
     with anyio.fail_after(LIMIT):
         assert (await carrier.receive()).startswith(b"{")
@@ -242,13 +251,12 @@ async def test_a_carrier_that_is_closed_leaves_no_program_and_no_task(
 async def test_a_dial_that_is_cancelled_while_it_is_opened_reports_nothing_to_the_event_loop(
     e2b: Emulator, box: GuestSandbox
 ) -> None:
-    client = Client(**e2b.options, domain=None)
-    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
+    sandbox = await reached(e2b, box)
     held = e2b.faults.add(Fault(START, hold=True))
     try:
         with anyio.fail_after(LIMIT):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(open_carrier, sandbox, dial_command(BOOT))
+                tasks.start_soon(partial(open_command, sandbox, dial_command(BOOT), user=USER, env={}))
                 await held.struck.wait()
                 tasks.cancel_scope.cancel()
         gc.collect()  # a task whose error nobody has fetched tells so now, which fails this test
@@ -260,9 +268,8 @@ async def test_a_dial_that_is_cancelled_while_it_is_opened_reports_nothing_to_th
 async def test_closing_the_way_to_a_server_that_does_not_answer_is_bounded(
     e2b: Emulator, box: GuestSandbox
 ) -> None:
-    client = Client(**e2b.options, domain=None)
-    sandbox = await (await client.sandboxes()).connect(box.id, timeout=1)
-    carrier = await open_carrier(sandbox, dial_command(BOOT))
+    sandbox = await reached(e2b, box)
+    carrier = await open_command(sandbox, dial_command(BOOT), user=USER, env={})
     e2b.stall()
     try:
         with anyio.fail_after(LIMIT):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 import anyio
 import pytest
 
+from agenthost.adapter import cloud
+from agenthost.adapter.make_once import make_once
 from agenthost.errors import (
     ConfigError,
     ProviderError,
@@ -16,7 +19,6 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.e2b import creating
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import NetworkPolicy, SandboxSpec
@@ -87,7 +89,7 @@ async def test_a_sandbox_whose_making_was_lost_and_that_is_not_reached_is_ended(
 async def test_a_create_that_was_cut_off_and_made_nothing_is_an_error_and_not_tried_again(
     provider: E2BProvider, e2b: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creating, "_LOOKS", (0.0, 0.0))
+    monkeypatch.setattr(cloud, "make_once", partial(make_once, looks=(0.0, 0.0)))
     before = e2b.calls.count(CREATE)
     e2b.faults.add(Fault(CREATE, drop=True))
     with pytest.raises(ProviderError, match="answer of E2B was lost"):
@@ -133,12 +135,12 @@ async def test_an_answer_that_is_lost_behind_a_retry_is_the_same_sandbox(
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(429, "asked too often"), (503, "no capacity"), (401, "refused the API key")]
+    ("status", "words"), [(429, "too many requests"), (503, "no capacity"), (401, "refused the API key")]
 )
 async def test_an_e2b_that_goes_on_to_refuse_is_told_without_the_key(
     provider: E2BProvider, e2b: Emulator, status: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creating, "_LOOKS", (0.0,))
+    monkeypatch.setattr(cloud, "make_once", partial(make_once, looks=(0.0,)))
     e2b.faults.add(Fault(CREATE, status=status, headers={"retry-after": "0"}, times=4))
     with pytest.raises(ProviderError, match=words) as caught:
         await provider.create(SandboxSpec())
@@ -168,7 +170,7 @@ async def test_what_a_refused_try_has_made_is_ended_where_it_cannot_be_reached(
     e2b.faults.add(Fault(CREATE, status=502, after=True, headers={"retry-after": "0"}))
     e2b.faults.add(Fault(CREATE, status=429, headers={"should-retry": "false"}))
     e2b.faults.add(Fault(f"{CREATE}/", status=500))  # the call that connects to what was found
-    with pytest.raises(ProviderError, match="asked too often"):
+    with pytest.raises(ProviderError, match="too many requests"):
         await provider.create(SandboxSpec())
     assert e2b.boxes.all == {}
 
@@ -176,8 +178,7 @@ async def test_what_a_refused_try_has_made_is_ended_where_it_cannot_be_reached(
 async def test_who_is_cancelled_in_a_create_that_nobody_answers_waits_for_a_bounded_time(
     provider: E2BProvider, e2b: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(creating, "_MAKING", 0.5)
-    monkeypatch.setattr(creating, "_CLEANUP", 0.5)
+    monkeypatch.setattr(cloud, "make_once", partial(make_once, within=0.5, cleanup=0.5))
     faults = [e2b.faults.add(Fault(CREATE, hold=True))]
     with anyio.fail_after(LIMIT / 4):  # each single call may take a minute
         async with anyio.create_task_group() as tasks:
@@ -207,7 +208,7 @@ async def test_a_template_that_is_not_there_is_named(provider: E2BProvider, e2b:
         (SandboxSpec(region="eu"), UnsupportedError, "region"),
         (SandboxSpec(cpu=4), UnsupportedError, "size of its template"),
         (SandboxSpec(memory_mib=1024, image="base"), UnsupportedError, "size of its template"),
-        (SandboxSpec(labels={"agenthost-name": "x"}), ConfigError, "agenthost's own"),
+        (SandboxSpec(labels={"agenthost-name": "x"}), ConfigError, "reserved for agenthost"),
         (SandboxSpec(provider_options={"public_ports": 1}), ConfigError, "public_ports"),
         (SandboxSpec(network=NetworkPolicy.allow(["a b"])), ConfigError, "a b"),
     ],
@@ -225,7 +226,7 @@ async def test_the_plans_limit_refuses_a_lifetime_and_shortens_a_default_with_on
     e2b_template: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     del e2b_template
-    caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
+    caplog.set_level(logging.WARNING, logger="agenthost")
     async with emulator(longest=1800) as small, E2BProvider(**small.options) as provider:
         with pytest.raises(UnsupportedError, match=r"allows 0\.5 hours at most"):
             await provider.create(SandboxSpec(max_lifetime=2000))
@@ -238,7 +239,7 @@ async def test_the_plans_limit_refuses_a_lifetime_and_shortens_a_default_with_on
             assert info.expires_at - time.time() <= 1800
             await box.terminate()
         assert small.boxes.all == {}
-    assert len([one for one in caplog.records if "allows" in one.message]) == 1
+    assert len([one for one in caplog.records if "longest of this plan" in one.message]) == 1
 
 
 async def test_a_lease_is_moved_and_never_behind_the_lifetime(provider: E2BProvider, e2b: Emulator) -> None:
@@ -288,8 +289,8 @@ async def test_a_program_that_was_refused_as_one_too_many_is_started_again(
 
 
 async def test_a_lease_that_cannot_be_set_leaves_nothing(provider: E2BProvider, e2b: Emulator) -> None:
-    e2b.faults.add(Fault("POST /sandboxes/", status=500))
-    with pytest.raises(ProviderError, match="its lease"):
+    e2b.faults.add(Fault("POST /sandboxes/", status=500, times=3))  # each attempt
+    with pytest.raises(ProviderError, match="extending sandbox"):
         await provider.create(SandboxSpec(lease=300))
     assert e2b.boxes.all == {}
 
@@ -301,7 +302,7 @@ async def test_a_sandbox_whose_labels_were_changed_is_not_moved_and_says_so(
     e2b.box(box.id).metadata["agenthost-end"] = "soon"
     e2b.box(box.id).metadata.pop("agenthost-created")
     assert (await box.info()).created_at == pytest.approx(e2b.box(box.id).started_at, abs=1)
-    with pytest.raises(ProviderError, match="when its lifetime is over"):
+    with pytest.raises(ProviderError, match="when its lifetime ends"):
         await backend_of(box).extend(30)
 
 

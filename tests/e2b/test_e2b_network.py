@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from agenthost.adapter.network import check_allowed_hosts, refuse_unreachable
 from agenthost.errors import ConfigError, UnsupportedError
-from agenthost.providers.e2b.network import check_headers, check_network, network_options
+from agenthost.providers.e2b.network import check_headers, network_options
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
 from agenthost.testing.emulators.e2b import Emulator, Fault
@@ -17,6 +18,11 @@ KEY = HeaderInjection(host="api.anthropic.com", header="x-api-key", secret="sk-a
 CLOSED = {"allow_public_traffic": False}
 SHOUTED, OTHER = replace(KEY, host="API.Anthropic.com"), replace(KEY, header="x-other")
 BOTH = [{"transform": {"headers": {KEY.header: KEY.secret, "x-other": KEY.secret}}}]
+
+
+def check_policy(spec: SandboxSpec) -> None:
+    check_allowed_hosts(spec.network)
+    refuse_unreachable(spec.inject, spec.network)
 
 
 def only(host: str) -> dict[str, Any]:
@@ -55,8 +61,8 @@ def only(host: str) -> dict[str, Any]:
     ids=["default", "open", "none", "allow", "inject", "cases", "wildcard"],
 )
 def test_a_policy_is_told_as_e2b_wants_it(spec: SandboxSpec, told: dict[str, Any]) -> None:
-    check_network(spec)
-    assert network_options(spec, public=False) == told
+    check_policy(spec)
+    assert network_options(spec) == told
 
 
 @pytest.mark.parametrize(
@@ -72,13 +78,14 @@ def test_a_policy_is_told_as_e2b_wants_it(spec: SandboxSpec, told: dict[str, Any
 )
 def test_a_policy_that_makes_no_sense_is_refused(spec: SandboxSpec) -> None:
     with pytest.raises(ConfigError):
-        check_network(spec)
+        check_policy(spec)
 
 
 @pytest.mark.parametrize(
     ("host", "header", "secret", "error"),
     [
         ("10.0.0.1/8", "x-api-key", "canary", UnsupportedError),
+        ("*.example.org", "x-api-key", "canary", UnsupportedError),
         ("example.org", "x api key", "canary", ConfigError),
         ("example.org", "x-api-key", "canary\r\nx: y", ConfigError),
         ("example.org", "x-api-key", "", ConfigError),
@@ -99,13 +106,15 @@ def test_a_header_that_cannot_be_added_is_refused_without_its_value(
         ((replace(KEY, secret="canary" * 400),), "longer than the 2048"),
         ((KEY, replace(SHOUTED, header="X-API-Key", secret="canary")), "there 2 times"),
         (tuple(replace(KEY, header=f"x-{number}") for number in range(21)), "20 at most"),
+        (tuple(replace(KEY, host=f"a{number}.example.org") for number in range(11)), "10 at most"),
+        ((replace(KEY, host=f"{'a' * 121}.example"),), "longer than the 128"),
     ],
-    ids=["name", "value", "twice", "many"],
+    ids=["name", "value", "twice", "many", "hosts", "long-host"],
 )
 def test_more_than_e2b_takes_is_refused_and_no_header_gets_lost(
     headers: tuple[HeaderInjection, ...], words: str
 ) -> None:
-    with pytest.raises(ConfigError, match=words) as caught:
+    with pytest.raises((ConfigError, UnsupportedError), match=words) as caught:
         check_headers(headers)
     assert "canary" not in str(caught.value)
 

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 from claude_agent_sdk import PermissionResultAllow, ResultMessage
-from support.hosting import KEY
+from support.hosting import KEY, allow
+from support.waiting import until
 
 from agenthost import AgentRef, Cursor, HostedAgent
 from agenthost.errors import SandboxGoneError, SandboxPausedError
@@ -115,8 +115,7 @@ async def test_a_program_that_was_under_way_does_not_run_on_without_its_caller(b
                 await program.wait()
         await backend_of(box).resume()
         # By itself the guest forgets a link that does not come back after ten minutes.
-        while (await box.exec(["sh", "-c", f"kill -0 {pid}"])).exit_code == 0:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: box.exec(["sh", "-c", f"kill -0 {pid}"]), lambda done: done.exit_code != 0)
 
 
 async def test_one_that_was_ended_while_it_was_paused_is_gone_and_nobody_dials_it(
@@ -144,9 +143,6 @@ async def test_an_agent_goes_on_with_its_turn_where_its_cursor_stands(
         await backend_of(box).pause()
         await anyio.sleep_forever()
         raise AssertionError
-
-    async def allow(*_: object) -> PermissionResultAllow:
-        return PermissionResultAllow()
 
     options: dict[str, Any] = {"cli_path": await FakeCLI().put(box), "include_partial_messages": True}
     steps = [FakeCLI.partials(50), FakeCLI.tool("Bash", {"n": 1}, ask=True), FakeCLI.text("done")]

@@ -12,8 +12,7 @@ from support.port_server import ask, serving
 
 from agenthost.errors import ConfigError, ProviderError, SandboxGoneError, SandboxPausedError
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.e2b import ports
-from agenthost.providers.e2b.backend import E2BBackend
+from agenthost.providers.e2b.backend import E2BBackend, endpoint_of
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.supports import Endpoint, SupportsPorts
@@ -124,12 +123,12 @@ async def test_what_has_ended_or_is_paused_has_no_ports_and_stays_so(
 def test_at_e2b_itself_it_is_the_name_that_the_vendors_client_says(
     domain: str, token: str | None, told: dict[str, str]
 ) -> None:
-    endpoint = ports.endpoint(sandbox_of(domain=domain, token=token), 8000)
+    endpoint = endpoint_of(sandbox_of(domain=domain, token=token), 8000)
     assert endpoint == Endpoint(url=f"https://8000-i1.{domain}", headers=told)
 
 
 def test_behind_another_address_it_is_told_by_headers() -> None:
-    endpoint = ports.endpoint(sandbox_of(sandbox_url="https://way.example/", token="t0ken"), 8000)
+    endpoint = endpoint_of(sandbox_of(sandbox_url="https://way.example/", token="t0ken"), 8000)
     headers = {TOKEN: "t0ken", "e2b-sandbox-id": "i1", "e2b-sandbox-port": "8000"}
     assert endpoint == Endpoint(url="https://way.example", headers=headers)
     assert "t0ken" not in repr(endpoint)

@@ -17,7 +17,7 @@ from openapi_core.testing import MockResponse
 from support.package_index import PackageIndex
 
 from agenthost.adapter.bootstrap import host_sdk_version
-from agenthost.errors import ConfigError, SandboxGoneError
+from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
@@ -76,6 +76,8 @@ async def test_a_life_of_a_sandbox_is_as_described(
         await box.terminate()
         await other.terminate()
         assert (await other.info()).state == "ended"
+        with pytest.raises(SandboxNotFoundError):
+            await provider.reach(other.id)
     assert published.violations(calls) == []
     assert {response.status_code for _, response in calls} >= {200, 201, 204, 404}
     assert len(paths(calls)) >= 5

@@ -18,14 +18,14 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.e2b import snapshotting
+from agenthost.providers.e2b import snapshot
 from agenthost.providers.e2b.backend import E2BBackend
-from agenthost.providers.e2b.places import BOOT
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import SandboxSpec
 from agenthost.supports import SupportsSnapshot
 from agenthost.testing.emulators.e2b import Emulator, Fault
 
+BOOT = "/home/user/.agenthost"
 LIMIT = 120
 
 
@@ -189,7 +189,7 @@ async def test_a_busy_e2b_is_asked_again_for_the_same_snapshot(
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(429, "asked too often"), (503, "no capacity"), (409, "cannot do this now")]
+    ("status", "words"), [(429, "too many requests"), (503, "no capacity"), (409, "cannot do this now")]
 )
 async def test_an_e2b_that_goes_on_to_refuse_leaves_nothing(
     box: GuestSandbox, e2b: Emulator, templates: set[str], status: int, words: str
@@ -233,7 +233,7 @@ async def test_a_snapshot_that_may_come_later_is_looked_for_several_times_and_to
     status: int,
     why: str,
 ) -> None:
-    monkeypatch.setattr(snapshotting, "_PAUSE", 0.0)
+    monkeypatch.setattr(snapshot, "_PAUSE", 0.0)
     caplog.set_level(logging.WARNING, logger="agenthost.providers.e2b")
     before = len(e2b.calls)
     for _ in range(4):

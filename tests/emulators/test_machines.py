@@ -38,7 +38,14 @@ async def machines() -> AsyncIterator[Machines]:
 
 async def bootstrap(machine: Machine, *, needs_sdk: bool, steps: list[str]) -> None:
     boot = make_boot(
-        LAYOUT, control_digest="0" * 64, env={}, lifetime=60, agent=None, compiled=False, needs_sdk=needs_sdk
+        LAYOUT,
+        control_verifier="0" * 64,
+        guest_key=bytes(32),
+        env={},
+        lifetime=60,
+        agent=None,
+        compiled=False,
+        needs_sdk=needs_sdk,
     )
     for name, data in bootstrap_files(boot).items():
         await machine.sandbox.write_file(f"{DIRECTORY}/{name}", data, mode=0o600)

@@ -12,24 +12,10 @@ import anyio
 from support.command_line import environment
 from support.preloaded import Program, run_preloaded, run_to_end
 
-from agenthost import open_provider
-from agenthost.testing import ScriptedModel
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "sk-ant-of-the-examples"
 
 _STOP_SECONDS = 20.0
-
-
-def model_environment(model: ScriptedModel) -> dict[str, str]:
-    """Return what leads an example to a scripted model."""
-    return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": KEY}
-
-
-async def sandboxes() -> set[str]:
-    """Return the ids of those that are there."""
-    async with open_provider("local") as provider:
-        return {info.id async for info in provider.list()}
 
 
 async def run_example(name: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:

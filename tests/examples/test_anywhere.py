@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 import pytest
 from docker.docker_engine import DockerEngine
-from examples.running import KEY, model_environment, run_example
+from examples.running import KEY, run_example
 from parity.compare import compare
+from support.hosting import model_environment
 
 from agenthost.testing import ScriptedModel, Text, ToolUse
 
@@ -31,7 +32,7 @@ async def messages_of(config: str, env: Mapping[str, str], tmp_path: Path) -> li
     (tmp_path / "agenthost.toml").write_text(config)
     async with ScriptedModel(list(SCRIPT), api_key=KEY) as model:
         arguments = [str(tmp_path / "agenthost.toml"), str(app), str(changed), "Mend it"]
-        out = await run_example("anywhere.py", *arguments, env={**model_environment(model), **env})
+        out = await run_example("anywhere.py", *arguments, env={**model_environment(model, KEY), **env})
         model.assert_played()
     assert (changed / "code.py").read_text() == "mended\n"
     assert (app / "code.py").read_text() == "broken\n"

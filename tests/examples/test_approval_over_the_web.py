@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from examples.running import KEY, Example, model_environment, sandboxes, start_example
+from examples.running import KEY, Example, start_example
+from support.hosting import model_environment, sandboxes_of
 
 from agenthost import AgentRef
 from agenthost.testing import ModelRequest, ScriptedModel, Text, ToolUse
@@ -49,7 +50,7 @@ class Person:
 @asynccontextmanager
 async def approving(model: ScriptedModel, ref: Path, *arguments: str) -> AsyncGenerator[Person]:
     async with start_example(
-        NAME, str(ref), *arguments, "--port", "0", env=model_environment(model)
+        NAME, str(ref), *arguments, "--port", "0", env=model_environment(model, KEY)
     ) as example:
         found = re.fullmatch(r"approve at (http://\S+) with token (\S+)", await example.line())
         assert found is not None
@@ -72,7 +73,7 @@ async def test_tool_calls_are_allowed_denied_and_changed_by_another_process(tmp_
         Text("Done."),
     ]
     ref = tmp_path / "agent.ref"
-    before = await sandboxes()
+    before = await sandboxes_of("local")
     with anyio.fail_after(LIMIT):
         async with ScriptedModel(script, api_key=KEY) as model, approving(model, ref, "Go") as person:
             first = await person.question()
@@ -99,7 +100,7 @@ async def test_tool_calls_are_allowed_denied_and_changed_by_another_process(tmp_
     ]
     assert printed[-1].startswith("ResultMessage(")
     assert not ref.exists()
-    assert await sandboxes() == before
+    assert await sandboxes_of("local") == before
 
 
 async def test_what_is_no_answer_and_whoever_has_no_token_is_refused(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ async def test_an_answer_that_comes_too_late_is_refused_and_the_agent_was_told_n
 async def test_a_question_outlives_the_program_that_was_to_answer_it(tmp_path: Path) -> None:
     script = [[Text("Hm."), command("one", "toolu_1")], Text("Done.")]
     ref = tmp_path / "agent.ref"
-    before = await sandboxes()
+    before = await sandboxes_of("local")
     with anyio.fail_after(LIMIT):
         async with ScriptedModel(script, api_key=KEY) as model:
             async with approving(model, ref, "Go") as person:
@@ -195,7 +196,7 @@ async def test_a_question_outlives_the_program_that_was_to_answer_it(tmp_path: P
         "ResultMessage",
     ]
     assert not ref.exists()
-    assert await sandboxes() == before
+    assert await sandboxes_of("local") == before
 
 
 @pytest.mark.parametrize("arguments", [[], ["Go"]])

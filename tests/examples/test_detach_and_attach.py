@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 from claude_agent_sdk import AssistantMessage, TextBlock, ToolResultBlock, ToolUseBlock, UserMessage
-from examples.running import KEY, model_environment, run_example, sandboxes, start_example
+from examples.running import KEY, run_example, start_example
+from support.hosting import model_environment, sandboxes_of
 
 from agenthost import AgentRef, Cursor, message_from_json
 from agenthost.testing import Hold, ModelRequest, ScriptedModel, Text, ToolUse
@@ -57,10 +58,10 @@ async def test_killed_in_every_step_the_log_holds_each_message_once(tmp_path: Pa
             return [Hold(may_go_on[done]), Text(f"Step {done}."), tool]
         return [Hold(may_go_on[done]), Text("All is done.")]
 
-    before = await sandboxes()
+    before = await sandboxes_of("local")
     with anyio.fail_after(LIMIT):
         async with ScriptedModel(work, api_key=KEY) as model:
-            env = model_environment(model)
+            env = model_environment(model, KEY)
             ref.write_text(await run_example(NAME, "start", "Take three steps", env=env))
             kills = 0
             for step in range(STEPS):
@@ -96,4 +97,4 @@ async def test_killed_in_every_step_the_log_holds_each_message_once(tmp_path: Pa
     places = [AgentRef.from_json(ref.read_text()).cursor, *(cursor for cursor, _ in entries)]
     assert places == sorted(set(places), key=lambda place: (place.seq, place.offset))
     assert kills >= STEPS
-    assert await sandboxes() == before
+    assert await sandboxes_of("local") == before

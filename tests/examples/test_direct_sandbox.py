@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import ClassVar
 
 import pytest
-from examples.running import EXAMPLES, KEY, model_environment, run_example
+from examples.running import EXAMPLES, KEY, run_example
+from support.hosting import model_environment
 
 from agenthost import Sandbox
 from agenthost.testing import SandboxConformance, ScriptedModel, Text, ToolUse
@@ -22,7 +23,7 @@ PAGE = EXAMPLES.parent / "docs" / "write-an-adapter.md"
 async def test_it_hosts_the_real_agent() -> None:
     script = [ToolUse("Bash", {"command": "echo made > it; cat it"}), Text("Done.")]
     async with ScriptedModel(script, api_key=KEY) as model:
-        out = await run_example("direct_sandbox.py", "Make it", env=model_environment(model))
+        out = await run_example("direct_sandbox.py", "Make it", env=model_environment(model, KEY))
         model.assert_played()
         assert [one.text for one in model.turns[1].tool_results] == ["made"]
     assert "result='Done.'" in out

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples.running import EXAMPLES, KEY, model_environment, run_example
+from examples.running import EXAMPLES, KEY, run_example
+from support.hosting import model_environment
 
 from agenthost.testing import ModelRequest, ScriptedModel, Text, ToolUse
 
@@ -30,7 +31,7 @@ async def test_the_quickstart_brings_a_changed_copy_back_and_leaves_the_original
     ]
     async with ScriptedModel(script, api_key=KEY) as model:
         arguments = [str(app), str(tmp_path / "fixed"), "Be politer"]
-        out = await run_example("quickstart.py", *arguments, env=model_environment(model))
+        out = await run_example("quickstart.py", *arguments, env=model_environment(model, KEY))
         model.assert_played()
     assert "[Edit]" in out
     assert "It is politer now." in out
@@ -52,7 +53,7 @@ async def test_tools_of_the_host_are_called_from_the_sandbox() -> None:
         Text("Coffee is cancelled."),
     ]
     async with ScriptedModel(script, api_key=KEY) as model:
-        out = await run_example("host_tools.py", "Cancel the coffee", env=model_environment(model))
+        out = await run_example("host_tools.py", "Cancel the coffee", env=model_environment(model, KEY))
         model.assert_played()
         found, cancelled, drawn = model.turns[1:]
     tools = {f"mcp__shop__{name}" for name in ("find_orders", "cancel_order", "chart")}

@@ -14,8 +14,9 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from examples.running import EXAMPLES, KEY, Example, model_environment, sandboxes, start_example
-from support.inside import until
+from examples.running import EXAMPLES, KEY, Example, start_example
+from support.hosting import model_environment, sandboxes_of
+from support.waiting import until
 
 from agenthost import HostedAgent, message_from_json
 from agenthost.testing import FakeCLI, Hold, ScriptedModel, Text, ToolUse
@@ -78,7 +79,7 @@ async def read_to(events: AsyncIterator[Event], name: str) -> list[Event]:
 
 @asynccontextmanager
 async def serving(model: ScriptedModel) -> AsyncGenerator[tuple[Example, Browser]]:
-    async with start_example(NAME, "0", env=model_environment(model)) as example:
+    async with start_example(NAME, "0", env=model_environment(model, KEY)) as example:
         found = re.fullmatch(r"open (http://127\.0\.0\.1:\d+/)#(\S+)", await example.line())
         assert found is not None
         headers = {"authorization": f"Bearer {found[2]}"}
@@ -139,7 +140,7 @@ async def test_each_browser_gets_each_event_once_and_in_order_also_one_that_was_
 
 
 async def test_a_browser_that_goes_away_leaves_nothing_and_neither_does_the_server() -> None:
-    before = await sandboxes()
+    before = await sandboxes_of("local")
     with anyio.fail_after(LIMIT):
         async with (
             ScriptedModel([Text("Hello.")], api_key=KEY) as model,
@@ -160,7 +161,7 @@ async def test_a_browser_that_goes_away_leaves_nothing_and_neither_does_the_serv
                 await anext(events)
                 await example.stop()  # it does not wait for browsers, and it tells them
                 assert "server stops" in [event async for event in events][-1].data
-    assert await sandboxes() == before
+    assert await sandboxes_of("local") == before
 
 
 async def test_nobody_gets_in_without_the_token() -> None:
@@ -206,7 +207,7 @@ def module() -> Any:
 
 def use(model: ScriptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lead this process to a model."""
-    for name, value in model_environment(model).items():
+    for name, value in model_environment(model, KEY).items():
         monkeypatch.setenv(name, value)
 
 

@@ -10,18 +10,15 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 from claude_agent_sdk import (
-    AssistantMessage,
     HookMatcher,
     PermissionResultAllow,
     PermissionResultDeny,
     ResultMessage,
     StreamEvent,
-    TextBlock,
-    ToolResultBlock,
-    UserMessage,
     create_sdk_mcp_server,
     tool,
 )
+from support.messages import results, texts
 
 from agenthost import HostedAgent
 from agenthost.testing import FakeCLI, Hold, LinkFaults, ModelRequest, Text, Turn
@@ -211,14 +208,14 @@ class Conversation:
                     # In the middle of an answer the link breaks, and the model goes on.
                     self._strike()
                     self._holds.pop(answering).set()
-                elif plan.interrupted and texts_of([message]) == [STALLED]:
+                elif plan.interrupted and texts([message]) == [STALLED]:
                     await agent.interrupt()
         self._check(plan, messages)
 
     def _check(self, plan: Plan, messages: list[Any]) -> None:
         self._check_messages(plan, messages)
         assert not retries(messages)
-        assert results_of(messages) == plan.results
+        assert results(messages) == plan.results
         assert self._calls == plan.calls
         assert self._stored == plan.stored
         for prompt in plan.models:
@@ -232,7 +229,7 @@ class Conversation:
         result = messages[-1]
         assert isinstance(result, ResultMessage)
         assert result.is_error == plan.interrupted, result
-        assert texts_of(messages) == plan.texts
+        assert texts(messages) == plan.texts
         assert _partials(messages) == plan.partials
 
 
@@ -248,24 +245,6 @@ async def _control(agent: HostedAgent) -> None:
 
 def _answer(prompt: str) -> str:
     return "".join(f"{number} " for number in range(int(prompt.split()[1])))
-
-
-def texts_of(messages: list[Any]) -> list[str]:
-    """Return what the assistant said."""
-    said = [message.content for message in messages if isinstance(message, AssistantMessage)]
-    return [block.text for content in said for block in content if isinstance(block, TextBlock)]
-
-
-def results_of(messages: list[Any]) -> list[str]:
-    """Return what the tools said."""
-    found: list[str] = []
-    for message in messages:
-        if isinstance(message, UserMessage):
-            for block in message.content:
-                if isinstance(block, ToolResultBlock):
-                    content: Any = block.content
-                    found.append(content if isinstance(content, str) else content[0]["text"])
-    return found
 
 
 def _partials(messages: list[Any]) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 from claude_agent_sdk import ResultMessage, StreamEvent
-from faults.conversations import STALLED, Conversation, Plan, results_of, retries, texts_of
+from faults.conversations import STALLED, Conversation, Plan, retries
+from support.messages import results, texts
 
 from agenthost import AgentRef, Cursor, HostedAgent
 from agenthost.errors import SupersededError
@@ -100,7 +101,7 @@ class LongConversation(Conversation):
 
     async def _read(self, agent: HostedAgent) -> None:
         seen = 0
-        if texts_of(self._messages[-1:]) == [STALLED]:
+        if texts(self._messages[-1:]) == [STALLED]:
             await agent.interrupt()  # the host before died before it could
         async for message in agent.receive_messages():
             self._messages.append(message)
@@ -114,7 +115,7 @@ class LongConversation(Conversation):
                 self._dying = True
             if self._dying:
                 return
-            if texts_of([message]) == [STALLED]:
+            if texts([message]) == [STALLED]:
                 await agent.interrupt()
 
     def _look_at(self, message: Any) -> None:
@@ -159,7 +160,7 @@ class LongConversation(Conversation):
 
     def _check_turn(self, plan: Plan) -> None:
         self._check_messages(plan, self._messages)
-        for wanted, got in zip(plan.results, results_of(self._messages), strict=True):
+        for wanted, got in zip(plan.results, results(self._messages), strict=True):
             assert got == wanted or (self._died and UNKNOWN in got and wanted.isdigit()), (got, wanted)
         most = 1 + self._died
         for name in plan.calls:

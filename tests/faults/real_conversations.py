@@ -17,7 +17,8 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
-from faults.conversations import results_of, retries, texts_of
+from faults.conversations import retries
+from support.messages import results, texts
 
 from agenthost import HostedAgent
 from agenthost.testing import Hold, LinkFaults, ScriptedModel, Text, ToolUse, Turn
@@ -76,12 +77,12 @@ class RealConversation:
     async def turn(self, agent: HostedAgent) -> None:
         """Have a turn, and check what it brought."""
         self._calls.clear()
-        texts: list[str] = []
-        results: list[str] = []
+        said: list[str] = []
+        found: list[str] = []
         calls: Counter[str] = Counter()
         for _ in range(self._chance.randint(0, 3)):
-            self._model.add(self._use_tool(results, calls))
-        self._model.add(self._say(texts))
+            self._model.add(self._use_tool(found, calls))
+        self._model.add(self._say(said))
         messages: list[Any] = []
         await agent.query("go on")
         async for message in agent.receive_response():
@@ -92,9 +93,9 @@ class RealConversation:
         result = messages[-1]
         assert isinstance(result, ResultMessage)
         assert not result.is_error, result
-        assert texts_of(messages) == texts
-        assert _streamed(messages) == "".join(texts)
-        assert results_of(messages) == results
+        assert texts(messages) == said
+        assert _streamed(messages) == "".join(said)
+        assert results(messages) == found
         assert self._calls == calls
         assert not retries(messages)
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
-from claude_agent_sdk import PermissionResultAllow
 from guest.plain_guest import plain_guest
-from support.hosting import scripted
+from support.hosting import allow, scripted
 
 from agenthost import HostedAgent
 from agenthost.link.client import GuestSandbox
@@ -33,10 +32,6 @@ while sys.argv[1].startswith("-"):
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-
-
-async def allow(*_: object) -> PermissionResultAllow:
-    return PermissionResultAllow()
 
 
 async def journal_size(sandbox: GuestSandbox) -> int:

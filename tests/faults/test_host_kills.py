@@ -14,10 +14,11 @@ import anyio
 import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
-from claude_agent_sdk import PermissionResultAllow, ResultMessage
+from claude_agent_sdk import ResultMessage
 from faults import victims
-from faults.conversations import retries, texts_of
-from support.hosting import scripted
+from faults.conversations import retries
+from support.hosting import allow, sandboxes_of, scripted
+from support.messages import texts
 from support.preloaded import Program, run_preloaded
 
 from agenthost import HostedAgent, open_provider
@@ -103,8 +104,7 @@ def workspace(tmp_path: Path) -> Path:
 
 async def nothing_is_left(seconds: float) -> None:
     assert await anyio.to_thread.run_sync(victims.left_after, seconds) == []
-    async with open_provider("local") as provider:
-        assert [info.id async for info in provider.list()] == []
+    assert await sandboxes_of("local") == []
     assert os.listdir(os.path.join(os.environ["AGENTHOST_STATE_DIR"], "local")) == []
 
 
@@ -133,10 +133,6 @@ async def test_killed_at_any_stage_nothing_outlives_the_lifetime(
             for case in cases:
                 tasks.start_soon(one, *case)
         await nothing_is_left(LIFETIME + 15)
-
-
-async def allow(*_: object) -> PermissionResultAllow:
-    return PermissionResultAllow()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +171,7 @@ async def test_another_host_gets_each_message_once_from_the_cursor_that_the_kill
     numbers = [line["number"] for line in seen[: saved + 1]]
     numbers += [FakeCLI.number(message) for message in messages]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert texts_of(messages) == ["Done."]
+    assert texts(messages) == ["Done."]
 
 
 async def test_an_answer_that_died_with_its_host_is_asked_again_once_and_the_journal_says_so(
@@ -204,5 +200,5 @@ async def test_an_answer_that_died_with_its_host_is_asked_again_once_and_the_jou
     assert sum(event.get("state") == "answer_repeated" for event in events) == 1
     assert len(model.turns) == 2
     assert retries(messages) == 1
-    assert texts_of(messages) == ["Again, whole."]
+    assert texts(messages) == ["Again, whole."]
     assert [FakeCLI.number(message) for message in messages] == list(range(5, 5 + len(messages)))

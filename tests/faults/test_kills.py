@@ -12,9 +12,9 @@ import claude_agent_sdk
 import pytest
 from claude_agent_sdk import PermissionResultAllow, StreamEvent
 from faults import victims
-from support.hosting import KEY
+from support.hosting import KEY, allow, sandboxes_of
 
-from agenthost import AgentRef, HostedAgent, Limits, open_provider
+from agenthost import AgentRef, HostedAgent, Limits
 from agenthost.errors import (
     AgentError,
     AgentHostError,
@@ -73,8 +73,7 @@ def cli(tmp_path: Any, provider: str) -> dict[str, Any]:
 
 async def nothing_is_left(provider: str) -> None:
     assert await anyio.to_thread.run_sync(victims.left_after, GONE_SECONDS) == []
-    async with open_provider(provider) as opened:
-        assert [info.id async for info in opened.list()] == []
+    assert await sandboxes_of(provider) == []
 
 
 async def kill(role: str) -> None:
@@ -93,10 +92,6 @@ async def begin_a_turn(agent: HostedAgent) -> None:
 async def read_to_the_end(agent: HostedAgent) -> None:
     async for _ in agent.receive_messages():
         pass
-
-
-async def allow(*_: object) -> PermissionResultAllow:
-    return PermissionResultAllow()
 
 
 def moment(*of: object, most: float) -> float:

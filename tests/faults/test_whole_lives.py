@@ -13,19 +13,15 @@ from faults.conversations import Conversation
 from faults.fault_world import AT_ONCE, KEY, LIMIT, LIMITS, short_provider
 from faults.many_schedules import run_many
 from support.deep_runs import chosen_seeds
+from support.hosting import sandboxes_of
 
-from agenthost import HostedAgent, Limits, open_provider
+from agenthost import HostedAgent, Limits
 from agenthost.errors import LinkLostError
 from agenthost.testing import FakeCLI, Fault, LinkFaults, ScriptedModel
 from agenthost.testing.faults import seeded_plan
 
 IMPATIENT = Limits(start=30, link_budget=1.5, close=3)
 FOR_GOOD = 10**6  # dials that are refused
-
-
-async def no_sandbox_is_left() -> None:
-    async with open_provider("local") as provider:
-        assert [info.id async for info in provider.list()] == []
 
 
 def make_workspace(directory: Path, seed: int) -> dict[str, bytes]:
@@ -78,7 +74,7 @@ async def test_a_sandbox_is_made_filled_used_and_ended_while_its_link_breaks(
         await live(seed, tmp_path / str(seed))
 
     await run_many(run, seeds, at_once=AT_ONCE // 2, what="lives")
-    await no_sandbox_is_left()
+    assert await sandboxes_of("local") == []
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall", "half-open"])
@@ -126,4 +122,4 @@ async def test_a_link_that_never_comes_back_is_an_error_in_time_and_leaves_nothi
                 if caught.value.ref is not None:
                     async with HostedAgent.attach(caught.value.ref, options={"can_use_tool": decide}) as heir:
                         await heir.interrupt()
-        await no_sandbox_is_left()
+        assert await sandboxes_of("local") == []

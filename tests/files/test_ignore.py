@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from files.archives import archive_of, member, names_of, packed, unpacked
 from files.boxes import fill
-from hypothesis import HealthCheck, example, given, reject, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from agenthost.errors import ConfigError
@@ -206,12 +206,16 @@ PATTERNS = st.builds(
 )
 
 
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository in which nothing but the patterns of an example ever lies."""
+    top = tmp_path_factory.mktemp("top")
+    subprocess.run(["git", "init", "-q", top], check=True)
+    return top
+
+
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-@settings(
-    max_examples=1000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+@settings(settings.get_profile("patterns-of-git"))
 @example(patterns=["[^/]"], paths=["a"])
 @example(patterns=["[a"], paths=["[a"])
 @given(
@@ -219,18 +223,27 @@ PATTERNS = st.builds(
     paths=st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), min_size=1, max_size=12),
 )
 def test_any_patterns_mean_what_they_mean_to_git(
-    tmp_path_factory: pytest.TempPathFactory, patterns: list[str], paths: list[str]
+    repository: Path, patterns: list[str], paths: list[str]
 ) -> None:
     try:
         rules = Rules(given=patterns)
     except ValueError:
         reject()
-    top = tmp_path_factory.mktemp("top")
-    subprocess.run(["git", "init", "-q", top], check=True)
-    (top / ".git" / "info" / "exclude").write_text("\n".join(patterns) + "\n")
+    (repository / ".git" / "info" / "exclude").write_text("\n".join(patterns) + "\n")
     asked = [path for path in paths if ".git" not in path.split("/")]
-    command = ["git", "-C", str(top), "-c", "core.ignoreCase=false", "check-ignore", "--no-index", "--stdin"]
-    done = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=False)
+    command = [
+        "git",
+        "-C",
+        str(repository),
+        "-c",
+        "core.ignoreCase=false",
+        "check-ignore",
+        "--no-index",
+        "--stdin",
+    ]
+    done = subprocess.run(
+        [*command, "--stdin"], input="\n".join(asked), capture_output=True, text=True, check=False
+    )
     assert done.returncode in (0, 1), done.stderr
 
     left_out = [path for path in asked if rules.leave_out_below(path, is_directory=False)]

@@ -56,8 +56,15 @@ async def plain_guest(
         user_is_root=os.getuid() == 0,
     )
     tokens = TokenMaker(b"of this guest alone", sandbox="plain", nonce="n")
-    digest = tokens.digest("", CONTROL)
-    boot = make_boot(layout, control_digest=digest, env={}, lifetime=None, agent=None, compiled=False)
+    boot = make_boot(
+        layout,
+        control_verifier=tokens.verifier("", CONTROL),
+        guest_key=tokens.guest_key(),
+        env={},
+        lifetime=None,
+        agent=None,
+        compiled=False,
+    )
     for name, data in boot.files.items():
         (directory / name).write_bytes(data)
     argv = [*wrapper, python, "-I", str(directory / "guest.pyz"), command]
@@ -65,25 +72,38 @@ async def plain_guest(
     async with await anyio.open_process(argv, stderr=None, cwd="/") as process:
         if command == "start":
             assert await process.wait() == 0
-        session = Session(PlainBackend(directory), name="plain")
-        session.link.grant("", CONTROL, tokens.control())
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(session.run)
+        async with connected(PlainBackend(directory), layout, tokens) as (session, sandbox):
             await session.wait_ready()
             try:
-                yield GuestSandbox(
-                    PlainBackend(directory),
-                    lambda: session,
-                    sandbox_id="plain",
-                    name="plain",
-                    provider="plain",
-                    capabilities=Capabilities(isolation="none"),
-                    layout=layout,
-                    token=tokens,
-                )
+                yield sandbox
             finally:
                 with anyio.CancelScope(shield=True):
                     await session.call("stop", {})
                     session.close()
                     if command == "serve":
                         assert await process.wait() == 0
+
+
+@asynccontextmanager
+async def connected(
+    backend: PlainBackend, layout: GuestLayout, tokens: TokenMaker, *, budget: float = 60.0
+) -> AsyncGenerator[tuple[Session, GuestSandbox]]:
+    """Yield a host's link to a plain guest, and its sandbox. Leaving the block closes it and ends nothing."""
+    session = Session(backend, name="plain", guest_key=tokens.guest_key(), budget=budget)
+    session.link.grant("", CONTROL, tokens.control())
+    sandbox = GuestSandbox(
+        backend,
+        lambda: session,
+        sandbox_id="plain",
+        name="plain",
+        provider="plain",
+        capabilities=Capabilities(isolation="none"),
+        layout=layout,
+        token=tokens,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session.run)
+        try:
+            yield session, sandbox
+        finally:
+            session.close()

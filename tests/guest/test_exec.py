@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 import anyio
 import pytest
-from support.inside import end, living, until
+from support.inside import end, living
+from support.waiting import until
 
 from agenthost.errors import ExecTimeoutError, UnsupportedError
 from agenthost.link.client import GuestSandbox

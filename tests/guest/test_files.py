@@ -9,7 +9,7 @@ import re
 import anyio
 import anyio.lowlevel
 import pytest
-from support.inside import until
+from support.waiting import until
 
 from agenthost.link.client import GuestSandbox
 

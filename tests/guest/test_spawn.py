@@ -8,7 +8,8 @@ import signal
 import anyio
 import anyio.lowlevel
 import pytest
-from support.inside import guest_memory, living, until
+from support.inside import guest_memory, living
+from support.waiting import until
 
 from agenthost.link.client import GuestSandbox
 from agenthost.sandbox import Process

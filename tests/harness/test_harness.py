@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.loopback_guard import NetworkRefusedError, is_loopback
+from support.reporting import BUDGETS
 
 SUPPORT = Path(__file__).parent.parent
 PLUGINS = [
@@ -179,3 +180,9 @@ def test_this_machine_may_be_reached(tmp_path: Path) -> None:
 )
 def test_loopback_is_told_from_the_rest(host: object, allowed: bool) -> None:
     assert is_loopback(host) is allowed
+
+
+def test_each_suite_has_a_budget_and_together_they_are_what_a_normal_run_may_take() -> None:
+    suites = {path.parent.name for path in SUPPORT.glob("*/test_*.py")}
+    assert set(BUDGETS) == suites - {"live"}  # which costs money and not time
+    assert sum(normal for normal, _ in BUDGETS.values()) <= 900

@@ -17,6 +17,13 @@ SUCCESSORS = {
         "agent/test_many.py::test_two_hundred_agents_on_one_host_lose_nothing": (
             "agent/test_many.py::test_many_agents_on_one_host_lose_nothing"
         ),
+        "agent/test_memory.py::test_200_mb_that_nobody_reads_stay_out_of_the_hosts_memory_and_none_is_lost": (
+            "agent/test_memory.py::"
+            "test_100_mb_that_nobody_reads_stay_out_of_the_hosts_memory_and_none_is_lost"
+        ),
+        "guest/test_boot.py::test_a_call_that_makes_no_sense_is_told_how": (
+            "guest/test_program.py::test_a_guest_called_wrongly_says_how"
+        ),
         "examples/test_detach_and_attach.py::"
         "test_killed_after_every_message_before_the_answer_the_log_holds_each_once": (
             "examples/test_detach_and_attach.py::test_killed_in_every_step_the_log_holds_each_message_once"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+from support.waiting import until_true
 
 from agenthost.link.carriers.socket import connect_unix
 from agenthost.providers.local.backend import LocalBackend
@@ -116,6 +117,17 @@ def processes_with(marker: str) -> list[int]:
         if marker.encode() in command and pid != os.getpid():
             found.append(pid)
     return found
+
+
+async def process_with(marker: str, command: bytes) -> int:
+    """Wait for a process whose command line holds ``marker`` and begins with ``command``; return its id."""
+
+    def find() -> list[int]:
+        found = processes_with(marker)
+        return [pid for pid in found if contents(f"/proc/{pid}/cmdline").startswith(command)]
+
+    with anyio.fail_after(10):
+        return (await until_true(find))[0]
 
 
 def contents(path: str | Path) -> bytes:

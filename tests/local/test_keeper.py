@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from local.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
+from local.stand_in import StandIn, contents, process_with, processes_with, stand_in, wait_gone
+from support.waiting import until_true
 
 from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
 from agenthost.providers.local.engine import Engine
@@ -41,12 +42,7 @@ async def start_daemon(sandbox: StandIn) -> int:
     """Start a program inside that leaves everything it can; return its process id outside."""
     marker = f"{sandbox.name}-daemon"
     await sandbox.run(_DAEMON.replace("MARKER", marker))
-    with anyio.fail_after(10):
-        while True:
-            for pid in processes_with(f"sleep 3600; : {marker}"):
-                if contents(f"/proc/{pid}/cmdline").startswith(b"sh\0"):
-                    return pid
-            await anyio.lowlevel.checkpoint()
+    return await process_with(f"sleep 3600; : {marker}", b"sh\0")
 
 
 async def test_terminate_ends_daemons_too_and_removes_everything() -> None:
@@ -310,8 +306,7 @@ async def test_what_the_guest_prints_is_bounded() -> None:
     flood += "os.write(2, b'the end')\nsignal.pause()"
     async with stand_in(program=[*_python(), flood]) as sandbox:
         with anyio.fail_after(20):
-            while b"the end" not in _log(sandbox):
-                await anyio.lowlevel.checkpoint()
+            await until_true(lambda: b"the end" in _log(sandbox))
         sizes = [path.stat().st_size for path in _logs(sandbox)]
         assert len(sizes) == 2
         assert all(size <= 256 * 1024 + 64 * 1024 for size in sizes)

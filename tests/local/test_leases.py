@@ -6,10 +6,10 @@ from typing import Any
 
 import anyio
 import pytest
-from support.hosting import KEY, scripted
-from support.inside import until
+from support.hosting import KEY, sandboxes_of, scripted
+from support.waiting import until
 
-from agenthost import HostedAgent, SandboxProvider, SandboxSpec, open_provider
+from agenthost import HostedAgent, SandboxSpec, open_provider
 from agenthost.errors import SandboxGoneError
 from agenthost.supports import SupportsLease
 from agenthost.testing import Hold, ModelRequest, Text
@@ -18,16 +18,12 @@ LIMIT = 60
 PLAIN = "local-unisolated"
 
 
-async def is_there(provider: SandboxProvider, sandbox_id: str) -> bool:
-    return bool([one async for one in provider.list() if one.id == sandbox_id])
-
-
 @pytest.mark.parametrize("name", ["local", pytest.param(PLAIN, marks=pytest.mark.full)])
 async def test_a_lease_that_nobody_renews_ends_the_sandbox_and_says_so(name: str) -> None:
     with anyio.fail_after(LIMIT):
         async with open_provider(name) as provider:
             sandbox = await provider.create(SandboxSpec(lease=8))
-            await until(lambda: is_there(provider, sandbox.id), lambda there: not there)
+            await until(lambda: sandboxes_of(name), lambda there: sandbox.id not in there)
             with pytest.raises(SandboxGoneError, match="its lease was not renewed"):
                 await sandbox.exec(["true"])
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from local.sandboxes import open_sandbox
+from support.wheelhouse import files_of, with_needs
 
 from agenthost.errors import ConfigError
-from agenthost.providers.local.interpreter import PACKAGES, find_sites, host_interpreter
+from agenthost.providers.local.interpreter import PACKAGES, host_interpreter
 from agenthost.providers.local.linked_packages import stores_of
 from agenthost.providers.local.provider import LocalProvider
 
@@ -97,34 +98,34 @@ def open_directory() -> Iterator[Path]:
         yield Path(made).resolve()
 
 
-def linked(site: Path, sources: tuple[str, ...]) -> Path:
-    """Make a site of links to the files of others."""
-    for source in sources:
-        for folder, _, names in os.walk(source):
-            place = site / os.path.relpath(folder, source)
-            place.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                if not name.endswith(".pyc") and not (place / name).is_symlink():
-                    (place / name).symlink_to(os.path.join(folder, name))
+@pytest.fixture
+def linked_site(open_directory: Path) -> Path:
+    """Return a site of links to the files of the SDK and of what it needs."""
+    site = open_directory / "site"
+    for package in with_needs(["claude-agent-sdk"]):
+        for inside, source in files_of(package):
+            place = site / inside
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(source.resolve())
     return site
 
 
-async def test_of_what_lies_beside_a_linked_package_nothing_is_seen_inside(open_directory: Path) -> None:
-    site = linked(open_directory / "site", find_sites())
+async def test_of_what_lies_beside_a_linked_package_nothing_is_seen_inside(
+    open_directory: Path, linked_site: Path
+) -> None:
     home = open_directory / "home"
     (home / "mine").mkdir(parents=True)
     (home / "mine" / "__init__.py").write_text("here = True\n")
     (home / ".netrc").write_text("a secret\n")
-    (site / "mine").symlink_to(home / "mine")
-    async with open_sandbox(partial(LocalProvider, site=str(site))) as (_, sandbox):
+    (linked_site / "mine").symlink_to(home / "mine")
+    async with open_sandbox(partial(LocalProvider, site=str(linked_site))) as (_, sandbox):
         inside = sandbox.layout.site_dirs[-1]
         assert (await sandbox.exec(["cat", f"{inside}/mine/__init__.py"])).stdout == b"here = True\n"
         assert (await sandbox.exec(["ls", "-A", str(home)])).stdout == b"mine\n"
 
 
-async def test_packages_that_are_links_are_seen_inside(open_directory: Path) -> None:
-    site = linked(open_directory / "site", find_sites())
-    async with open_sandbox(partial(LocalProvider, site=str(site))) as (_, sandbox):
+async def test_packages_that_are_links_are_seen_inside(linked_site: Path) -> None:
+    async with open_sandbox(partial(LocalProvider, site=str(linked_site))) as (_, sandbox):
         program = (
             "import sys; sys.path[:0] = sys.argv[1:]; import claude_agent_sdk; print(claude_agent_sdk.query)"
         )

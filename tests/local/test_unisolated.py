@@ -8,11 +8,9 @@ import signal
 from functools import partial
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
 import pytest
 from local.sandboxes import open_sandbox
-from local.stand_in import contents, processes_with, wait_gone
+from local.stand_in import contents, process_with, wait_gone
 
 from agenthost.errors import SandboxNotFoundError, UnsupportedError
 from agenthost.link.client import GuestSandbox
@@ -36,12 +34,7 @@ os._exit(0)
 """
     result = await box.exec([box.layout.python, "-I", "-c", program])
     assert result.exit_code == 0, result.stderr
-    with anyio.fail_after(10):
-        while True:
-            for pid in processes_with(marker):
-                if contents(f"/proc/{pid}/cmdline").startswith(b"/bin/sh\0-c\0sleep"):
-                    return pid
-            await anyio.lowlevel.checkpoint()
+    return await process_with(marker, b"/bin/sh\0-c\0sleep")
 
 
 def directory_of(box: GuestSandbox) -> Path:

@@ -1,22 +1,25 @@
-"""Times of a modal provider that has its client and app already: what is shortened is one call alone."""
+"""Shorter times for a modal provider, and a look at what an emulator has left."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from agenthost.providers.modal.account import Account
+from agenthost.providers.modal.client import ModalVendor
 from agenthost.providers.modal.provider import ModalProvider
+from agenthost.providers.modal.settings import Settings, Times
 from agenthost.testing.emulators.modal import ModalEmulator
 
+BOOT = "/root/.agenthost"
 
-def account_of(provider: ModalProvider) -> Account:
-    """Return what an open provider asks through, once it has asked anything."""
-    return cast("Account", vars(provider)["_made"])
+
+def vendor_of(served: ModalEmulator) -> ModalVendor:
+    """Return a client of an emulator, to be closed."""
+    return ModalVendor(Settings(**served.options), Times(), BOOT)
 
 
 def assert_clean(served: ModalEmulator) -> None:
-    """Nothing is left, and nothing was asked that the emulator does not do."""
+    """Nothing is left, and nothing was requested that the emulator does not do."""
     assert served.running() == []
     assert served.faults.unknown == []
 
@@ -25,5 +28,7 @@ async def shorten(provider: ModalProvider, **times: Any) -> None:
     """Have calls take no longer than this from now on. Opening the client is not among them."""
     async for _ in provider.list({"no": "sandbox"}):
         pass
-    account = account_of(provider)
-    account.times = replace(account.times, **times)
+    vendor = provider.vendor
+    vendor.times = replace(vendor.times, **times)
+    if "create" in times:
+        provider.making = vendor.times.create + 30.0

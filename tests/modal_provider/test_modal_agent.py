@@ -9,8 +9,8 @@ import anyio
 import httpx
 import pytest
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
-from faults.conversations import results_of, texts_of
 from support.hosting import KEY, scripted
+from support.messages import results, texts
 
 from agenthost import HostedAgent
 from agenthost.agent.credentials import PLACEHOLDER
@@ -44,11 +44,11 @@ async def test_an_agent_without_a_network_reaches_its_model_through_the_host(
             shown = json.dumps(modal.tags(agent.sandbox.id)) + str(modal.definition(agent.sandbox.id))
             await agent.download(tmp_path / "fixed")
         model.assert_played()
-    (said,) = results_of(messages)
+    (said,) = results(messages)
     assert said.splitlines()[0] == "0"
     assert said.endswith("ünï")
     assert KEY not in said + shown
-    assert texts_of(messages) == ["It is done."]
+    assert texts(messages) == ["It is done."]
     assert isinstance(messages[-1], ResultMessage)
     assert (tmp_path / "fixed" / "out.txt").read_text() == "ünï\n"
 
@@ -81,7 +81,7 @@ async def test_where_modal_adds_the_key_the_agents_requests_carry_a_placeholder(
                 messages = [message async for message in agent.receive_response()]
                 assert agent.sandbox is not None
                 policy = modal.definition(agent.sandbox.id).experimental_outbound_policy
-    assert texts_of(messages) == ["It is done."]
+    assert texts(messages) == ["It is done."]
     assert set(came) == {PLACEHOLDER}
     (added,) = policy.header_replacements
     assert (added.domain, dict(added.headers)) == ("model.example.com", {"x-api-key": "$KEY"})

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
 import pytest
 from modal_provider.accounts import shorten
 
-from agenthost.errors import ConfigError, SandboxStartError, UnsupportedError
-from agenthost.providers.modal.errors import (
-    ModalError,
-    ModalLateError,
-    ModalThrottledError,
-    ModalUnclearError,
+from agenthost.adapter import cloud
+from agenthost.adapter.calls import LateError
+from agenthost.adapter.make_once import make_once
+from agenthost.errors import (
+    ConfigError,
+    ProviderBusyError,
+    ProviderError,
+    SandboxStartError,
+    UnsupportedError,
 )
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Times
@@ -28,7 +32,8 @@ CREATE = "SandboxCreateV2"
 @pytest.fixture
 async def provider(bare: ModalEmulator) -> AsyncIterator[ModalProvider]:
     """Give a provider that does not look for long; what it leaves is seen."""
-    async with ModalProvider(**bare.options, times=Times(looks=(0.0, 0.05))) as opened:
+    async with ModalProvider(**bare.options) as opened:
+        opened.looks = (0.0, 0.05)
         yield opened
     bare.faults.clear()
     assert bare.running() == []
@@ -110,7 +115,7 @@ async def test_an_environment_that_modal_has_not_is_a_mistake_of_the_config(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
     bare.faults.refuse("AppGetOrCreate", "NOT_FOUND", times=1)
-    with pytest.raises(ConfigError, match="find or make the app"):
+    with pytest.raises(ConfigError, match="finding or making the app"):
         await provider.create(SandboxSpec())
 
 
@@ -133,7 +138,7 @@ async def test_a_create_without_any_answer_is_not_tried_again_by_us(
 ) -> None:
     before = bare.calls.count(CREATE)
     bare.faults.refuse(CREATE, "INTERNAL", times=100)
-    with pytest.raises(ModalUnclearError, match="on purpose"):
+    with pytest.raises(ProviderError, match="on purpose"):
         await provider.create(SandboxSpec())
     assert bare.calls.count(CREATE) - before == 4  # what Modal's client does, with one key
 
@@ -143,7 +148,7 @@ async def test_a_create_that_is_not_answered_in_time_ends_in_an_error_of_ours(
 ) -> None:
     await shorten(provider, create=1.5)
     async with bare.faults.hold(CREATE) as gate:
-        with anyio.fail_after(LIMIT), pytest.raises(ModalLateError, match=r"within 1\.5 s$"):
+        with anyio.fail_after(LIMIT), pytest.raises(LateError, match=r"within 1\.5 s$"):
             await provider.create(SandboxSpec())
         assert gate.struck.is_set()
 
@@ -152,7 +157,7 @@ async def test_a_server_that_nobody_reaches_is_given_up_after_our_time_and_not_m
     async with ModalProvider(
         token_id="ak-1", token_secret="as-1", server_url="http://127.0.0.1:9", times=Times(call=0.2)
     ) as provider:
-        with pytest.raises(ModalUnclearError, match=r"within 0\.2 s"):
+        with pytest.raises(LateError, match=r"within 0\.2 s"):
             await provider.create(SandboxSpec())
 
 
@@ -161,7 +166,7 @@ async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ev
 ) -> None:
     await shorten(provider, call=3.0)
     async with bare.faults.hold("TaskExecWait"):
-        with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match="how the guest's start ended"):
+        with anyio.fail_after(LIMIT), pytest.raises(ProviderError, match="waiting for the end of a program"):
             await provider.create(SandboxSpec())
 
 
@@ -170,7 +175,7 @@ async def test_files_that_are_never_taken_are_told_and_not_waited_for(
 ) -> None:
     await shorten(provider, send=0.5)
     async with bare.faults.hold("TaskExecStdinWrite"):
-        with anyio.fail_after(LIMIT), pytest.raises(ModalUnclearError, match="take the guest's files"):
+        with anyio.fail_after(LIMIT), pytest.raises(ProviderError, match="sending input"):
             await provider.create(SandboxSpec())
 
 
@@ -190,7 +195,7 @@ async def test_a_namesake_of_somebody_else_is_neither_used_nor_ended(
     name = generate_name()
     async with ModalProvider(**bare.options) as other:
         first = await other.create(SandboxSpec(name=name))
-        with pytest.raises(ConfigError, match="exists already"):
+        with pytest.raises(ConfigError, match="name is taken"):
             await provider.create(SandboxSpec(name=name))
         assert bare.running() == [first.id]
         assert (await first.exec(["echo", "here"])).stdout == b"here\n"
@@ -215,8 +220,9 @@ async def test_a_create_that_is_cancelled_leaves_nothing_though_modal_made_it(
 
 
 async def test_a_cancelled_create_whose_answer_is_lost_is_looked_for_and_ended(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cloud, "make_once", partial(make_once, cleanup=2.0))
     bare.faults.lose_answer(CREATE, "RESOURCE_EXHAUSTED", times=1, retry_after=1000)
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
@@ -244,7 +250,7 @@ async def test_throttling_without_a_word_of_when_is_an_error_that_says_so(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
     bare.faults.refuse(CREATE, "RESOURCE_EXHAUSTED", times=1)
-    with pytest.raises(ModalError, match="limits how much is asked for"):
+    with pytest.raises(ProviderError, match="limits how much is requested"):
         await provider.create(SandboxSpec())
 
 
@@ -253,7 +259,7 @@ async def test_throttling_without_end_is_ended_by_our_own_limit(
 ) -> None:
     await shorten(provider, create=1.5)
     bare.faults.refuse(CREATE, "RESOURCE_EXHAUSTED", times=10_000, retry_after=0.1)
-    with pytest.raises(ModalLateError, match=r"within 1\.5 s; Modal limits how much is asked for"):
+    with pytest.raises(LateError, match=r"within 1\.5 s; Modal limits how much is requested"):
         await provider.create(SandboxSpec())
 
 
@@ -263,7 +269,7 @@ async def test_a_look_that_modal_puts_off_for_longer_than_we_wait_is_not_taken_b
     await shorten(provider, call=1.0)
     bare.faults.refuse("SandboxListV2", "RESOURCE_EXHAUSTED", times=100, retry_after=1000)
     before = bare.calls.count("SandboxListV2")
-    with pytest.raises(ModalLateError, match="limits how much is asked for"):
+    with pytest.raises(LateError, match="limits how much is requested"):
         await anext(provider.list(), None)
     assert bare.calls.count("SandboxListV2") - before == 1
 
@@ -274,7 +280,7 @@ async def test_a_client_that_is_told_not_to_wait_does_not_make_us_ask_before_the
     monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "0")
     bare.faults.refuse("SandboxListV2", "RESOURCE_EXHAUSTED", times=100, retry_after=1000)
     before = bare.calls.count("SandboxListV2")
-    with pytest.raises(ModalThrottledError):
+    with pytest.raises(ProviderBusyError):
         await anext(provider.list(), None)
     assert bare.calls.count("SandboxListV2") - before == 1
 
@@ -288,10 +294,13 @@ async def test_a_look_that_failed_at_modal_is_taken_again(
     assert bare.calls.count("SandboxListV2") - before >= 6
 
 
-async def test_what_is_left_of_a_cancelled_create_is_told_when_nobody_could_look(
-    bare: ModalEmulator, provider: ModalProvider, caplog: pytest.LogCaptureFixture
+async def test_what_is_left_of_a_cancelled_create_is_named_when_it_cannot_be_looked_for(
+    bare: ModalEmulator,
+    provider: ModalProvider,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await shorten(provider, end=0.3)
+    monkeypatch.setattr(cloud, "make_once", partial(make_once, cleanup=0.3))
     async with bare.faults.hold("SandboxGetFromNameV2"), bare.faults.hold(CREATE) as gate:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as tasks:
@@ -302,7 +311,7 @@ async def test_what_is_left_of_a_cancelled_create_is_told_when_nobody_could_look
 
                 tasks.start_soon(cancel)
                 await provider.create(SandboxSpec())
-    assert "it is not known if anything is left of it: no word within" in caplog.text
+    assert "may be left until its lifetime is over: no answer within" in caplog.text
 
 
 async def test_a_look_that_is_throttled_is_taken_again(bare: ModalEmulator, provider: ModalProvider) -> None:

@@ -13,10 +13,10 @@ import modal as vendor
 import modal.exception as theirs
 import pytest
 from modal.stream_type import StreamType
+from modal_provider.accounts import vendor_of
 
 from agenthost.errors import ConfigError, UnsupportedError
-from agenthost.providers.modal.account import Account
-from agenthost.providers.modal.settings import Settings, Times
+from agenthost.providers.modal.client import ModalVendor
 from agenthost.testing.emulators.modal import Fault, ModalEmulator, emulator
 
 LIMIT = 120
@@ -26,7 +26,7 @@ SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
 @pytest.fixture(scope="module")
 async def common(bare: ModalEmulator) -> AsyncIterator[dict[str, Any]]:
     """Give what every call of Modal's client gets."""
-    account = Account(Settings(**bare.options), Times())
+    account = vendor_of(bare)
     try:
         # The client's own default image is one object for the whole process: it knows one server's id of it.
         image = vendor.Image.debian_slim(python_version="3.13")
@@ -57,7 +57,7 @@ async def test_its_options_are_plain_values_that_a_config_can_hold(bare: ModalEm
 
 async def test_a_call_that_it_does_not_know_is_refused_and_told() -> None:
     async with emulator() as served:
-        account = Account(Settings(**served.options), Times())
+        account = vendor_of(served)
         try:
             image = vendor.Image.debian_slim(python_version="3.13")
             options = {"app": await account.app(), "client": await account.client(), "image": image}
@@ -221,7 +221,7 @@ async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendl
     assert await program.stdout.read.aio() == b"".join(b"%d\n" % number for number in range(1, 301))
     assert bare.calls.count("TaskExecStdioRead") - reads > 1
     async with emulator(friendly=True) as friendly:
-        account = Account(Settings(**friendly.options), Times())
+        account = vendor_of(friendly)
         try:
             app, client = await account.app(), await account.client()
             image = vendor.Image.debian_slim(python_version="3.13")
@@ -252,7 +252,7 @@ async def test_what_is_in_the_environment_comes_from_the_call_and_from_named_sec
         await made.detach.aio()
 
 
-async def created(served: ModalEmulator, account: Account, **options: Any) -> Any:
+async def created(served: ModalEmulator, account: ModalVendor, **options: Any) -> Any:
     """Return a sandbox of an emulator of a test's own."""
     image = vendor.Image.debian_slim(python_version="3.12")
     common = {"app": await account.app(), "client": await account.client(), "image": image}
@@ -261,8 +261,8 @@ async def created(served: ModalEmulator, account: Account, **options: Any) -> An
 
 
 @pytest.fixture
-async def account(bare: ModalEmulator) -> AsyncIterator[Account]:
-    made = Account(Settings(**bare.options), Times())
+async def account(bare: ModalEmulator) -> AsyncIterator[ModalVendor]:
+    made = vendor_of(bare)
     yield made
     await made.aclose()
 
@@ -270,7 +270,7 @@ async def account(bare: ModalEmulator) -> AsyncIterator[Account]:
 @pytest.mark.parametrize("tag", [("workdir", "/srv"), ("a b", "c"), ("list", "a,b"), ("long", "x" * 64)])
 async def test_a_strict_one_refuses_tags_that_modal_may_refuse(tag: tuple[str, str]) -> None:
     async with emulator(strict_tags=True) as served:
-        account = Account(Settings(**served.options), Times())
+        account = vendor_of(served)
         try:
             with pytest.raises(theirs.InvalidError, match="is not valid"):
                 await created(served, account, tags={tag[0]: tag[1]})
@@ -284,7 +284,7 @@ async def test_a_strict_one_refuses_tags_that_modal_may_refuse(tag: tuple[str, s
 
 async def test_ids_may_have_any_signs() -> None:
     async with emulator(odd_ids=True) as served:
-        account = Account(Settings(**served.options), Times())
+        account = vendor_of(served)
         try:
             box = await created(served, account)
             assert not box.object_id.removeprefix("sb-").isalnum()
@@ -304,7 +304,7 @@ async def test_every_image_builder_takes_the_pythons_that_it_has_and_images_that
     # Modal's client asks a process's first server alone.
     monkeypatch.setattr("modal._environments.ENVIRONMENT_CACHE", {})
     async with emulator(image_builder=builder) as served:
-        account = Account(Settings(**served.options), Times())
+        account = vendor_of(served)
         try:
             app = await account.app()
             await vendor.Image.debian_slim(python_version="3.12").build.aio(app)
@@ -340,7 +340,9 @@ async def test_a_client_whose_parts_have_moved_is_named(monkeypatch: pytest.Monk
             pass
 
 
-async def test_a_list_without_an_app_has_the_sandboxes_of_all(bare: ModalEmulator, account: Account) -> None:
+async def test_a_list_without_an_app_has_the_sandboxes_of_all(
+    bare: ModalEmulator, account: ModalVendor
+) -> None:
     box = await created(bare, account)
     client = await account.client()
     with warnings.catch_warnings(action="ignore"):  # Modal's client would rather have an app
@@ -369,7 +371,9 @@ async def test_files_go_both_ways_by_modals_own_calls(box: Any) -> None:
         await files.write_text.aio("x", "/usr/x")
 
 
-async def test_faults_of_any_wire_have_their_meaning_at_modal(account: Account, bare: ModalEmulator) -> None:
+async def test_faults_of_any_wire_have_their_meaning_at_modal(
+    account: ModalVendor, bare: ModalEmulator
+) -> None:
     client = await account.client()
     apps = cast("Any", vendor.App)
 
@@ -391,7 +395,9 @@ async def test_faults_of_any_wire_have_their_meaning_at_modal(account: Account, 
     await look()
 
 
-async def test_a_sandbox_ends_when_the_emulators_clock_says_so(bare: ModalEmulator, account: Account) -> None:
+async def test_a_sandbox_ends_when_the_emulators_clock_says_so(
+    bare: ModalEmulator, account: ModalVendor
+) -> None:
     image = vendor.Image.debian_slim(python_version="3.13")
     common = {"app": await account.app(), "client": await account.client(), "image": image}
     made = await SANDBOX.create.aio("sleep", "infinity", timeout=3000, **common)

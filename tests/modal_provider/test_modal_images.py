@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from modal_provider.accounts import assert_clean
 from support.package_index import PackageIndex
 
+from agenthost.adapter.bake import BakePlan
 from agenthost.adapter.bootstrap import host_sdk_version
 from agenthost.errors import BootstrapError, ConfigError, ProviderError
-from agenthost.providers.modal import images as baking
 from agenthost.providers.modal.provider import ModalProvider
-from agenthost.providers.modal.settings import Settings
 from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.supports import ImageRecipe
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
 
 LIMIT = 400
-SETTINGS = Settings(token_id="ak-1", token_secret="as-1")
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +31,20 @@ async def bare(anyio_backend: str) -> AsyncIterator[ModalEmulator]:
         assert_clean(served)
 
 
-def test_the_name_is_a_hash_of_what_goes_in() -> None:
-    name = baking.baked_name(SETTINGS, ImageRecipe())
-    assert name == baking.baked_name(SETTINGS, ImageRecipe(sdk_version=host_sdk_version()))
-    others = [
-        baking.baked_name(SETTINGS, recipe)
-        for recipe in (
-            ImageRecipe(sdk_version="99.1"),
-            ImageRecipe(packages=("sniffio",)),
-            ImageRecipe(base="python:3.12"),
-        )
-    ]
-    assert len({name, *others}) == 4
-    assert baking.baked_name(SETTINGS, ImageRecipe(packages=("a", "b"))) == baking.baked_name(
-        SETTINGS, ImageRecipe(packages=("b", "a"))
-    )
+def plan(recipe: ImageRecipe, **options: Any) -> BakePlan:
+    return ModalProvider(token_id="ak-1", token_secret="as-1", **options).plan(recipe)
+
+
+def test_an_image_is_known_by_a_hash_of_what_goes_in() -> None:
+    digest = plan(ImageRecipe()).digest
+    assert digest == plan(ImageRecipe(sdk_version=host_sdk_version())).digest
+    others = {
+        plan(ImageRecipe(sdk_version="99.1")).digest,
+        plan(ImageRecipe(packages=("sniffio",))).digest,
+        plan(ImageRecipe(base="python:3.12")).digest,
+        plan(ImageRecipe(), python="3.12").digest,
+    }
+    assert len(others | {digest}) == 5
 
 
 async def test_what_is_baked_already_is_found_again_and_not_built(
@@ -56,7 +54,7 @@ async def test_what_is_baked_already_is_found_again_and_not_built(
     before = modal.calls.count("ImageGetOrCreate")
     image = await provider.build(ImageRecipe(), on_progress=said.append)
     assert modal.calls.count("ImageGetOrCreate") == before
-    assert said == [f"{baking.baked_name(SETTINGS, ImageRecipe())} is there already: {image}"]
+    assert said == [f"{image} is there already"]
 
 
 async def test_a_sandbox_is_made_from_what_was_baked_unless_told_otherwise(

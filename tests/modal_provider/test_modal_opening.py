@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import modal as vendor
 import pytest
-from modal_provider.accounts import account_of, assert_clean
+from modal_provider.accounts import assert_clean
 
 from agenthost.errors import (
     ConfigError,
@@ -23,7 +23,6 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.providers.modal import settings
-from agenthost.providers.modal.errors import ModalError
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.modal import ModalEmulator, emulator
@@ -121,7 +120,7 @@ def test_nothing_of_modals_is_loaded_before_it_is_needed() -> None:
 async def test_a_refused_credential_is_told_without_it(bare: ModalEmulator) -> None:
     options: dict[str, Any] = {**bare.options, "token_secret": TOKEN}
     async with ModalProvider(**options) as provider:
-        with pytest.raises(ModalError) as caught:
+        with pytest.raises(ProviderError) as caught:
             await provider.create(SandboxSpec())
     told = f"{caught.value!r} {caught.value.__cause__!r} {''.join(traceback.format_exception(caught.value))}"
     assert "MODAL_TOKEN_SECRET" in told
@@ -135,7 +134,7 @@ async def test_a_credential_that_is_taken_back_ends_nothing_but_the_next_call(ba
     async with ModalProvider(**bare.options) as provider:
         assert [one async for one in provider.list()] == []
         bare.faults.revoked = True
-        with pytest.raises(ModalError, match="token_id"):
+        with pytest.raises(ProviderError, match="token_id"):
             await anext(provider.list(), None)
         bare.faults.clear()
         assert [one async for one in provider.list()] == []
@@ -166,7 +165,7 @@ async def test_two_accounts_in_one_process_see_only_their_own(bare: ModalEmulato
 @pytest.mark.parametrize(
     ("profile", "environment", "options", "said"),
     [
-        ("server_url = 'URL'", {}, {}, "ConfigError the active profile of ~/.modal.toml says server_url"),
+        ("server_url = 'URL'", {}, {}, "ConfigError the active profile of ~/.modal.toml sets server_url"),
         ("environment = 'dev'", {"MODAL_SERVER_URL": "URL"}, {}, "ConfigError the active profile"),
         ("sandbox_v2 = false", {}, {"server_url": "URL"}, "ConfigError sandbox_v2 is off"),
         ("", {"MODAL_SANDBOX_V2": "0"}, {"server_url": "URL"}, "ConfigError sandbox_v2 is off"),
@@ -175,7 +174,7 @@ async def test_two_accounts_in_one_process_see_only_their_own(bare: ModalEmulato
             "server_url = 'http://127.0.0.1:9'\nenvironment = 'dev'\nloglevel = 'ERROR'",
             {"MODAL_ENVIRONMENT": "main"},
             {"server_url": "URL"},
-            "ModalError",
+            "ProviderError",
         ),
     ],
     ids=["server", "environment", "first-kind", "first-kind-by-variable", "said-otherwise"],
@@ -198,17 +197,17 @@ async def test_a_profile_decides_nothing_and_is_refused_where_it_would(
         [sys.executable, "-c", program], env={**env, "MODAL_CONFIG_PATH": str(tmp_path / "modal.toml")}
     )
     assert done.stdout.decode().startswith(said)
-    assert (len(bare.calls) > before) is (said == "ModalError")
+    assert (len(bare.calls) > before) is (said == "ProviderError")
 
 
 async def test_a_closed_provider_asks_nothing_any_more(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         assert [one async for one in provider.list()] == []
-        account = account_of(provider)
+        vendor = provider.vendor
     with pytest.raises(ProviderError, match="is closed"):
         await anext(provider.list(), None)
     with pytest.raises(ProviderError, match="is closed"):
-        await account.app()
+        await vendor.app()
     never = ModalProvider(**bare.options)
     await never.aclose()
     with pytest.raises(ProviderError, match="is closed"):

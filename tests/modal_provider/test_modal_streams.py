@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, cast
 
 import anyio
 import pytest
-from modal_provider.accounts import account_of, shorten
+from modal_provider.accounts import shorten
 
+from agenthost.adapter import cloud
+from agenthost.adapter.dial_carrier import DialCarrier
 from agenthost.errors import LinkLostError, SandboxGoneError
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.modal import carrier as carriers
 from agenthost.providers.modal.backend import ModalBackend
-from agenthost.providers.modal.calls import Caller
-from agenthost.providers.modal.carrier import ExecCarrier
+from agenthost.providers.modal.carrier import ExecCommand
 from agenthost.providers.modal.provider import ModalProvider
 from agenthost.providers.modal.settings import Times
+from agenthost.sandbox import Carrier
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.testing.emulators.modal import ModalEmulator
 from agenthost.wire.settings import WireSettings
@@ -42,14 +44,14 @@ async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
         await sandbox.terminate()
 
 
-async def carrier_to(sandbox: GuestSandbox, *argv: str, times: Times | None = None) -> ExecCarrier:
+async def carrier_to(sandbox: GuestSandbox, *argv: str, times: Times | None = None) -> ExecCommand:
     """Return a carrier to any program."""
     backend = cast("ModalBackend", sandbox.backend)
-    started: Any = await vars(backend)["_sandbox"].exec.aio(*argv, text=False)
-    return ExecCarrier(started, Caller("none"), times or Times())
+    started: Any = await (await backend.reached()).exec.aio(*argv, text=False)
+    return ExecCommand(started, backend.vendor.once, times or Times())
 
 
-async def receive(carrier: ExecCarrier, count: int) -> bytes:
+async def receive(carrier: Carrier, count: int) -> bytes:
     """Return so many bytes, or what there was until the end."""
     data = b""
     while len(data) < count and (piece := await carrier.receive()):
@@ -156,31 +158,32 @@ async def test_a_cancelled_receive_takes_nothing_away(box: GuestSandbox) -> None
         await carrier.aclose()
 
 
-async def test_a_carrier_is_renewed_when_it_has_brought_much_or_is_old(
-    box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carriers, "RENEW_BYTES", 1000)
-    carrier = await carrier_to(box, "sh", "-c", "head -c 5000 /dev/zero; cat")
+async def test_a_carrier_is_renewed_when_it_has_brought_much_or_is_old(box: GuestSandbox) -> None:
+    command = await carrier_to(box, "sh", "-c", "head -c 5000 /dev/zero; cat")
+    carrier = DialCarrier(command, renew_bytes=1000)
     with anyio.fail_after(LIMIT):
         assert 1000 <= len(await receive(carrier, 5000)) <= 5000
         assert await carrier.receive() == b""
         await carrier.aclose()
-        monkeypatch.setattr(carriers, "RENEW_SECONDS", -1.0)
-        old = await carrier_to(box, "cat")
+        old = DialCarrier(await carrier_to(box, "cat"), renew_seconds=-1.0)
         assert await old.receive() == b""
         await old.aclose()
 
 
 async def test_what_travels_over_renewed_carriers_is_whole(
-    box: GuestSandbox, monkeypatch: pytest.MonkeyPatch, bare: ModalEmulator
+    provider: ModalProvider, monkeypatch: pytest.MonkeyPatch, bare: ModalEmulator
 ) -> None:
-    monkeypatch.setattr(carriers, "RENEW_BYTES", 400_000)
+    monkeypatch.setattr(cloud, "DialCarrier", partial(DialCarrier, renew_bytes=400_000))
+    box = await provider.create(SandboxSpec())
     before = bare.calls.count("TaskExecStart")
     data = random.Random(2).randbytes(2_000_000)
-    with anyio.fail_after(LIMIT):
-        await box.write_file("data", data)
-        assert await box.read_file("data") == data
-    assert bare.calls.count("TaskExecStart") > before
+    try:
+        with anyio.fail_after(LIMIT):
+            await box.write_file("data", data)
+            assert await box.read_file("data") == data
+    finally:
+        await box.terminate()
+    assert bare.calls.count("TaskExecStart") > before + 2
 
 
 async def test_streams_that_modal_breaks_off_lose_nothing(box: GuestSandbox, bare: ModalEmulator) -> None:
@@ -278,9 +281,9 @@ async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
 async def test_the_client_holds_no_connection_when_the_provider_is_closed(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         box = await provider.create(SandboxSpec())
-        account = account_of(provider)
-        assert len(vars(account)["_reached"]) == 1
-    assert len(vars(account)["_reached"]) == 0
+        vendor = provider.vendor
+        assert len(vars(vendor)["_reached"]) == 1
+    assert len(vars(vendor)["_reached"]) == 0
     async with ModalProvider(**bare.options) as provider:
         found = await provider.get(box.id)
         assert (await found.exec(["echo", "here"])).stdout == b"here\n"

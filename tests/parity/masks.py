@@ -87,7 +87,7 @@ def _stderr_told(path: Path, bare: Any, hosted: Any) -> bool:
             str(bare),
         )
         is not None
-        and hosted.startswith("The claude CLI ended (exit code: ")
+        and re.match(r"The claude CLI ended(, killed as .*)? \(exit code: ", hosted) is not None
     )
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
-from support.runner_process import FAKE_CLI, run_runner
+from support.runner_process import run_runner
+
+from agenthost.testing import FakeCLI
 
 LIMIT = 60
 SECRET = "hunter2-ünï \U0001f511"
@@ -24,8 +26,9 @@ def anyio_backend() -> str:
 async def report(directory: Path, **options: Any) -> dict[str, Any]:
     """Run one turn and return what the CLI was given."""
     with anyio.fail_after(LIMIT):
-        async with run_runner(directory, fake="report", AGENTHOST_TOKEN=SECRET) as runner:
-            await runner.connect(cli_path=str(FAKE_CLI), **options)
+        async with run_runner(directory, AGENTHOST_TOKEN=SECRET) as runner:
+            cli = FakeCLI([FakeCLI.report(directory / "record")])
+            await runner.connect(cli_path=cli.write(directory / "claude"), **options)
             await runner.query("hello")
             await runner.until("state", state="idle")
             await runner.send("end")
@@ -92,17 +95,18 @@ async def test_headers_of_mcp_servers_are_in_a_file(tmp_path: Path) -> None:
     told = await report(tmp_path, mcp_servers={"one": server})
 
     assert json.loads(the_file(told, "--mcp-config")) == {"mcpServers": {"one": server}}
-    assert SECRET not in told["cmdline"]
+    assert SECRET not in " ".join(told["argv"])
 
 
 async def test_inline_mcp_config_is_in_a_file_and_a_path_stays_a_path(tmp_path: Path) -> None:
     text = json.dumps({"mcpServers": {"one": {"command": "x", "env": {"KEY": SECRET}}}})
 
     inline = await report(tmp_path, mcp_servers=text)
-    path = await report(tmp_path, mcp_servers=Path("/etc/mcp.json"))
+    (tmp_path / "mcp.json").write_text('{"mcpServers": {}}')
+    path = await report(tmp_path, mcp_servers=tmp_path / "mcp.json")
 
     assert the_file(inline, "--mcp-config") == text
-    assert argument(path, "--mcp-config") == "/etc/mcp.json"
+    assert argument(path, "--mcp-config") == str(tmp_path / "mcp.json")
 
 
 async def test_inline_settings_are_in_a_file(tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ async def test_inline_settings_are_in_a_file(tmp_path: Path) -> None:
     told = await report(tmp_path, settings=text)
 
     assert the_file(told, "--settings") == text
-    assert "hunter2" not in told["cmdline"]
+    assert "hunter2" not in " ".join(told["argv"])
 
 
 async def test_settings_of_a_path_are_merged_with_the_sandbox_option_in_a_file(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ async def test_the_text_of_a_system_prompt_is_in_a_file(tmp_path: Path, prompt: 
 
     expected = prompt if isinstance(prompt, str) else prompt.get("prompt", prompt.get("append"))
     assert the_file(told, flag) == expected
-    assert "hunter2" not in told["cmdline"]
+    assert "hunter2" not in " ".join(told["argv"])
     assert "--system-prompt" not in told["argv"]
 
 
@@ -193,8 +197,8 @@ async def test_what_holds_functions_is_refused_by_name(
 
 async def test_another_version_on_the_host_is_told_and_no_error(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
-        async with run_runner(tmp_path, fake="echo") as runner:
-            await runner.connect("0.0.1", cli_path=str(FAKE_CLI))
+        async with run_runner(tmp_path) as runner:
+            await runner.connect("0.0.1", cli_path=FakeCLI().write(tmp_path / "claude"))
             ready = await runner.until("state", state="ready")
             connected = await runner.until("state", state="connected")
             await runner.send("end")

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.runner_process import FAKE_CLI, build_zipapp, run_runner
+from support.old_python import old_python
+from support.runner_process import build_zipapp, run_runner
+
+from agenthost.adapter.boot import runner_zipapp
+from agenthost.testing import FakeCLI
 
 LIMIT = 60
 
@@ -43,8 +47,8 @@ async def test_packages_may_be_in_a_directory_given_by_site(tmp_path: Path) -> N
     packages = str(Path(anyio.__file__).parents[1])
     command = [bare_python(tmp_path), "-I", str(archive), "--site", packages]
     with anyio.fail_after(LIMIT):
-        async with run_runner(tmp_path, command=command, fake="echo") as runner:
-            await runner.connect(cli_path=str(FAKE_CLI))
+        async with run_runner(tmp_path, command=command) as runner:
+            await runner.connect(cli_path=FakeCLI().write(tmp_path / "claude"))
             await runner.query("hello")
             await runner.until("state", state="idle")
             await runner.send("end")
@@ -168,3 +172,21 @@ def test_its_memory_is_closed_to_its_neighbours() -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
 
     assert json.loads(said.stdout) == [0]
+
+
+def test_the_runner_starts_on_python_3_10(tmp_path: Path) -> None:
+    python = old_python()
+    (tmp_path / "runner.pyz").write_bytes(runner_zipapp())
+    argv = [python, "-I", "-S", str(tmp_path / "runner.pyz")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env={}) as runner:
+        assert runner.stdin is not None
+        assert runner.stdout is not None
+        assert runner.stderr is not None
+        runner.stdin.write(b'{"op":"connect","options":{},"sdk_version":"0.0.0"}\n')
+        runner.stdin.flush()
+        last = [json.loads(line) for line in runner.stdout][-1]
+        # Without the SDK it says so: nothing of its own was in the way.
+        assert last["kind"] == "end"
+        assert "claude" in json.dumps(last["error"]).lower()
+        assert b"Traceback" not in runner.stderr.read()

@@ -8,18 +8,17 @@ from typing import Any
 import anyio
 import claude_agent_sdk
 import pytest
+from support.processes import is_alive
 from support.runner_process import (
-    FAKE_CLI,
     PYTHON,
     RunnerProcess,
     build_zipapp,
-    is_alive,
     run_runner,
     source_command,
     wait_for_file,
 )
 
-from agenthost.testing import ApiError, Hold, ScriptedModel, Text, ToolUse, Turn
+from agenthost.testing import ApiError, FakeCLI, Hold, ScriptedModel, Text, ToolUse, Turn
 
 LIMIT = 90
 OPTIONS: dict[str, Any] = {"setting_sources": [], "permission_mode": "acceptEdits", "allowed_tools": ["Bash"]}
@@ -198,8 +197,9 @@ async def test_the_end_during_a_turn_interrupts_it_and_leaves_no_process(tmp_pat
 
 async def test_results_of_a_cli_that_names_no_prompts_close_them_in_order(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
-        async with run_runner(tmp_path, fake="old_results") as runner:
-            await runner.connect(cli_path=str(FAKE_CLI))
+        async with run_runner(tmp_path) as runner:
+            turns = [[FakeCLI.result(user_message_uuids=None)]] * 3
+            await runner.connect(cli_path=FakeCLI(*turns).write(tmp_path / "claude"))
             await runner.query("one", uuid="p1")
             await runner.until("state", state="idle")
             await runner.query("two", uuid="p2")

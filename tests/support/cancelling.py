@@ -68,3 +68,14 @@ async def cancelled_after(turns: int, operation: Callable[[], Awaitable[object]]
         tasks.cancel_scope.cancel()
         return True
     return False
+
+
+async def at_every_await(operation: Callable[[], Awaitable[object]]) -> int:
+    """Cancel an operation at each of its awaits, and in between; return how many awaits there were."""
+    waits = 1
+    while await cancelled_at(waits, operation):
+        waits += 1
+    turns, more = 1, 1
+    while await cancelled_after(turns, operation):
+        turns, more = turns + more, turns
+    return waits - 1

@@ -89,6 +89,9 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     for target, fd in enumerate(fds):
         os.dup2(fd, target)
         os.close(fd)
+    # What the streams of the server know of their files, a position for one, is not true of these files.
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - to the program's end
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115 - likewise
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

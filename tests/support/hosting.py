@@ -1,15 +1,16 @@
-"""Hosted agents in tests: with a scripted model, and a CLI that is real or misbehaves."""
+"""Hosted agents in tests, with a scripted model."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runner_process import FAKE_CLI
+from claude_agent_sdk import PermissionResultAllow
 
+from agenthost import open_provider
 from agenthost.testing import ScriptedModel
 
 KEY = "sk-ant-of-the-host"
@@ -26,7 +27,26 @@ async def scripted(
         yield model
 
 
-def fake_cli(act: str, record: Path | None = None, **options: Any) -> dict[str, Any]:
-    """Return options for a CLI that does what ``act`` of support/fake_cli.py says."""
-    env = {"FAKE_CLI": act, "FAKE_CLI_FILE": str(record or ""), **options.pop("env", {})}
-    return {"cli_path": str(FAKE_CLI), "env": env, **options}
+def model_environment(model: ScriptedModel, key: str) -> dict[str, str]:
+    """Return the variables with which a program asks a scripted model that wants this key."""
+    return {"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": key}
+
+
+def give_key(monkeypatch: pytest.MonkeyPatch, key: str = KEY) -> None:
+    """Give this host a key and no other way to a model; nothing listens at its address."""
+    for name in tuple(os.environ):
+        if name.startswith("ANTHROPIC_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+
+
+async def sandboxes_of(provider: str) -> list[str]:
+    """Return the ids of the sandboxes that a provider has, in order."""
+    async with open_provider(provider) as opened:
+        return sorted([info.id async for info in opened.list()])
+
+
+async def allow(*_: object) -> PermissionResultAllow:
+    """Be a ``can_use_tool`` that lets everything pass."""
+    return PermissionResultAllow()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-import anyio
+from support.waiting import until
 
 from agenthost.sandbox import Sandbox
-
-T = TypeVar("T")
 
 _LIST = """
 import os, sys
@@ -39,13 +34,6 @@ async def end(sandbox: Sandbox, argument: str) -> None:
         await sandbox.exec(["kill", "-9", str(pid)])
     # A killed process takes its time, the more so one that has much to give back.
     await until(lambda: living(sandbox, argument), lambda left: not left)
-
-
-async def until(ask: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
-    """Ask until the answer is good. The caller bounds it by ``fail_after``; a question takes its time."""
-    while not good(answer := await ask()):
-        await anyio.lowlevel.checkpoint()
-    return answer
 
 
 _MEMORY = """

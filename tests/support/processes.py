@@ -38,9 +38,14 @@ def processes_of(marker: str, directories: tuple[str, ...]) -> Iterator[FoundPro
             continue
         pid = int(name)
         why = _why(pid, marker.encode(), [os.fsencode(path) for path in directories], own_mounts)
-        if why and _state(pid) not in ("Z", "X", ""):
+        if why and is_alive(pid):
             cmdline = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
             yield FoundProcess(pid, cmdline, why)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs (a zombie does not)."""
+    return _state(pid) not in ("Z", "X", "")
 
 
 def wait_until_gone(pids: list[int], seconds: float) -> None:

@@ -23,7 +23,6 @@ from agenthost.runner import __file__ as runner_file
 from agenthost.wire import __file__ as wire_file
 from agenthost.wire.codec import Codec, public_classes
 
-FAKE_CLI = Path(__file__).with_name("fake_cli.py")
 CODEC = Codec(public_classes(claude_agent_sdk))
 # Another Python that has the SDK: the runner is to work on 3.10, the tests are not.
 PYTHON = os.environ.get("AGENTHOST_TEST_RUNNER_PYTHON", sys.executable)
@@ -150,7 +149,7 @@ def decoded(event: Event) -> Any:
 
 @contextlib.asynccontextmanager
 async def run_runner(
-    directory: Path, *, command: Sequence[str] | None = None, fake: str | None = None, **env: str
+    directory: Path, *, command: Sequence[str] | None = None, **env: str
 ) -> AsyncGenerator[RunnerProcess]:
     """Run a runner with a home of its own in ``directory``, and leave nothing of it."""
     (directory / "home").mkdir(exist_ok=True)
@@ -164,8 +163,6 @@ async def run_runner(
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
         "PYTHONPATH": str(Path(agenthost.__file__).parents[1]),
-        "FAKE_CLI_FILE": str(directory / "record"),
-        **({"FAKE_CLI": fake} if fake else {}),
         **env,
     }
     process = await anyio.open_process(
@@ -191,12 +188,3 @@ async def wait_for_file(path: Path) -> str:
     while not await file.exists():  # noqa: ASYNC110 - another process makes it
         await anyio.sleep(0.01)
     return await file.read_text()
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"

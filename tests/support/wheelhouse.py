@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 def fill_wheelhouse(directory: Path, names: Sequence[str]) -> None:
-    """Write a wheel of each package and of all that it needs, or might need and is here."""
-    waiting, done = list(names), set[str]()
-    while waiting:
-        name = waiting.pop().lower().replace("_", "-")
-        if name in done:
-            continue
-        done.add(name)
-        try:
-            package = distribution(name)
-        except PackageNotFoundError:
-            continue  # needed on another platform, or by an extra that nobody asked for
+    """Write a wheel of each package and of all that it needs."""
+    for package in with_needs(names):
         _write(directory, package)
-        waiting += [found[0] for text in package.requires or [] if (found := _NAME.match(text))]
+
+
+def with_needs(names: Sequence[str]) -> Iterator[Distribution]:
+    """Yield each package and all that it needs here, or on another platform if that is here too."""
+    waiting, done = [Requirement(name) for name in names], set[str]()
+    while waiting:
+        wanted = waiting.pop()
+        key = str(canonicalize_name(wanted.name)) + str(sorted(wanted.extras))
+        if key in done:
+            continue
+        done.add(key)
+        try:
+            package = distribution(wanted.name)
+        except PackageNotFoundError:
+            continue  # needed on another platform
+        if package.name not in done:
+            done.add(package.name)
+            yield package
+        waiting += [
+            needed
+            for needed in map(Requirement, package.requires or [])
+            if "extra" not in str(needed.marker)
+            or any(needed.marker and needed.marker.evaluate({"extra": extra}) for extra in wanted.extras)
+        ]
+
+
+def files_of(package: Distribution) -> Iterator[tuple[str, Path]]:
+    """Yield the files that a package brings into a site directory: the name there, and where each is here."""
+    for file in package.files or []:
+        # Programs lie outside of the site directory, byte code is made anew.
+        if ".." in file.parts or "__pycache__" in file.parts or file.name in ("INSTALLER", "REQUESTED"):
+            continue
+        source = Path(str(file.locate()))
+        if source.is_file():
+            yield str(file), source
 
 
 def _write(directory: Path, package: Distribution) -> None:
@@ -34,13 +59,8 @@ def _write(directory: Path, package: Distribution) -> None:
     tag = next((tag for tag in tags if tag.startswith(("py3-", "cp3", "py2.py3-"))), "py3-none-any")
     path = directory / f"{name}-{package.version}-{tag}.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as wheel:
-        for file in package.files or []:
-            # Programs lie outside of the site directory, byte code is made anew.
-            if ".." in file.parts or "__pycache__" in file.parts or file.name in ("INSTALLER", "REQUESTED"):
-                continue
-            source = Path(str(file.locate()))
-            if source.is_file():
-                wheel.write(source, str(file))
+        for inside, source in files_of(package):
+            wheel.write(source, inside)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from claude_agent_sdk import (
     query,
     tool,
 )
-from testing.messages import texts
+from support.messages import texts
 
 from agenthost import SandboxSpec, open_provider
 from agenthost.testing import ApiError, Cut, FakeCLI, ModelRequest, ScriptedModel, Text, ToolUse, Turn
@@ -287,6 +288,28 @@ async def test_it_fails_at_its_start_as_told(options: Any) -> None:
 
     assert caught.value.exit_code == 4
     assert lines == ["no licence"]
+
+
+async def test_it_refuses_a_session_that_is_not_there_as_the_cli_does(options: Any) -> None:
+    cli = FakeCLI(at_start=[FakeCLI.refuse("No conversation found")])
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(ResultError) as caught:
+            await ClaudeSDKClient(options(cli, resume="5ac0ffee-0000-4000-8000-000000000000")).connect()
+
+    assert caught.value.errors == ["No conversation found"]
+
+
+async def test_it_reports_how_it_was_called_and_leaves_after_its_turn(options: Any, tmp_path: Path) -> None:
+    cli = FakeCLI([FakeCLI.report(tmp_path / "told"), FakeCLI.leave(0, after_result=True)])
+    with anyio.fail_after(LIMIT):
+        async with connected(options(cli, model="some-model", env={"GREETING": "häi"})) as client:
+            await client.query("go")
+            messages = await drain(client)
+
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["argv"][told["argv"].index("--model") + 1] == "some-model"
+    assert (told["env"]["GREETING"], told["cwd"], told["children"]) == ("häi", str(tmp_path), [])
+    assert [type(message) for message in messages] == [SystemMessage, ResultMessage]
 
 
 async def test_prompts_are_answered_in_order_each_by_its_own_result(options: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from support.hosting import give_key
 from support.lent import Lent
 from testing.blocks import (
     Context,
@@ -31,8 +32,7 @@ PLAIN = "local-unisolated"
 @pytest.fixture(autouse=True)
 def key_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give this host a key; nothing listens at its address."""
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-the-host")
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    give_key(monkeypatch)
 
 
 def _agent(directory: Path) -> HostedAgent:

@@ -22,8 +22,8 @@ from claude_agent_sdk import (
     ToolUseBlock,
     query,
 )
+from support.messages import texts
 from testing.claude_cli import FAKE_KEY, ask, cli_options
-from testing.messages import texts
 
 from agenthost.testing import (
     ApiError,

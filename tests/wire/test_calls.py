@@ -218,7 +218,7 @@ def test_a_denied_call_is_not_remembered() -> None:
 
 
 def test_control_frames_go_before_bytes() -> None:
-    hub, host = make_hub("a"), make_host(control=True, drives="a")
+    hub, host = make_hub("a", guest_key=None), make_host(control=True, drives="a", guest_key=None)
     join(host, hub)
     host.send_stream("a/a/in").write(b"x\n")
     host.call("x", {})

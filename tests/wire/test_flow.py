@@ -103,8 +103,8 @@ def test_a_slow_reader_stalls_only_its_own_stream() -> None:
 
 
 def test_every_stream_gets_its_turn() -> None:
-    hub = make_hub(settings=SMALL)
-    host = make_host(control=True, settings=SMALL)
+    hub = make_hub(settings=SMALL, guest_key=None)
+    host = make_host(control=True, settings=SMALL, guest_key=None)
     for name in "123":
         stream = SendStream(name, bound=1000)
         hub.add_stream(stream, link="link")

@@ -12,10 +12,12 @@ from wire.simulation.pair import (
     HandMadeHost,
     Joint,
     happened,
+    hello,
     join,
     journal,
     make_host,
     make_hub,
+    parse,
     received,
     shown,
 )
@@ -34,15 +36,19 @@ from agenthost.wire.events import (
 )
 from agenthost.wire.frames import ProtocolError, encode
 from agenthost.wire.streams import RecvStream, SendStream
-from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER
+from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER, private_key, verifier
 
 # ---- as the guest sees it
 
 
-def test_a_guest_says_nothing_but_hello_before_a_token_was_shown() -> None:
+def test_a_guest_says_nothing_but_hello_before_a_token_was_proved() -> None:
     hub = make_hub("a")
     journal(hub, "a").write(b"secret")
-    assert HandMadeHost(hub).answers() == [{"t": "hello", "wire": 1, "boot": "boot"}]
+    (first,) = HandMadeHost(hub).answers()
+    assert first.keys() == {"t", "wire", "boot", "nonce", "key"}
+    assert (first["t"], first["wire"], first["boot"]) == ("hello", 2, "boot")
+    (second,) = HandMadeHost(hub).answers()
+    assert second["nonce"] != first["nonce"]
 
 
 def test_it_then_says_what_it_has_for_what_is_granted() -> None:
@@ -66,28 +72,49 @@ def test_a_first_frame_that_is_not_auth_closes_the_carrier(first: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "auth",
+    "spoilt",
     [
-        {"grants": [], "raw": True, "link": "x"},
-        {"raw": True, "link": "x"},
-        {"grants": [shown("", CONTROL)], "raw": True, "link": ""},
-        {"grants": [shown("", CONTROL)], "raw": True, "link": 7},
-        {"grants": [shown("", CONTROL)], "raw": True},
-        {"grants": [shown("", CONTROL)], "link": "x"},
-        {"grants": {"agent": "a"}, "raw": True, "link": "x"},
-        {"grants": [7], "raw": True, "link": "x"},
-        {"grants": [{"agent": "a", "role": DRIVER, "n": 1}], "raw": True, "link": "x"},
-        {"grants": [shown("", CONTROL) | {"token": None}], "raw": True, "link": "x"},
-        {"grants": [shown("", CONTROL) | {"token": "\ud800"}], "raw": True, "link": "x"},
-        {"grants": [shown("", CONTROL) | {"n": -1}], "raw": True, "link": "x"},
-        {"grants": [shown("a", DRIVER) | {"agent": ["a"]}], "raw": True, "link": "x"},
+        {"grants": [], "proofs": []},
+        {"grants": None},
+        {"grants": {"agent": "a"}},
+        {"grants": [7]},
+        {"grants": [{"agent": "", "role": CONTROL}]},
+        {"grants": [{"agent": "", "role": CONTROL, "n": -1}]},
+        {"grants": [{"agent": ["a"], "role": DRIVER, "n": 1}]},
+        {"proofs": []},
+        {"proofs": ["0" * 64] * 2},
+        {"proofs": [None]},
+        {"proofs": ["\ud800"]},
+        {"proofs": None},
+        {"link": ""},
+        {"link": 7},
+        {"nonce": None},
+        {"key": None},
+        {"key": "00"},
+        {"key": "x" * 64},
+        {"key": "00" * 32},
+        {"key": ["0" * 64]},
     ],
 )
-def test_a_malformed_auth_closes_the_carrier(auth: dict[str, Any]) -> None:
+def test_a_malformed_auth_closes_the_carrier(spoilt: dict[str, Any]) -> None:
     hub = make_hub("a")
     raw = HandMadeHost(hub)
     with pytest.raises(ProtocolError):
-        raw.send({"t": "auth", **auth})
+        raw.auth(shown("", CONTROL), **spoilt)
+    assert raw.carrier.closing
+    assert not hub.links
+
+
+@pytest.mark.parametrize("missing", ["link", "raw", "nonce", "key", "grants", "proofs"])
+def test_an_auth_that_lacks_something_closes_the_carrier(missing: str) -> None:
+    hub = make_hub("a")
+    raw = HandMadeHost(hub)
+    raw.answers()
+    auth: dict[str, Any] = {"t": "auth", "link": "1", "raw": True, "nonce": "n", "key": "09" + "0" * 62}
+    auth.update(grants=[shown("", CONTROL)], proofs=["0" * 64])
+    del auth[missing]
+    with pytest.raises(ProtocolError):
+        raw.send(auth)
     assert not hub.links
 
 
@@ -105,7 +132,6 @@ def test_a_malformed_auth_closes_the_carrier(auth: dict[str, Any]) -> None:
 def test_a_wrong_token_is_denied_and_the_carrier_closed(grants: list[dict[str, Any]]) -> None:
     hub = make_hub("a", "b")
     raw = HandMadeHost(hub)
-    raw.answers()
     *answers, last = raw.auth(*grants)
     assert not answers
     assert (last["t"], last["reason"], last["agent"], last["role"]) == (
@@ -122,10 +148,18 @@ def test_a_wrong_token_is_denied_and_the_carrier_closed(grants: list[dict[str, A
 
 def test_what_follows_a_denial_in_the_same_breath_is_not_looked_at() -> None:
     hub = make_hub("a")
+    wrong, right = make_host(guest_key=None), make_host(control=True, guest_key=None)
+    wrong.grant("", CONTROL, "wrong")
+    hub = make_hub("a", guest_key=None)
     carrier = hub.open_carrier(now=0.0)
-    wrong = {"t": "auth", "link": "1", "raw": True, "grants": [shown("", CONTROL) | {"token": "wrong"}]}
-    right = {"t": "auth", "link": "1", "raw": True, "grants": [shown("", CONTROL)]}
-    carrier.receive(encode(wrong) + encode(right), 0.0)
+    greeting = carrier.take(ALL, 0.0)
+    said = b""
+    for host in (wrong, right):
+        host.attach(binary=True, now=0.0)
+        host.receive(greeting, 0.0)
+        said += host.take(ALL, 0.0)
+    assert said.count(b'"t":"auth"') == 2
+    carrier.receive(said, 0.0)
     assert carrier.closing
     assert not hub.links
 
@@ -168,9 +202,7 @@ def test_between_its_have_and_the_hosts_a_guest_takes_nothing_else(kind: str) ->
     raw = HandMadeHost(hub)
     raw.auth(shown("", CONTROL), shown("a", DRIVER, number=2))
     with pytest.raises(ProtocolError):
-        raw.carrier.receive(
-            encode({"t": kind, "z": 1, "s": "a/a/in", "o": 0} | ({"b": ""} if kind == "d" else {})), 0.0
-        )
+        raw.send({"t": kind, "s": "a/a/in", "o": 0} | ({"b": ""} if kind == "d" else {}))
     assert raw.carrier.closing
 
 
@@ -224,29 +256,49 @@ def test_a_protocol_error_closes_the_carrier_and_the_link_lives_on() -> None:
 # ---- as the host sees it
 
 
-def test_a_host_shows_its_tokens_in_answer_to_hello_and_not_before() -> None:
+def test_a_host_proves_its_tokens_in_answer_to_hello_and_not_before() -> None:
     host = make_host(control=True)
     host.attach(binary=True, now=0.0)
     assert host.take(ALL, 0.0) == b""
     assert not host.has_output
     host.tick(20.0)
     assert host.take(ALL, 20.0) == b""
-    host.receive(encode({"t": "hello", "wire": 1, "boot": "x"}), 21.0)
-    assert token("", CONTROL).encode() in host.take(ALL, 21.0)
+    host.receive(encode(hello(boot="x")), 21.0)
+    (auth,) = parse(host.take(ALL, 21.0))
+    assert auth["t"] == "auth"
+    assert auth["grants"] == [{"agent": "", "role": CONTROL, "n": 1}]
+    assert len(auth["proofs"]) == 1
 
 
-def test_an_unknown_wire_is_told_and_gets_no_token() -> None:
-    for wire in (2, 0, "1", None):
+def test_what_proves_a_token_is_another_each_time_and_never_the_token() -> None:
+    said: list[bytes] = []
+    for _ in range(2):
+        host = make_host(control=True, drives="a")
+        host.attach(binary=True, now=0.0)
+        host.receive(encode(hello()), 0.0)
+        said.append(host.take(ALL, 0.0))
+    first, second = (set(parse(data)[0]["proofs"]) for data in said)
+    assert len(first) == len(second) == 2
+    assert not first & second
+    for agent, role in (("", CONTROL), ("a", DRIVER)):
+        for data in said:
+            assert token(agent, role).encode() not in data
+            assert verifier(token(agent, role)).encode() not in data
+            assert private_key(token(agent, role)).hex().encode() not in data
+
+
+def test_an_unknown_wire_is_told_and_gets_no_proof() -> None:
+    for wire in (1, 3, 0, "2", None):
         host = make_host(control=True)
-        assert HandMadeGuest(host).send({"t": "hello", "wire": wire, "boot": "x"}) == []
+        assert HandMadeGuest(host).send(hello(wire=wire)) == []
         assert happened(host) == [WireVersion(wire)]
 
 
-def test_another_machine_gets_no_token_and_no_further() -> None:
+def test_another_machine_gets_no_proof_and_no_further() -> None:
     host = make_host(control=True, boot_id="first")
     host.call("start", {"argv": ["secret"]})
     raw = HandMadeGuest(host)
-    assert raw.send({"t": "hello", "wire": 1, "boot": "second"}) == []
+    assert raw.send(hello(boot="second")) == []
     assert happened(host) == [Hello("second")]
     assert host.boot_id == "first"
     have: dict[str, Any] = {"t": "have", "link": 1, "granted": [], "refused": [], "in": {}, "open": {}}
@@ -264,11 +316,11 @@ def test_a_guest_that_skips_hello_gets_nothing() -> None:
     assert host.take(ALL, 0.0) == b""
 
 
-def test_a_boot_once_seen_is_the_only_one_that_gets_tokens() -> None:
+def test_a_boot_once_proved_is_the_only_one_that_gets_proofs() -> None:
     host = make_host(control=True)
     HandMadeGuest(host).shake(boot="first")
     host.detach()
-    assert HandMadeGuest(host).send({"t": "hello", "wire": 1, "boot": "second"}) == []
+    assert HandMadeGuest(host).send(hello(boot="second")) == []
 
 
 @pytest.mark.parametrize(
@@ -295,7 +347,7 @@ def test_a_second_hello_closes_the_carrier() -> None:
     raw = HandMadeGuest(make_host(control=True))
     raw.shake()
     with pytest.raises(ProtocolError):
-        raw.send({"t": "hello", "wire": 1, "boot": "boot"})
+        raw.send(hello())
 
 
 def test_a_denied_token_is_told_and_not_shown_again() -> None:
@@ -316,7 +368,7 @@ def test_what_was_asked_for_while_a_handshake_was_under_way_is_asked_for_behind_
     host = make_host(control=True)
     joint = Joint(host, hub)
     host.receive(joint.carrier.take(ALL, 0.0), 0.0)
-    joint.carrier.receive(host.take(ALL, 0.0), 0.0)  # the tokens are shown
+    joint.carrier.receive(host.take(ALL, 0.0), 0.0)  # the tokens are proved
     host.grant("a", DRIVER, token("a", DRIVER))
     joint.run()
     assert happened(host, Granted) == [Granted("", CONTROL, 0, 0), Granted("a", DRIVER, 1, 0)]

@@ -9,19 +9,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wire.simulation.content import token
-from wire.simulation.pair import ALL, HandMadeGuest, HandMadeHost, journal, make_host, make_hub, shown
+from wire.simulation.pair import (
+    ALL,
+    HandMadeGuest,
+    HandMadeHost,
+    hello,
+    journal,
+    make_host,
+    make_hub,
+    parse,
+    shown,
+)
 
 from agenthost.wire.frames import ProtocolError
+from agenthost.wire.handshake import make_transcript, prove
 from agenthost.wire.host import HostLink
 from agenthost.wire.incoming import GuestCarrier
 from agenthost.wire.streams import RecvStream, SendStream
-from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER
+from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER, private_key
+from agenthost.wire.x25519 import agree
 
-_GRANTS = [shown("", CONTROL), shown("a", DRIVER, number=2), shown("a", OBSERVER, number=3)]
+_GRANTS = [
+    {"agent": "", "role": CONTROL, "n": 1},
+    {"agent": "a", "role": DRIVER, "n": 2},
+    {"agent": "a", "role": OBSERVER, "n": 3},
+]
+_PROVED = ["@"] * 3  # where the right proof goes, which each carrier's hello makes another
 
 # Right frames, in an order in which all are right.
 TO_GUEST: list[dict[str, Any]] = [
-    {"t": "auth", "link": "link", "raw": False, "grants": _GRANTS, "z": 1},
+    {"t": "auth", "link": "link", "raw": False, "nonce": "n", "grants": _GRANTS, "proofs": _PROVED, "z": 1},
     {"t": "have", "z": 1},
     {"t": "call", "i": 1, "m": "start", "p": {"argv": ["x"]}, "z": 1},
     {"t": "call", "i": 2, "m": "signal", "p": {"agent": "a"}, "z": 2},
@@ -31,14 +48,14 @@ TO_GUEST: list[dict[str, Any]] = [
     {"t": "end", "s": "a/a/in", "o": 5, "z": 2},
     {"t": "stop", "s": "p/1/out", "z": 2},
     {"t": "gap", "s": "a/a/m/1/r", "w": 0, "o": 3, "z": 2},
-    {"t": "grant", "grants": [shown("b", DRIVER, number=4)], "z": 2},
+    {"t": "grant", "grants": [{"agent": "b", "role": DRIVER, "n": 4}], "proofs": ["@"], "z": 2},
     {"t": "drop", "agent": "b", "role": DRIVER, "z": 2},
     {"t": "ping", "z": 2},
     {"t": "pong", "z": 3},
 ]
 
 TO_HOST: list[dict[str, Any]] = [
-    {"t": "hello", "wire": 1, "boot": "boot"},
+    hello(),
     {
         "t": "have",
         "link": 1,
@@ -68,7 +85,7 @@ TO_HOST: list[dict[str, Any]] = [
 
 
 def _guest() -> GuestCarrier:
-    hub = make_hub("a", "b")
+    hub = make_hub("a", "b", guest_key=None)
     journal(hub, "a").write(b"abc")
     out = SendStream("p/1/out", bound=100)
     hub.add_stream(out, link="link")
@@ -78,7 +95,7 @@ def _guest() -> GuestCarrier:
 
 
 def _host() -> HostLink:
-    host = make_host(control=True, drives="a", observes="a")
+    host = make_host(control=True, drives="a", observes="a", guest_key=None)
     host.attach(binary=True, now=0.0)
     host.call("start", {})
     host.send_stream("a/a/in").write(b"line\n")
@@ -89,13 +106,40 @@ def _host() -> HostLink:
 
 def _feed(end: GuestCarrier | HostLink, lines: list[bytes]) -> int:
     """Feed lines until one is a protocol error; return how many were taken."""
+    prover = _Prover(end) if isinstance(end, GuestCarrier) else None
     for index, line in enumerate(lines):
         try:
-            end.receive(line + b"\n", 0.0)
+            end.receive((line if prover is None else prover.prove(line)) + b"\n", 0.0)
         except ProtocolError:
             return index
         end.take(ALL, 0.0)
     return len(lines)
+
+
+class _Prover:
+    """Puts right proofs into frames that are otherwise as they are, right or wrong."""
+
+    def __init__(self, carrier: GuestCarrier) -> None:
+        (self._hello,) = parse(carrier.take(ALL, 0.0))
+        self._transcript = b""
+
+    def prove(self, line: bytes) -> bytes:
+        """Return the frame with its proofs, as far as it has places for them."""
+        try:
+            frame = json.loads(line)
+            if not frame.get("proofs"):
+                return line
+            if frame["t"] == "auth":
+                self._transcript = make_transcript(self._hello, frame)
+            proofs = [self._proof(grant) for grant in frame["grants"]]
+            frame["proofs"] = [proofs[n] if one == "@" else one for n, one in enumerate(frame["proofs"])]
+            return json.dumps(frame).encode()
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            return line
+
+    def _proof(self, grant: dict[str, Any]) -> str:
+        key = private_key(token(grant["agent"], grant["role"]))
+        return prove(agree(key, bytes.fromhex(self._hello["key"])), self._transcript, grant)
 
 
 def _as_json(frame: object) -> str:
@@ -299,9 +343,11 @@ def test_a_frame_of_an_unknown_kind_is_a_protocol_error_whose_text_is_short() ->
     assert len(str(caught.value)) < 200
 
 
-def test_no_protocol_error_tells_a_token() -> None:
+def test_no_protocol_error_quotes_what_came() -> None:
     secret = token("", CONTROL)
-    for grant in ({"agent": "", "role": CONTROL, "token": secret}, shown("", CONTROL) | {"n": secret}):
+    spoilings: list[dict[str, Any]]
+    spoilings = [{"proofs": [secret]}, {"key": secret + "x"}, {"nonce": [secret]}, {"link": ""}]
+    for spoilt in spoilings:
         with pytest.raises(ProtocolError) as caught:
-            HandMadeHost(make_hub()).auth(grant)
+            HandMadeHost(make_hub()).auth(shown("", CONTROL) | {"n": secret}, **spoilt)
         assert secret not in str(caught.value) + repr(caught.value.__cause__)

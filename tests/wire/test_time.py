@@ -29,8 +29,8 @@ def _kinds(data: bytes) -> list[str]:
 
 
 def test_an_end_that_has_sent_nothing_for_fifteen_seconds_pings() -> None:
-    host = make_host(control=True)
-    joint = join(host, make_hub(), now=100.0)
+    host = make_host(control=True, guest_key=None)
+    joint = join(host, make_hub(guest_key=None), now=100.0)
     for end in (host, joint.guest):
         assert end.next_tick() == 115.0
         assert end.tick(114.9)
@@ -40,16 +40,16 @@ def test_an_end_that_has_sent_nothing_for_fifteen_seconds_pings() -> None:
 
 
 def test_a_ping_is_answered() -> None:
-    host = make_host(control=True)
-    joint = join(host, make_hub())
+    host = make_host(control=True, guest_key=None)
+    joint = join(host, make_hub(guest_key=None))
     host.tick(15.0)
     joint.carrier.receive(host.take(ALL, 15.0), 15.0)
     assert _kinds(joint.carrier.take(ALL, 15.0)) == ["pong"]
 
 
 def test_only_one_ping_and_one_answer_wait_for_a_carrier_that_takes_nothing() -> None:
-    host = make_host(control=True)
-    joint = join(host, make_hub())
+    host = make_host(control=True, guest_key=None)
+    joint = join(host, make_hub(guest_key=None))
     for second in range(15, 22):
         assert host.tick(float(second))
         joint.carrier.receive(encode({"t": "ping", "z": 1}), 15.0)

@@ -1,15 +1,23 @@
-"""Tokens: shown by hosts, held by the guest as digests only."""
+"""Tokens: proved by hosts; the guest holds only their verifiers."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import inspect
 
 import pytest
 
-from agenthost.wire import tokens
-from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER, ROLES, derive_token, digest, matches
+from agenthost.wire import handshake, seals
+from agenthost.wire.tokens import (
+    CONTROL,
+    DRIVER,
+    OBSERVER,
+    ROLES,
+    derive_guest_key,
+    derive_token,
+    private_key,
+    verifier,
+)
+from agenthost.wire.x25519 import agree, public_key
 
 
 def _token(
@@ -52,27 +60,40 @@ def test_only_the_three_roles_have_tokens() -> None:
         _token(role="root")
 
 
-def test_a_token_matches_its_own_digest_only() -> None:
-    assert matches(_token(), digest(_token()))
-    assert not matches(_token(), digest(_token(role=OBSERVER)))
-    assert not matches("", digest(_token()))
-    assert not matches(_token(), "")
+def test_a_verifier_recognises_its_own_token_only() -> None:
+    guest = bytes(range(32))
+
+    def agreed(token: str, held: str) -> bool:
+        return agree(private_key(token), public_key(guest)) == agree(guest, bytes.fromhex(held))
+
+    assert agreed(_token(), verifier(_token()))
+    assert not agreed(_token(), verifier(_token(role=OBSERVER)))
+    assert not agreed("", verifier(_token()))
 
 
 def test_what_the_guest_holds_is_not_a_token() -> None:
-    held = digest(_token())
-    assert held == hashlib.sha256(_token().encode()).hexdigest()
-    assert not matches(held, held)
+    held = verifier(_token())
+    assert verifier(held) != held
+    assert bytes.fromhex(held) not in (private_key(_token()), private_key(held))
+    assert len({held, verifier(_token(role=OBSERVER)), verifier(_token(nonce="other"))}) == 3
 
 
-def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[str, str]] = []
+def test_the_guests_key_is_its_sandboxs_alone_and_no_token() -> None:
+    keys = {
+        derive_guest_key(secret, sandbox=sandbox, nonce=nonce)
+        for secret in (b"secret", b"other")
+        for sandbox in ("box", "other")
+        for nonce in ("n", "other")
+    }
+    assert len(keys) == 8
+    assert all(len(key) == 32 for key in keys)
+    assert not keys & {
+        bytes.fromhex(_token(agent=agent, role=role)) for agent in ("", "guest") for role in ROLES
+    }
 
-    def compare(first: str, second: str) -> bool:
-        compared.append((first, second))
-        return True
 
-    monkeypatch.setattr(hmac, "compare_digest", compare)
-    matches("token", "held")
-    assert compared == [(digest("token"), "held")]
-    assert "==" not in inspect.getsource(tokens)
+def test_proofs_and_seals_are_compared_in_constant_time() -> None:
+    for module in (handshake, seals):
+        source = inspect.getsource(module)
+        assert source.count("hmac.compare_digest(") == 1
+        assert "==" not in source

@@ -1,4 +1,4 @@
-"""What is put into a sandbox: two zipapps and a configuration without secrets."""
+"""What is put into a sandbox: two zipapps and a configuration that lets nobody in."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def runner_zipapp(*, compiled: bool = False) -> bytes:
 def make_boot(
     layout: GuestLayout,
     *,
-    control_digest: str,
+    control_verifier: str,
+    guest_key: bytes | None,
     env: Mapping[str, str],
     lifetime: float | None,
     agent: Mapping[str, object] | None,
@@ -62,7 +63,8 @@ def make_boot(
 
     Args:
         layout: Where things are inside.
-        control_digest: What the guest keeps of the control token.
+        control_verifier: What the guest keeps of the control token.
+        guest_key: What proves the guest to its hosts; None where only they can reach its socket.
         env: Added to the environment of every program.
         lifetime: Seconds from the guest's start.
         agent: An agent to be started with the guest, as the parameters of the call ``start``.
@@ -71,7 +73,8 @@ def make_boot(
         on_progress: See Boot.
     """
     config: dict[str, object] = {
-        "control_digest": control_digest,
+        "control_verifier": control_verifier,
+        "guest_key": None if guest_key is None else guest_key.hex(),
         "workdir": layout.workdir,
         "spool_dir": layout.spool_dir,
         "env": dict(env),

@@ -6,7 +6,9 @@ For adapters whose provider only runs programs: put ``bootstrap_files`` into one
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +21,7 @@ from agenthost.sandbox import Boot
 # Where ``agenthost bake`` puts the SDK into an image, beside whatever the image has.
 BAKED_SITE = "/opt/agenthost/site"
 SECONDS = 900.0  # that a bootstrap may take with an installation in it: 170 MB over a slow line
+_TIME = 315532800  # 1980: neither too old nor in the future for any program that unpacks
 _KEPT = 4000  # characters of what is not ours, for an error
 
 
@@ -43,6 +46,17 @@ def bootstrap_command(boot: Boot, directory: str) -> list[str]:
     """Return what is run then, with the files in ``directory``. It takes no input and ends by itself."""
     sdk = host_sdk_version() if boot.needs_sdk else ""
     return ["/bin/sh", f"{directory}/start.sh", directory, sdk, BAKED_SITE]
+
+
+def archive_of(files: Mapping[str, bytes]) -> bytes:
+    """Return a tar of files by name, each of mode 0600, for a vendor to whom one stream is easier."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.mtime = len(data), 0o600, _TIME
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def dial_command(directory: str) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 
-from agenthost.errors import ConfigError, UnsupportedError
+import anyio
+
+from agenthost.errors import ConfigError, MissingCredentialError, MissingExtraError, UnsupportedError
 from agenthost.sandbox import Capabilities
 from agenthost.spec import SandboxSpec
 
@@ -64,3 +68,54 @@ def check_port(port: int) -> None:
     """
     if type(port) is not int or not 1 <= port <= _HIGHEST_PORT:  # True is an int, too
         raise ConfigError(f"port {port!r}: a TCP port is a number from 1 to {_HIGHEST_PORT}")
+
+
+def require_extra(package: str, provider: str) -> None:
+    """Require the vendor's package. Without importing it, which may take seconds.
+
+    Raises:
+        MissingExtraError: It is not installed; the message holds the command.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(
+            f"provider {provider!r} needs a package that is not installed. "
+            f"Install it: pip install 'agenthost[{provider}]'"
+        )
+
+
+def credential(provider: str, **given: tuple[str | None, str]) -> list[str]:
+    """Return credentials: each as given, else from its environment variable.
+
+    Args:
+        provider: The provider's name, for the message.
+        given: By the name of the parameter, its value and the variable: ``api_key=(api_key, "E2B_API_KEY")``.
+
+    Raises:
+        MissingCredentialError: One has neither; the message names all parameters and variables.
+    """
+    found = [value or os.environ.get(variable) for value, variable in given.values()]
+    values = [value for value in found if value]
+    if len(values) < len(given):
+        parameters = " and ".join(f"{name}=..." for name in given)
+        variables = " and ".join(variable for _, variable in given.values())
+        raise MissingCredentialError(
+            f"the {provider} provider needs a credential: give {parameters}, or set {variables}"
+        )
+    return values
+
+
+def refuse_trio(provider: str) -> None:
+    """Refuse the event loop of trio, for a vendor's client that works on asyncio alone.
+
+    Raises:
+        UnsupportedError: Called on trio. Outside every event loop nothing is refused.
+    """
+    try:
+        cancelled = anyio.get_cancelled_exc_class()
+    except RuntimeError:  # anyio's own NoEventLoopError is one
+        return
+    if cancelled.__module__.partition(".")[0] == "trio":
+        raise UnsupportedError(
+            f"the {provider} provider cannot run on trio: its vendor's client works on asyncio alone. "
+            "Use anyio.run(main, backend='asyncio')"
+        )

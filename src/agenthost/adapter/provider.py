@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import time
@@ -14,9 +15,17 @@ from typing import Any, Self
 import anyio
 
 from agenthost.adapter.boot import make_boot
-from agenthost.adapter.checks import refuse_incapable
+from agenthost.adapter.checks import refuse_incapable, refuse_trio
+from agenthost.adapter.record import LEASE_LABEL, NONCE_LABEL
 from agenthost.background import BackgroundTasks, close_behind
-from agenthost.errors import AgentHostError, ConfigError, LinkError, SandboxGoneError, SandboxStartError
+from agenthost.errors import (
+    AgentHostError,
+    ConfigError,
+    LinkError,
+    SandboxGoneError,
+    SandboxStartError,
+    UnsupportedError,
+)
 from agenthost.link.channel import agent_params
 from agenthost.link.client import GuestSandbox
 from agenthost.link.layout import GuestLayout
@@ -30,9 +39,24 @@ from agenthost.supports import SupportsHeaderInjection
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.tokens import CONTROL
 
-NONCE_LABEL = "agenthost-nonce"
-LEASE_LABEL = "agenthost-lease"  # seconds, of a sandbox that has one
+_log = logging.getLogger("agenthost.adapter")
+
 _ENDING = 20.0  # seconds that ending a sandbox may take when its start failed
+
+
+class LifetimeLimitError(UnsupportedError):
+    """The plan of the account allows a shorter lifetime.
+
+    Raise this from ``make``, where the vendor states its limit only then: a sandbox whose lifetime the caller
+    did not choose is made again with this one.
+
+    Attributes:
+        seconds: What the plan allows.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class GuestProvider(ABC):
@@ -45,6 +69,12 @@ class GuestProvider(ABC):
     capabilities: Capabilities
     # True where guest and host are the same Python: byte code then saves compiling at each start.
     same_python: bool = False
+    # Whether the vendor's client works on asyncio alone. On trio everything is then refused.
+    asyncio_only: bool = False
+    # Seconds that a sandbox lives whose spec does not state it.
+    default_lifetime: float = DEFAULT_LIFETIME
+    # True where only hosts can reach the guest's socket: nobody can be between, and frames are not sealed.
+    private_socket: bool = False
     # The sizes and times of the links to its sandboxes.
     wire: WireSettings = WireSettings()
 
@@ -56,9 +86,17 @@ class GuestProvider(ABC):
 
     # ---- what an adapter brings
 
+    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
+        """Return the spec with what only the provider can add: the image that a missing ``image`` stands for.
+
+        Called once for each sandbox, after ``check``, with name, labels and lifetime filled in. Labels that
+        are added here are there for ``layout``.
+        """
+        return spec
+
     @abstractmethod
     def check(self, spec: SandboxSpec) -> None:
-        """Raise ConfigError or UnsupportedError for what cannot be made, before anything is.
+        """Raise ConfigError or UnsupportedError for what cannot be made. Called once, before ``make``.
 
         What the capabilities do not have (networks, limits, mounts, injected headers, leases) is refused
         afterwards in any case.
@@ -80,6 +118,9 @@ class GuestProvider(ABC):
     def list(self, labels: Mapping[str, str] | None = None) -> AsyncIterator[SandboxInfo]:
         """Yield what there is, newest first."""
 
+    async def came_up(self, backend: Backend) -> None:  # noqa: B027 - most adapters have nothing to do
+        """Called by ``create`` with the backend of ``make`` when the guest has answered."""
+
     async def close_clients(self) -> None:  # noqa: B027 - most adapters have no client to close
         """Close clients of the vendor. ``aclose`` calls this when every link is closed. Idempotent."""
 
@@ -90,7 +131,9 @@ class GuestProvider(ABC):
 
         Raises:
             ConfigError: The provider is connected already.
+            UnsupportedError: On trio, where the vendor's client works on asyncio alone.
         """
+        self.check_loop()
         if self._tasks is not None:
             raise ConfigError(f"this {self.name} provider is connected already")
         self._tasks = tasks = BackgroundTasks()
@@ -157,6 +200,7 @@ class GuestProvider(ABC):
             sandbox = self._connect(backend, info, layout, tokens, start=self._limits.start)
             with anyio.fail_after(self._limits.start):
                 await sandbox.session.wait_ready()
+            await self.came_up(backend)
         except BaseException as exc:
             with anyio.move_on_after(_ENDING, shield=True):
                 await (backend if sandbox is None else sandbox).terminate()
@@ -190,9 +234,28 @@ class GuestProvider(ABC):
         on_progress: Callable[[str], object] | None = None,
     ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
         require("spec", spec, SandboxSpec, "a SandboxSpec")
+        self.check_loop()
+        try:
+            return await self._make_once(spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress)
+        except LifetimeLimitError as limit:
+            if spec.max_lifetime is not None or limit.seconds >= self.default_lifetime:
+                raise
+            self.default_lifetime = limit.seconds
+            hours = limit.seconds / 3600
+            _log.warning("%s: sandboxes end after %g hours, the longest of this plan", self.name, hours)
+        return await self._make_once(spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress)
+
+    async def _make_once(
+        self,
+        spec: SandboxSpec,
+        agent_id: str | None,
+        *,
+        needs_sdk: bool,
+        on_progress: Callable[[str], object] | None,
+    ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
         name = spec.name or generate_name()
         nonce = secrets.token_hex(16)
-        lifetime = spec.max_lifetime or DEFAULT_LIFETIME
+        lifetime = spec.max_lifetime or self.default_lifetime
         made_at = int(time.time())
         labels = {
             **spec.labels,
@@ -204,15 +267,14 @@ class GuestProvider(ABC):
         if spec.lease is not None:
             labels[LEASE_LABEL] = repr(float(spec.lease))
         spec = replace(spec, name=name, max_lifetime=lifetime, labels=labels)
-        self.check(spec)
-        refuse_incapable(spec, self.capabilities, self.name)  # after ``check``, whose words are better
-        if spec.inject and isinstance(self, SupportsHeaderInjection):
-            self.check_headers(spec.inject)
+        self._check(spec)
+        spec = await self.resolve(spec)
         layout = self.layout(spec)
         tokens = TokenMaker(self._secret, sandbox=name, nonce=nonce)
         boot = make_boot(
             layout,
-            control_digest=tokens.digest("", CONTROL),
+            control_verifier=tokens.verifier("", CONTROL),
+            guest_key=self._guest_key(tokens),
             env=spec.env,
             lifetime=lifetime,
             agent=None if agent_id is None else _first_agent(agent_id, layout, tokens),
@@ -221,6 +283,17 @@ class GuestProvider(ABC):
             on_progress=on_progress,
         )
         return name, layout, tokens, await self._make_owned(spec, boot, name)
+
+    def _check(self, spec: SandboxSpec) -> None:
+        self.check(spec)
+        refuse_incapable(spec, self.capabilities, self.name)  # after ``check``, whose messages say more
+        if spec.inject and isinstance(self, SupportsHeaderInjection):
+            self.check_headers(spec.inject)
+
+    def check_loop(self) -> None:
+        """Refuse trio where the vendor's client works on asyncio alone. Raises UnsupportedError."""
+        if self.asyncio_only:
+            refuse_trio(self.name)
 
     async def _make_owned(self, spec: SandboxSpec, boot: Boot, name: str) -> Backend:
         note_made(name)  # before it is there: who is killed while it is made leaves nothing unknown
@@ -252,6 +325,9 @@ class GuestProvider(ABC):
             raise
         return sandbox
 
+    def _guest_key(self, tokens: TokenMaker) -> bytes | None:
+        return None if self.private_socket else tokens.guest_key()
+
     async def _run(self, session: Session) -> None:
         try:
             await session.run()
@@ -273,7 +349,14 @@ class GuestProvider(ABC):
                     f"the {self.name} provider is not connected: use it as `async with`, or call connect()"
                 )
             budget = self._limits.link_budget
-            session = Session(backend, name=info.name, settings=self.wire, budget=budget, start=start)
+            session = Session(
+                backend,
+                name=info.name,
+                guest_key=self._guest_key(tokens),
+                settings=self.wire,
+                budget=budget,
+                start=start,
+            )
             session.link.grant("", CONTROL, tokens.control())
             self._sessions.append(session)
             self._tasks.start_soon(self._run, session)

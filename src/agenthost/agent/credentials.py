@@ -29,6 +29,8 @@ _FOREIGN = (
     "CLAUDE_CODE_USE_MANTLE",
     "CLAUDE_CODE_USE_VERTEX",
 )
+# Variables that lead to a model, with its credential or without.
+MODEL_VARIABLES = (_KEY, _TOKEN, _URL, _HEADERS, _OAUTH, *_FOREIGN)
 _OFF = frozenset({"", "0", "false", "no", "off"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
@@ -50,8 +52,12 @@ class ModelAccess:
         return self._headers
 
 
-def take_model_access(env: dict[str, str]) -> ModelAccess:
+def take_model_access(env: dict[str, str], *, has_helper: bool = False) -> ModelAccess:
     """Take the credential out of ``env``, the agent's environment, else find it in the host's.
+
+    Args:
+        env: The agent's environment.
+        has_helper: Whether the agent's settings name a program that prints the key.
 
     Raises:
         MissingCredentialError: There is none.
@@ -73,7 +79,7 @@ def take_model_access(env: dict[str, str]) -> ModelAccess:
     if token := source.get(_TOKEN, "").strip():
         headers.append(("authorization", f"Bearer {_header_value(_TOKEN, token)}"))
     if not headers:
-        raise MissingCredentialError(_missing_credential())
+        raise MissingCredentialError(_missing_credential(has_helper))
     headers.extend(_custom_headers(own.get(_HEADERS, os.environ.get(_HEADERS, ""))))
     url = (own.get(_URL) or os.environ.get(_URL) or _DEFAULT_URL).strip()
     _check_url(url)
@@ -100,13 +106,18 @@ def _is_on(value: str) -> bool:
     return value.strip().lower() not in _OFF
 
 
-def _missing_credential() -> str:
+def _missing_credential(has_helper: bool) -> str:
     text = (
         f"no key for the model: set {_KEY} (or {_TOKEN}) in the environment of this process, or in "
         "ClaudeAgentOptions.env, from where it is taken and does not enter the sandbox"
     )
     if os.environ.get(_OAUTH):
         text += f". {_OAUTH} is set, which only the CLI itself can use: give credentials='env' for it"
+    if has_helper:
+        text += (
+            ". The apiKeyHelper of options.settings is run by the CLI, in the sandbox: run it here and set "
+            "what it prints, or give credentials='env', with which the key is inside"
+        )
     return text
 
 
@@ -134,8 +145,8 @@ def _check_url(url: str) -> None:
         )
 
 
-def put_key_inside(env: dict[str, str]) -> None:
-    """Complete ``env`` for credentials="env": the agent can read the key.
+def put_key_inside(env: dict[str, str], *, has_helper: bool = False) -> None:
+    """Complete ``env`` for credentials="env": the agent can read the key. Needs none where it has a helper.
 
     Raises:
         MissingCredentialError: There is none.
@@ -146,7 +157,7 @@ def put_key_inside(env: dict[str, str]) -> None:
     if _OAUTH not in env and os.environ.get(_OAUTH) and not (env.get(_KEY) or env.get(_TOKEN)):
         env[_OAUTH] = os.environ[_OAUTH]
     has_secret = any(env.get(name) for name in (_KEY, _TOKEN, _OAUTH))
-    if not has_secret and not any(_is_on(env.get(name, "")) for name in _FOREIGN):
+    if not has_secret and not has_helper and not any(_is_on(env.get(name, "")) for name in _FOREIGN):
         raise MissingCredentialError(
             f"no key for the model: set {_KEY} in the environment of this process or in "
             "ClaudeAgentOptions.env; with credentials='env' it is put into the sandbox"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 
@@ -21,6 +21,7 @@ from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import loaded_sdk
 from agenthost.agent.usage import Usage
 from agenthost.errors import AgentError, ConfigError
+from agenthost.files.ignore import Ignore
 from agenthost.files.transfer import download_dir
 from agenthost.files.values import Downloaded
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -452,12 +453,19 @@ class HostedAgent:
         journal = self._life.journal if self._life else None
         return journal.usage if journal else self._last[0]
 
-    async def download(self, target: str | os.PathLike[str], source: str | None = None) -> Downloaded:
+    async def download(
+        self,
+        target: str | os.PathLike[str],
+        source: str | None = None,
+        *,
+        ignore: Ignore | Sequence[str] | None = None,
+    ) -> Downloaded:
         """Copy a directory of the sandbox to this machine.
 
         Args:
             target: A directory, made if needed. Files in it that have the same names are replaced.
             source: A directory of the sandbox; None is its working directory.
+            ignore: What is left out, as patterns of a .gitignore; nothing by default.
 
         Returns:
             How much was written, and the names of what was refused: nothing outside of ``target`` is
@@ -465,13 +473,14 @@ class HostedAgent:
 
         Raises:
             OSError: FileNotFoundError, PermissionError ... with the path, of either side.
+            ConfigError: A pattern is not valid.
             DownloadError: It is more than is taken from a sandbox; see ``agenthost.files`` for the limits.
         """
         life = self._living()
         sandbox = life.sandbox
         if sandbox is None:
             raise AgentError("the sandbox is not there yet")
-        return await download_dir(sandbox, source or sandbox.workdir, target)
+        return await download_dir(sandbox, source or sandbox.workdir, target, ignore=ignore)
 
     def _living(self) -> AgentLife:
         if self._life is None:

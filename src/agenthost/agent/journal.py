@@ -28,11 +28,13 @@ _HIGH_WATER = 8 * 1024 * 1024
 _WAITING_WATER = 64 * 1024 * 1024  # the same while somebody waits for what lies behind them
 _ACK_EVERY = 256 * 1024
 _EXIT_CODE_SECONDS = 5.0
+_KILLED = 137  # the exit code of SIGKILL
 
 # The third field of a line and nothing behind it: a tool's own input may have a key "kind", too.
 _MESSAGE = re.compile(rb'\{"seq":\d{1,16},"ts":[\d.]{1,32},"kind":"message",')
 _RESULT = b'"message":{"$type":"ResultMessage"'
 _INIT = b'"message":{"$type":"SystemMessage","subtype":"init"'
+_RESET = b'"message":{"$type":"ConversationResetMessage"'
 _FAULT_SIZE = 1024  # bytes that a fault counts for among the unread
 _BEGIN = b'{"seq":'  # every event begins so
 _DIGITS = 24  # bytes behind it that hold the whole number
@@ -109,6 +111,7 @@ class Journal:
         self.failure: Exception | None = None
         self._source = source
         self._stderr = stderr
+        self._stderr_raised = False
         self._answers = answers
         self._manual_ack = manual_ack
         self._places = False  # begun at a byte that may lie within a line
@@ -196,6 +199,8 @@ class Journal:
             code = await self._source.wait()
         tail = self._source.stderr_tail().decode("utf-8", "replace").strip()
         told = f":\n{tail}" if tail else ""
+        if code == _KILLED:
+            told = f"; it was killed, as the kernel does when memory runs out{told}"
         return AgentError(f"the runner ended with exit code {code} before it could tell why{told}")
 
     def _find_line(self, data: bytes) -> bytes:
@@ -256,7 +261,7 @@ class Journal:
                     continue
                 self._skip = None
             if _MESSAGE.match(line):
-                if line.find(_RESULT, 0, _HEAD) >= 0 or line.find(_INIT, 0, _HEAD) >= 0:
+                if any(line.find(one, 0, _HEAD) >= 0 for one in (_RESULT, _INIT, _RESET)):
                     self._look_at(json.loads(line)["message"])
                 self._keep(line, len(line))
             else:
@@ -272,6 +277,8 @@ class Journal:
         if message["$type"] == "ResultMessage":
             self.usage = self.usage.plus(message)
             self.session_id = message.get("session_id") or self.session_id
+        elif message["$type"] == "ConversationResetMessage":
+            self.usage = self.usage.begin_again()
         else:
             self.session_id = message["data"].get("session_id") or self.session_id
 
@@ -340,7 +347,9 @@ class Journal:
         try:
             self._stderr(event["line"])
         except Exception:  # noqa: BLE001 - as in the SDK: a callback that raises ends no agent
-            _log.exception("options.stderr raised")
+            # Once: with --debug the CLI prints hundreds of lines.
+            level, self._stderr_raised = (logging.DEBUG if self._stderr_raised else logging.ERROR), True
+            _log.log(level, "options.stderr raised", exc_info=True)
 
     def _wake(self) -> None:
         news, self._news = self._news, anyio.Event()

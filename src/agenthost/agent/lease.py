@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import anyio
 
-from agenthost.adapter.provider import LEASE_LABEL
+from agenthost.adapter.record import LEASE_LABEL
 from agenthost.errors import AgentHostError, ConfigError, SandboxGoneError, UnsupportedError
 from agenthost.link.client import GuestSandbox
 from agenthost.supports import SupportsLease

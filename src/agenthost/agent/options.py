@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -12,10 +13,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from agenthost.agent.callbacks import Callbacks, take_callbacks
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.errors import ConfigError
+from agenthost.spec import require_texts
 from agenthost.wire.codec import Codec, CodecError
 
 # The SDK reads it no more; its default is the process's own stderr, which differs from process to process.
@@ -44,15 +47,47 @@ class PlainOptions:
     @property
     def own_sandbox(self) -> str | None:
         """Which option has the CLI start each command in a sandbox of its own; None where none does."""
+        if _is_enabled(self._settings().get("sandbox")):
+            return "settings"
+        return "sandbox" if _is_enabled(self.fields.get("sandbox")) else None
+
+    @property
+    def has_key_helper(self) -> bool:
+        """Whether the settings name a program that prints the key (``apiKeyHelper``)."""
+        return bool(self._settings().get("apiKeyHelper"))
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what ``settings`` says itself, empty where it names a file."""
         settings = self.fields.get("settings")
         if isinstance(settings, str) and settings.strip().startswith("{"):
-            try:
-                inner: Any = json.loads(settings)
-            except ValueError:
-                inner = {}  # the CLI says what is wrong with it
-            if _is_enabled(inner.get("sandbox")):
-                return "settings"
-        return "sandbox" if _is_enabled(self.fields.get("sandbox")) else None
+            # What is wrong with it is for the CLI to say.
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(settings))
+        return {}
+
+    def take_from_settings(self, names: Iterable[str]) -> None:
+        """Move variables out of the ``env`` that ``settings`` says itself into ``env``, where they win."""
+        settings = self._settings()
+        inner: object = settings.get("env")
+        if not isinstance(inner, dict):
+            return
+        variables = cast("dict[str, object]", inner)
+        taken = {name: value for name in names if isinstance(value := variables.get(name), str)}
+        if taken:
+            left = {name: value for name, value in variables.items() if name not in taken}
+            self.fields["settings"] = json.dumps({**settings, "env": left})
+            self.env.update(taken)
+
+    def servers_elsewhere(self) -> dict[str, str]:
+        """Return the hosts of MCP servers that the CLI reaches by a network, by the server's name."""
+        servers = self.fields.get("mcp_servers")
+        found: dict[str, str] = {}
+        if isinstance(servers, dict):
+            for name, server in cast("dict[str, Any]", servers).items():
+                url = cast("dict[str, object]", server).get("url") if isinstance(server, dict) else None
+                if isinstance(url, str):
+                    found[name] = _host_of(url)
+        return found
 
     def paths(self) -> dict[str, str]:
         """Return what names a place in the machine that the CLI runs on, by the option's name."""
@@ -100,11 +135,10 @@ def plain_options(options: object) -> PlainOptions:
     """
     given = _fields(options)
     callbacks = take_callbacks(given)
-    env: Any = given.pop("env", None) or {}
-    if not isinstance(env, Mapping):
-        raise ConfigError("options.env must map names to values")
+    check_env(given)
+    env: Mapping[str, str] = given.pop("env", None) or {}
     plain = PlainOptions(callbacks=callbacks)
-    plain.env = {str(name): str(value) for name, value in _items(env)}
+    plain.env = dict(env)
     plain.fields = {name: value for name, value in given.items() if name != _DEAD}
     return plain
 
@@ -123,6 +157,21 @@ def check_names(options: object) -> None:
             raise ConfigError(f"options.{name}: ClaudeAgentOptions has no such field.{hint}")
 
 
+def check_env(options: object) -> None:
+    """Refuse an ``env`` with what is not a string: a variable that ``os.environ.get`` did not find, for one.
+
+    Raises:
+        ConfigError: It names the variable, not its value.
+    """
+    env: object
+    if isinstance(options, Mapping):
+        env = cast("Mapping[str, object]", options).get("env")
+    else:
+        env = getattr(options, "env", None)
+    if env is not None:
+        require_texts("options.env", env)
+
+
 def apply_defaults(plain: PlainOptions, defaults: SafeDefaults, *, config_dir: str) -> None:
     """Fill in what was not set. ``config_dir`` is what ``own`` means in this sandbox."""
     fields, env = plain.fields, plain.env
@@ -139,6 +188,14 @@ def apply_defaults(plain: PlainOptions, defaults: SafeDefaults, *, config_dir: s
         env.setdefault("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
     if defaults.disable_auto_memory:
         env.setdefault("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1")
+
+
+def _host_of(url: str) -> str:
+    """Return the host alone: the rest of an address may be secret."""
+    try:
+        return urlsplit(url).hostname or "no host"
+    except ValueError:
+        return "no host"
 
 
 def _is_enabled(sandbox: Any) -> bool:

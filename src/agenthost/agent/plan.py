@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from agenthost.agent.attachment import Attachment
 from agenthost.agent.credentials import (
+    MODEL_VARIABLES,
     Credentials,
     ModelAccess,
     check_credentials,
@@ -20,7 +22,8 @@ from agenthost.agent.credentials import (
     take_model_access,
 )
 from agenthost.agent.defaults import SafeDefaults
-from agenthost.agent.options import PlainOptions, check_names, plain_options
+from agenthost.agent.inherited import inherit
+from agenthost.agent.options import PlainOptions, check_env, check_names, plain_options
 from agenthost.agent.progress import Progress
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Sandbox, SandboxProvider
@@ -28,6 +31,8 @@ from agenthost.spec import Limits, SandboxSpec, require
 from agenthost.wire.codec import Codec
 
 DEFAULT_PROVIDER = "local"
+
+_log = logging.getLogger("agenthost.agent")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +65,7 @@ def check_values(options: object, spec: object, limits: object, defaults: object
         ConfigError: It names the argument, or the field of the options.
     """
     check_names(options)
+    check_env(options)
     if spec is not None:
         require("spec", spec, SandboxSpec, "a SandboxSpec, SandboxSpec(cpu=2)")
     if limits is not None:
@@ -94,13 +100,15 @@ def make_plan(
     if ack not in ("auto", "manual"):
         raise ConfigError(f"ack={ack!r}: known are 'auto' and 'manual'")
     plain = plain_options(options)
+    plain.take_from_settings(MODEL_VARIABLES)
     access = None
     if attachment is None:  # a running agent's way to the model was decided at its start
         refuse_other_services(plain.env)
+        inherit(plain.env)
     if attachment is not None and attachment.role == "observer":
         pass  # it asks no model
     elif credentials == "host":
-        access = take_model_access(plain.env)
+        access = take_model_access(plain.env, has_helper=plain.has_key_helper)
     elif attachment is not None:
         pass  # it has what it needs since it was made
     elif credentials == "provider":
@@ -112,7 +120,7 @@ def make_plan(
         spec = spec or SandboxSpec()
         spec = replace(spec, inject=(*spec.inject, *let_provider_add(plain.env)))
     else:
-        put_key_inside(plain.env)
+        put_key_inside(plain.env, has_helper=plain.has_key_helper)
     if attachment is not None:
         _check_attachment(attachment, plain, provider, sandbox)
         provider = provider if provider is not None or sandbox is not None else attachment.ref.provider
@@ -185,8 +193,19 @@ def check_injection(plan: Plan, able: bool, name: str) -> None:
 
 
 def check_network(plan: Plan, default: str, name: str) -> None:
-    """Refuse an agent whose key is inside a sandbox from which no model can be reached."""
+    """Refuse an agent whose key is inside a sandbox from which no model can be reached.
+
+    Of an MCP server that cannot be reached only a warning tells: the agent may do without it.
+    """
     check_reach(plan.credentials, plan.spec.network, default, name)
+    if (default if plan.spec.network is None else plan.spec.network.mode) == "none":
+        for server, host in plan.options.servers_elsewhere().items():
+            _log.warning(
+                "the agent cannot reach options.mcp_servers[%r], at %s: its sandbox on %s has no network. "
+                "Give spec=SandboxSpec(network=...), or serve its tools from this process, by "
+                "create_sdk_mcp_server",
+                *(server, host, name),
+            )
 
 
 def check_paths(paths: dict[str, str], missing: set[str]) -> None:

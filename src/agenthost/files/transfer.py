@@ -158,7 +158,7 @@ async def download_dir(
             await process.close_stdin()
             failure = await _receive(process, unpacker, on_progress)
             if failure is None:
-                await check_success(sandbox, process)
+                await _check_packed(sandbox, process, source)
         if failure is not None:
             raise failure
         await in_thread(unpacker.finish)
@@ -171,6 +171,17 @@ async def download_dir(
             await in_thread(partial(_close, unpacker, stage))
     _tell(on_progress, unpacker.told.members, unpacker.told.size)
     return Downloaded(unpacker.told.files, unpacker.told.size, unpacker.told.refused)
+
+
+async def _check_packed(sandbox: Sandbox, process: Process, source: str) -> None:
+    try:
+        await check_success(sandbox, process)
+    except PermissionError as error:
+        if error.filename == source:
+            raise  # the directory itself
+        # One file that its program closed must not cost all that an agent has made.
+        text = f"{error.strerror} in the sandbox. ignore= of the download leaves it out"
+        raise PermissionError(error.errno, text, error.filename) from error
 
 
 async def _send(

@@ -9,14 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BootConfig:
-    """What ``boot.json`` holds. Digests only, never a token.
+    """What ``boot.json`` holds. It lets nobody in: no token can be computed from it.
 
     Attributes:
+        control_verifier: Recognises who has the control token.
+        guest_key: Proves this guest to its hosts, hexadecimal; None where only they have its socket.
         lifetime: Seconds from the guest's start; None is no end of its own.
         agent: An agent that is started with the guest, as the parameters of the call ``start``.
     """
 
-    control_digest: str
+    control_verifier: str
+    guest_key: str | None
     workdir: str
     spool_dir: str
     env: dict[str, str]

@@ -31,7 +31,12 @@ def run_guest(config: BootConfig, listener: socket.socket, first: FirstAgent | N
 class _Guest:
     def __init__(self, config: BootConfig) -> None:
         self._config = config
-        self._hub = GuestHub(os.urandom(16).hex(), config.control_digest)
+        key = config.guest_key
+        self._hub = GuestHub(
+            os.urandom(16).hex(),
+            config.control_verifier,
+            guest_key=None if key is None else bytes.fromhex(key),
+        )
         self._hub.look = self._look
         self._ended = asyncio.Event()
         self._carriers: Carriers | None = None

@@ -137,7 +137,7 @@ class ProcessCalls:
         )
         env = dict(self._env)
         if agent:
-            source: RecvStream = self._hub.add_agent(name, dict(agent["digests"])).input
+            source: RecvStream = self._hub.add_agent(name, dict(agent["verifiers"])).input
             if agent.get("model_key"):
                 self._model.add_agent(name, str(agent["model_key"]))
                 env.update(model_env(self._model.port, str(agent["model_key"])))

@@ -14,6 +14,9 @@ from agenthost.guest.hardening import harden
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
     """Run until told to end; with ``detach`` return as soon as another process listens."""
     config = read_config(boot_path)
+    with contextlib.suppress(OSError):  # it may lie where the guest cannot write
+        # Before any program of the sandbox runs: who reads the key in it can play the guest to its hosts.
+        os.unlink(boot_path)
     listener = _listen(listen_fd, socket_path)
     os.umask(0o022)
     if detach and _leave_to_child(listener):

@@ -264,7 +264,7 @@ def agent_params(
     With ``news`` the guest tells the program on its stdin of drivers that come and go: a runner knows these
     lines.
     """
-    spec: dict[str, Any] = {"digests": {role: tokens.digest(agent, role) for role in (DRIVER, OBSERVER)}}
+    spec: dict[str, Any] = {"verifiers": {role: tokens.verifier(agent, role) for role in (DRIVER, OBSERVER)}}
     if model:
         # Random for each agent: what steals it from one cannot spend as another.
         spec["model_key"] = "sk-ant-agenthost-" + secrets.token_hex(24)

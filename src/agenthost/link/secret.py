@@ -10,7 +10,7 @@ from pathlib import Path
 from agenthost.errors import ConfigError
 from agenthost.statedir import state_directory
 
-_MINIMUM = 16  # bytes; below that a token could be guessed from one guest's digest
+_MINIMUM = 16  # bytes; below that a token could be guessed from one guest's verifier
 
 
 def deployment_secret(secret: str | bytes | None = None) -> bytes:

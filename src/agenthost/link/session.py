@@ -60,6 +60,7 @@ class Session:
     Args:
         backend: Whom to dial.
         name: The sandbox's, for errors.
+        guest_key: What proves the guest; None where nothing is sealed.
         settings: Sizes and times.
         budget: Seconds spent on reconnecting.
         start: Seconds until the guest has answered for the first time; None is ``budget``.
@@ -70,11 +71,12 @@ class Session:
         backend: Backend,
         *,
         name: str,
+        guest_key: bytes | None,
         settings: WireSettings | None = None,
         budget: float = 60.0,
         start: float | None = None,
     ) -> None:
-        self.link = HostLink(secrets.token_hex(16), settings)
+        self.link = HostLink(secrets.token_hex(16), settings, guest_key=guest_key)
         self.failure = Failure()
         self.name = name
         self.channels: dict[str, AgentListener] = {}
@@ -198,6 +200,7 @@ class Session:
                 return
             except ProtocolError as exc:
                 _log.warning("sandbox %s: the carrier was closed: %s", self.name, exc)
+                self._look()
                 return
             self._look()
             if self.failure.error is not None:
@@ -280,8 +283,15 @@ class Session:
                 for channel in self.channels.values():
                     channel.shut(sid)
             case events.Hello(boot_id):
-                if self.link.boot_id != boot_id:
+                if self.link.boot_id not in (None, boot_id):
                     self._fail(SandboxGoneError(f"another machine answers for sandbox {self.name}"))
+            case events.Unproven():
+                self._fail(
+                    AccessDeniedError(
+                        f"what answers in sandbox {self.name} cannot prove that it is the guest: the sandbox "
+                        "was made with another secret, or a program inside has taken the guest's place"
+                    )
+                )
             case events.WireVersion(version):
                 self._fail(
                     WireVersionError(

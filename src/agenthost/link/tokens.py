@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agenthost.wire.tokens import CONTROL, derive_token, digest
+from agenthost.wire.tokens import CONTROL, derive_guest_key, derive_token, verifier
 
 
 class TokenMaker:
-    """Derives tokens and digests. Its repr tells nothing."""
+    """Derives tokens, verifiers and the guest's key. Its repr tells nothing."""
 
     __slots__ = ("_nonce", "_sandbox", "_secret")
 
@@ -23,6 +23,10 @@ class TokenMaker:
         """Return the token that lets a host command the guest."""
         return self.token("", CONTROL)
 
-    def digest(self, agent: str, role: str) -> str:
+    def verifier(self, agent: str, role: str) -> str:
         """Return what the guest keeps of a token."""
-        return digest(self.token(agent, role))
+        return verifier(self.token(agent, role))
+
+    def guest_key(self) -> bytes:
+        """Return what proves the guest to its hosts."""
+        return derive_guest_key(self._secret, sandbox=self._sandbox, nonce=self._nonce)

@@ -8,6 +8,7 @@ from agenthost.wire.codec import Codec, CodecError
 
 Fault = dict[str, Any]
 
+_KILLED = (-9, 137)  # exit codes of SIGKILL
 _LINE_LIMIT = 4096
 # Attributes of the SDK's exceptions that users read.
 _ATTRIBUTES = (
@@ -73,7 +74,8 @@ def describe_stream_end(
             error = _result_error(sdk, last_message, code)
         else:
             # The SDK's text only says that stderr should be checked. Here it is.
-            error = sdk.ProcessError("The claude CLI ended", exit_code=code, stderr=stderr or None)
+            how = ", killed as the kernel does when memory runs out" if code in _KILLED else ""
+            error = sdk.ProcessError(f"The claude CLI ended{how}", exit_code=code, stderr=stderr or None)
     elif isinstance(error, (UnicodeDecodeError, RecursionError)) or type(error) is ValueError:
         # The CLI's stdout held what the SDK's reader does not survive: bytes that are no UTF-8, JSON
         # nested too deeply, a number of too many digits. Its class for bad output says so.

@@ -18,6 +18,7 @@ from agenthost.agent.options import plain_options
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.usage import Usage
 from agenthost.errors import ConfigError
+from agenthost.files.ignore import Ignore
 from agenthost.files.transfer import download_dir
 from agenthost.files.values import Downloaded
 from agenthost.sandbox import Capabilities, Sandbox
@@ -270,11 +271,17 @@ class FakeAgent(HostedAgent):
         """Sums of the results that were read."""
         return self._sums
 
-    async def download(self, target: str | os.PathLike[str], source: str | None = None) -> Downloaded:
+    async def download(
+        self,
+        target: str | os.PathLike[str],
+        source: str | None = None,
+        *,
+        ignore: Ignore | Sequence[str] | None = None,
+    ) -> Downloaded:
         """Copy a directory of the sandbox to this machine. See HostedAgent.download."""
         self._connection()
-        await self._call("download", target=target, source=source)
-        return await download_dir(self._box, source or self._box.workdir, target)
+        await self._call("download", target=target, source=source, ignore=ignore)
+        return await download_dir(self._box, source or self._box.workdir, target, ignore=ignore)
 
     # ---- the script
 

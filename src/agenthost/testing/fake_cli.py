@@ -60,14 +60,16 @@ class FakeCLI:
     program plays what it was asked for and exits, with 1 when the last result was an error.
     """
 
-    def __init__(self, *turns: Sequence[Step], at_start: Sequence[Step] = ()) -> None:
+    def __init__(self, *turns: Sequence[Step], at_start: Sequence[Step] = (), stubborn: bool = False) -> None:
         """Make one.
 
         Args:
             turns: Steps for each prompt.
             at_start: Steps before anything is read: to die, stall or complain at once.
+            stubborn: Neither the end of stdin nor SIGTERM ends the program.
         """
-        self._script = json.dumps({"start": list(at_start), "turns": [list(turn) for turn in turns]})
+        script = {"start": list(at_start), "turns": [list(turn) for turn in turns], "stubborn": stubborn}
+        self._script = json.dumps(script)
 
     # ---- where it runs
 
@@ -211,19 +213,47 @@ class FakeCLI:
         return {"do": "raw", "data": data.decode("latin-1")}
 
     @staticmethod
-    def stderr(text: str) -> Step:
-        """Print a line to stderr."""
-        return {"do": "stderr", "text": text}
+    def stderr(text: str, times: int = 1) -> Step:
+        """Print a line to stderr, as often as ``times`` says."""
+        return {"do": "stderr", "text": text, "times": times}
 
     @staticmethod
-    def spawn(*argv: str) -> Step:
-        """Start a program in a session of its own and leave it behind."""
-        return {"do": "spawn", "argv": list(argv)}
+    def spawn(*argv: str, holds: bool = False) -> Step:
+        """Start a program in a session of its own and leave it behind.
+
+        Args:
+            argv: The program and its arguments.
+            holds: It keeps the stdout and stderr of the CLI open.
+        """
+        return {"do": "spawn", "argv": list(argv), "holds": holds}
 
     @staticmethod
-    def leave(code: int) -> Step:
-        """Exit at once, with this code; -9 is by SIGKILL."""
-        return {"do": "leave", "code": code}
+    def report(path: str | os.PathLike[str]) -> Step:
+        """Write a file that tells how the program was called, and that the script has come this far.
+
+        The file appears as a whole. It holds a JSON object: ``argv``, ``env``, ``cwd``, ``pid``,
+        ``children`` (process ids of what ``spawn`` started), and ``files``, with the ``text`` and the
+        ``modes`` (of the file and of its directory, like ``"0o600"``) of each file that an argument names.
+        """
+        return {"do": "report", "path": os.fspath(path)}
+
+    @staticmethod
+    def refuse(*errors: str) -> Step:
+        """Refuse to start, as the CLI does with a session to resume that is not there; for ``at_start``.
+
+        The first request of the SDK is answered by a ResultMessage with these errors; the exit code is 1.
+        """
+        return {"do": "refuse", "errors": list(errors)}
+
+    @staticmethod
+    def leave(code: int, *, after_result: bool = False) -> Step:
+        """Exit with this code; -9 is by SIGKILL.
+
+        Args:
+            code: The exit code, or the negative number of a signal.
+            after_result: Exit once the turn has ended, and not at once.
+        """
+        return {"do": "leave", "code": code, "after_result": after_result}
 
     @staticmethod
     def result(**fields: Any) -> Step:

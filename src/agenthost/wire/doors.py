@@ -14,11 +14,11 @@ AGENT_METHODS = frozenset(["signal", "wait", "release", "cut"])
 class Door:
     """Who may come to one agent, and who drives it."""
 
-    def __init__(self, agent: str, digests: dict[str, str], settings: WireSettings) -> None:
+    def __init__(self, agent: str, verifiers: dict[str, str], settings: WireSettings) -> None:
         if not agent or "/" in agent:  # the names of its streams begin with a/{agent}/
             raise ValueError(f"{agent!r} cannot be the name of an agent")
         self.agent = agent
-        self.digests = digests
+        self.verifiers = verifiers
         self.epoch = 0
         self.driver: str | None = None  # a link id
         # The number of the grant by which each link came to drive last: the same question, asked again

@@ -10,7 +10,7 @@ from agenthost.wire.frames import Data
 
 @dataclass(frozen=True)
 class Hello:
-    """Host: the guest answered. Another ``boot_id`` than before is another machine."""
+    """Host: a guest answered, which nothing proves yet. Another ``boot_id`` than before: another machine."""
 
     boot_id: str
 
@@ -20,6 +20,11 @@ class WireVersion:
     """Host: the guest speaks another version."""
 
     version: object
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """Host: what answers cannot prove that it is the guest. The carrier has to be closed."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class DriverChanged:
 Event = (
     Hello
     | WireVersion
+    | Unproven
     | Ready
     | Forgotten
     | Granted

@@ -7,6 +7,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any, cast
 
+from agenthost.wire.seals import MARK, Seal
+
 Header = dict[str, Any]
 # Bytes of a stream; a view where they were cut out of something larger.
 Data = bytes | memoryview
@@ -14,6 +16,10 @@ Data = bytes | memoryview
 
 class ProtocolError(Exception):
     """The other end broke the wire's rules. The carrier must be closed; the link goes on with a new one."""
+
+
+class SealError(ProtocolError):
+    """What came was changed on its way, or is not the other end's."""
 
 
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
@@ -38,22 +44,37 @@ def encode_data(header: Header, payload: bytes, *, binary: bool) -> bytes:
 
 
 class Decoder:
-    """Cuts what arrives into frames, however it was split on the way."""
+    """Cuts what arrives into frames, however it was split on the way.
 
-    def __init__(self, *, max_line: int, max_payload: int) -> None:
+    Args:
+        max_line: Bytes of the longest line taken.
+        max_payload: Bytes of the longest payload taken.
+        max_unsealed: Bytes behind which, where frames are sealed, a seal must come before another frame.
+    """
+
+    def __init__(self, *, max_line: int, max_payload: int, max_unsealed: int = 64 * 1024) -> None:
         self._max_line = max_line
         self._max_payload = max_payload
+        self._max_unsealed = max_unsealed
+        self._seal: Seal | None = None
+        self._unsealed = 0  # bytes of the frames that wait
+        self._waiting: list[tuple[Header, Data]] = []  # for their seal
         self._line = bytearray()  # of a line that is not complete
         self._header: Header | None = None  # of a frame whose payload is not complete
         self._missing = 0
 
+    def expect_seals(self, seal: Seal) -> None:
+        """Hand out nothing more before the seal behind it was right. Takes effect also within ``feed``."""
+        self._seal = seal
+
     def feed(self, data: bytes) -> Iterator[tuple[Header, Data]]:
-        """Yield each frame that ``data`` completes, with its payload.
+        """Yield each frame that ``data`` completes, with its payload; sealed ones when their seal has come.
 
         A raw payload that came in pieces is yielded in pieces, each as a frame of its own with its offset
         in ``"o"``: a stream takes bytes in any portion, and putting them together would copy them.
 
         Raises:
+            SealError: A seal is wrong, or none came in time.
             ProtocolError: A line is too long, is no JSON object, or has a payload out of bounds.
         """
         view = memoryview(data)
@@ -64,7 +85,10 @@ class Decoder:
                 at += len(piece)
                 self._missing -= len(piece)
                 self._header = {**header, "o": header["o"] + len(piece)} if self._missing else None
-                yield header, piece
+                if self._seal is None:
+                    yield header, piece
+                else:
+                    self._keep_piece(self._seal, header, piece)
                 continue
             end = data.find(b"\n", at)
             stop = size if end < 0 else end
@@ -76,8 +100,35 @@ class Decoder:
             line = bytes(self._line) + data[at:end]
             self._line.clear()
             at = end + 1
-            if line:  # an empty line is padding that some carriers need
+            if not line:  # padding that some carriers need
+                continue
+            if self._seal is None:
                 yield from self._on_line(line)
+            elif line[:1] == MARK:
+                yield from self._unseal(self._seal, line)
+            else:
+                self._keep(self._seal, line)
+
+    def _unseal(self, seal: Seal, line: bytes) -> Iterator[tuple[Header, Data]]:
+        """Yield what waited for this seal."""
+        if not seal.check(line):
+            raise SealError("a seal is wrong: what came is not what was sent")
+        waiting, self._waiting, self._unsealed = self._waiting, [], 0
+        yield from waiting
+
+    def _keep(self, seal: Seal, line: bytes) -> None:
+        """Keep a line's frame until its seal comes."""
+        if self._unsealed >= self._max_unsealed:
+            raise SealError("a seal did not come in time")
+        seal.add(line + b"\n")
+        self._unsealed += len(line)
+        self._waiting.extend(self._on_line(line))
+
+    def _keep_piece(self, seal: Seal, header: Header, piece: memoryview) -> None:
+        """Keep a part of a payload until its seal comes."""
+        seal.add(piece)
+        self._unsealed += len(piece)
+        self._waiting.append((header, piece))
 
     def _on_line(self, line: bytes) -> Iterator[tuple[Header, Data]]:
         try:

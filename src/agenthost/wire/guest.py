@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,19 +15,37 @@ from agenthost.wire.incoming import GuestCarrier
 from agenthost.wire.peer import Peer
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
-from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER, matches
+from agenthost.wire.tokens import CONTROL, DRIVER, OBSERVER
 
 
 class GuestHub:
     """Everything that outlives a carrier: links, agents' doors, streams.
 
     ``wake`` of a link and ``on_close`` of a carrier tell the owner when to look at them.
+
+    Args:
+        boot_id: Random, new for each guest.
+        control_verifier: Recognises who has the control token.
+        settings: Sizes and times.
+        guest_key: Proves this guest to its hosts; None where only a host can be at a carrier's other end, and
+            nobody between: then nothing is sealed.
+        private: The guest's own private key, 32 bytes; None makes one.
     """
 
-    def __init__(self, boot_id: str, control_digest: str, settings: WireSettings | None = None) -> None:
+    def __init__(
+        self,
+        boot_id: str,
+        control_verifier: str,
+        settings: WireSettings | None = None,
+        *,
+        guest_key: bytes | None,
+        private: bytes | None = None,
+    ) -> None:
         self.boot_id = boot_id
         self.settings = settings or WireSettings()
-        self._control_digest = control_digest
+        self.guest_key = guest_key
+        self.private = private or os.urandom(32)
+        self._control_verifier = control_verifier
         self.links: dict[str, GuestLink] = {}
         self._next_link = 1
         self.doors: dict[str, Door] = {}
@@ -41,11 +60,11 @@ class GuestHub:
         """Return the state of a carrier that has just come in."""
         return GuestCarrier(self, now=now)
 
-    def add_agent(self, agent: str, digests: dict[str, str]) -> Door:
-        """Let drivers and observers come to an agent; ``digests`` by role. ValueError for a taken name."""
+    def add_agent(self, agent: str, verifiers: dict[str, str]) -> Door:
+        """Let drivers and observers come to an agent; ``verifiers`` by role. ValueError for a taken name."""
         if agent in self.doors:
             raise ValueError(f"there is an agent {agent!r} already")
-        door = self.doors[agent] = Door(agent, digests, self.settings)
+        door = self.doors[agent] = Door(agent, verifiers, self.settings)
         return door
 
     def remove_agent(self, agent: str) -> None:
@@ -156,18 +175,14 @@ class GuestHub:
         found = self._streams.get(sid)
         return found is not None and found[2] == link.link_id
 
-    def allows(self, grant: dict[str, Any]) -> str | None:
-        """Return None when the token is right, else the reason why not."""
-        agent, role, token = text(grant["agent"]), text(grant["role"]), text(grant["token"])
-        natural(grant["n"])
+    def verifier_for(self, agent: str, role: str) -> str | None:
+        """Return what recognises who may have a role; empty for no one, None for an unknown agent."""
         if role == CONTROL:
-            return None if matches(token, self._control_digest) else "token"
+            return self._control_verifier
         if role not in (DRIVER, OBSERVER):
-            return "token"
+            return ""
         door = self.doors.get(agent)
-        if door is None:
-            return "unknown"
-        return None if matches(token, door.digests.get(role, "")) else "token"
+        return None if door is None else door.verifiers.get(role, "")
 
 
 class GuestLink(Peer):
@@ -257,12 +272,15 @@ class GuestLink(Peer):
         self._lose(agent, OBSERVER)
         self._lose(agent, DRIVER)
 
-    def welcome(self, carrier: GuestCarrier, grants: list[dict[str, Any]], *, now: float) -> None:
-        """Go on over this carrier, which has authenticated."""
+    def welcome(
+        self, carrier: GuestCarrier, grants: list[dict[str, Any]], reasons: list[str | None], *, now: float
+    ) -> None:
+        """Go on over this carrier, which has authenticated; ``reasons`` say why not, for each grant."""
         old, self.carrier = self.carrier, carrier
         if old is not None:
             old.displace()
         self.attach(binary=carrier.binary, now=now)
+        self._seal = carrier.seal
         for sid in list(self._reading):
             self._unread(sid)  # the host says anew from where it wants each
         self.control = False
@@ -271,7 +289,7 @@ class GuestLink(Peer):
             self._lose(agent, OBSERVER)
         for agent in before - {g["agent"] for g in grants if g["role"] == DRIVER}:
             self._lose(agent, DRIVER)
-        report = self._admit(grants)
+        report = self._admit(grants, reasons)
         self._post({"t": "have", "link": self.number, **report, "open": self._all_open()})
 
     def lose_driver(self, agent: str, epoch: int) -> None:
@@ -301,14 +319,14 @@ class GuestLink(Peer):
             self._unread(sid)
             self._post({"t": "none", "s": sid})
 
-    def _admit(self, grants: list[dict[str, Any]]) -> Header:
-        """Give the roles asked for."""
+    def _admit(self, grants: list[dict[str, Any]], reasons: list[str | None]) -> Header:
+        """Give the roles asked for, where there is no reason not to."""
         granted: list[list[Any]] = []
         refused: list[list[Any]] = []
-        for grant in grants:
+        for grant, denied in zip(grants, reasons):  # noqa: B905 - 3.10 and one for each, see GuestCarrier.reasons
             agent, role, number = grant["agent"], grant["role"], grant["n"]
             epoch = 0
-            reason = self._hub.allows(grant)
+            reason = denied
             if reason is None and role == DRIVER:
                 door = self._hub.doors[agent]
                 reason = self._drive(door, grant.get("epoch"), number)
@@ -372,7 +390,7 @@ class GuestLink(Peer):
                 self._on_subscription(sid, offset, natural(limit))
             self.wake()
         elif kind == "grant":
-            self._on_grant(list(header["grants"]))
+            self._on_grant(list(header["grants"]), list(header["proofs"]))
         elif kind == "drop":
             self._on_drop(text(header["agent"]), header["role"])
         else:
@@ -428,8 +446,9 @@ class GuestLink(Peer):
         else:
             self._read(stream, sent=offset, limit=limit)
 
-    def _on_grant(self, grants: list[dict[str, Any]]) -> None:
-        report = self._admit(grants)
+    def _on_grant(self, grants: list[dict[str, Any]], proofs: list[Any]) -> None:
+        assert self.carrier is not None
+        report = self._admit(grants, self.carrier.reasons(grants, proofs))
         self._post({"t": "granted", **report})
         for sid, (agent, meta) in self._all_open().items():
             self.tell_open(sid, agent, meta)

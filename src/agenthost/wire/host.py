@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 from agenthost.wire.events import (
@@ -15,15 +16,18 @@ from agenthost.wire.events import (
     Refused,
     Shut,
     Stopped,
+    Unproven,
     WireVersion,
 )
 from agenthost.wire.fields import natural, record, text
-from agenthost.wire.frames import Data, Header, ProtocolError, encode
+from agenthost.wire.frames import Data, Header, ProtocolError, SealError, encode
+from agenthost.wire.handshake import fresh_nonce, make_seals, make_transcript, prove, share
 from agenthost.wire.peer import Peer, Reading
 from agenthost.wire.settings import WIRE_VERSION, WireSettings
 from agenthost.wire.spool import MemorySpool
 from agenthost.wire.streams import RecvStream, SendStream
-from agenthost.wire.tokens import DRIVER
+from agenthost.wire.tokens import DRIVER, private_key
+from agenthost.wire.x25519 import public_key
 
 _STAMP = 64  # bytes that a stamp may add to a frame
 _OF_SUBSCRIPTIONS = frozenset(["d", "end", "gap", "none"])
@@ -33,21 +37,36 @@ class HostLink(Peer):
     """One link per host process and sandbox, over as many carriers as it takes.
 
     Args:
-        link_id: Random, secret, unique to this process and sandbox.
-        boot_id: The guest's boot, when known from before: another one gets no token.
+        link_id: Random, unique to this process and sandbox.
+        settings: Sizes and times.
+        guest_key: What proves the guest; None where nobody else can be at a carrier's other end, nor between:
+            then nothing is sealed.
+        boot_id: The guest's boot, when known from before: another one gets no proof.
+        private: The link's own private key, 32 bytes; None makes one.
     """
 
     early: ClassVar[frozenset[str]] = frozenset(["hello", "deny", "have", "ping", "pong"])
 
     def __init__(
-        self, link_id: str, settings: WireSettings | None = None, *, boot_id: str | None = None
+        self,
+        link_id: str,
+        settings: WireSettings | None = None,
+        *,
+        guest_key: bytes | None,
+        boot_id: str | None = None,
+        private: bytes | None = None,
     ) -> None:
         super().__init__(settings or WireSettings())
         self.link_id = link_id
         self.boot_id = boot_id
-        self._greeted = False  # this carrier brought a hello
-        self._shown = False  # and was shown our tokens
+        self._guest_key = guest_key
+        self._private = private or os.urandom(32)
+        self._hello: Header | None = None  # what this carrier brought
+        self._shown = False  # and was shown our proofs
+        self._transcript = b""
+        self._plain: list[bytes] = []  # to be sent before anything is sealed
         self._grants: dict[tuple[str, str], dict[str, Any]] = {}
+        self._keys: dict[tuple[str, str], bytes] = {}  # private, of the grants' tokens
         self._asked: set[tuple[str, str]] = set()  # grants that the guest has not answered yet
         self._next_grant = 1
         self._calls: dict[int, Header] = {}  # by number, so that the first is the lowest
@@ -65,8 +84,34 @@ class HostLink(Peer):
     def attach(self, *, binary: bool, now: float) -> None:
         """A new carrier is there. It shows nothing and takes nothing before the guest's ``hello``."""
         super().attach(binary=binary, now=now)
-        self._greeted = self._shown = False
+        self._hello, self._shown, self._transcript = None, False, b""
+        self._plain.clear()
         self._unseen.clear()
+
+    def detach(self) -> None:
+        """The carrier is gone."""
+        super().detach()
+        self._plain.clear()
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the carrier. Raises as every Peer's does; Unproven may say why."""
+        try:
+            super().receive(data, now)
+        except SealError:
+            if not self.flowing:  # the very first seal, which is what proves the guest
+                self.events.append(Unproven())
+            raise
+
+    def take(self, budget: int, now: float) -> bytes:
+        """Return frames to send, as every Peer's does."""
+        plain = b"".join(self._plain)
+        self._plain.clear()
+        return plain + super().take(budget, now)
+
+    @property
+    def has_output(self) -> bool:
+        """True when ``take`` may return something."""
+        return bool(self._plain) or super().has_output
 
     # ---- roles
 
@@ -78,10 +123,11 @@ class HostLink(Peer):
         self.drop(agent, role)
         # The number tells the same question asked again, after a cut, from a new one.
         number, self._next_grant = self._next_grant, self._next_grant + 1
-        self._grants[agent, role] = {"agent": agent, "role": role, "token": token, "n": number}
+        self._grants[agent, role] = {"agent": agent, "role": role, "n": number}
+        self._keys[agent, role] = private_key(token)
         self._asked.add((agent, role))
         if self.flowing:
-            self._post({"t": "grant", "grants": [self._grants[agent, role]]})
+            self._post_grants([(agent, role)])
 
     def drop(self, agent: str, role: str) -> None:
         """Give a role back. With a driver's go its streams to the agent: their writers see them stopped."""
@@ -90,6 +136,7 @@ class HostLink(Peer):
 
     def _forget_role(self, agent: str, role: str) -> bool:
         self._asked.discard((agent, role))
+        self._keys.pop((agent, role), None)
         if self._grants.pop((agent, role), None) is None:
             return False
         if role == DRIVER:
@@ -98,6 +145,16 @@ class HostLink(Peer):
             for sid in [sid for sid, owner in self._opened.items() if owner == agent]:
                 del self._opened[sid]  # told anew to the next driver
         return True
+
+    def _post_grants(self, wanted: list[tuple[str, str]]) -> None:
+        grants = [self._grants[key] for key in wanted]
+        self._post({"t": "grant", "grants": grants, "proofs": self._proofs(wanted)})
+
+    def _proofs(self, wanted: list[tuple[str, str]]) -> list[str]:
+        """Prove to this carrier's guest that these grants' tokens are here."""
+        assert self._hello is not None
+        guest = self._hello["key"]
+        return [prove(share(self._keys[key], guest), self._transcript, self._grants[key]) for key in wanted]
 
     def _refused(self, agent: str, role: str, reason: str) -> None:
         if self._forget_role(agent, role):
@@ -221,24 +278,38 @@ class HostLink(Peer):
             super()._frame(header, payload)
 
     def _on_hello(self, header: Header) -> None:
-        if self._greeted:
+        if self._hello is not None:
             raise ProtocolError("a second hello")
-        self._greeted = True
+        self._hello = header
         if header["wire"] != WIRE_VERSION:
             self.events.append(WireVersion(header["wire"]))
             return
         boot_id = text(header["boot"])
         self.events.append(Hello(boot_id))
-        if self.boot_id is None:
-            self.boot_id = boot_id
-        if self.boot_id == boot_id:  # never show a token to another machine
-            self._shown = True
-            grants = list(self._grants.values())
-            self._post({"t": "auth", "link": self.link_id, "raw": self.binary, "grants": grants})
+        if self.boot_id in (None, boot_id):  # prove nothing to another machine
+            self._introduce(header)
+
+    def _introduce(self, hello: Header) -> None:
+        """Answer a hello: prove what this link has, and seal what comes behind."""
+        text(hello["nonce"])
+        auth: Header = {"t": "auth", "link": self.link_id, "raw": self.binary, "nonce": fresh_nonce()}
+        if self._guest_key is not None:
+            auth["key"] = public_key(self._private).hex()
+        auth["grants"] = [dict(grant) for grant in self._grants.values()]
+        self._transcript = make_transcript(hello, auth)
+        auth["proofs"] = self._proofs(list(self._grants))
+        if self._guest_key is not None:
+            shared = share(self._private, hello["key"])
+            self._seal, down = make_seals(self._guest_key, shared, self._transcript)
+            self._decoder.expect_seals(down)
+        self._plain.append(encode(auth))
+        self._shown = True
+        self.wake()
 
     def _on_have(self, header: Header) -> None:
-        if not self._shown or self.flowing:
+        if not self._shown or self.flowing or self._hello is None:
             raise ProtocolError("a handshake that was not asked for")
+        self.boot_id = self._hello["boot"]  # not before: now it is the guest that said so
         known_as = natural(header["link"])
         if self._known_as not in (None, known_as):
             lost = tuple(number for number in self._calls if number in self._sent_calls)
@@ -261,8 +332,8 @@ class HostLink(Peer):
         self._post({"t": "have"})
         for agent, role in returned:
             self._post({"t": "drop", "agent": agent, "role": role})
-        if self._asked:  # asked for after the tokens were shown
-            self._post({"t": "grant", "grants": [self._grants[key] for key in sorted(self._asked)]})
+        if self._asked:  # asked for after the proofs were sent
+            self._post_grants(sorted(self._asked))
         for number in self._calls:
             self._post_call(number)
         # Behind the calls: one of them may be what makes a stream that is asked for, or given up, here.

@@ -10,8 +10,16 @@ from typing import ClassVar
 from agenthost.wire.events import Ended, Event, Gap, Received, Stopped
 from agenthost.wire.fields import natural, text
 from agenthost.wire.frames import Data, Decoder, Header, ProtocolError, data_parts, encode
+from agenthost.wire.seals import Seal
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
+
+
+def new_decoder(settings: WireSettings) -> Decoder:
+    """Return what cuts a carrier's bytes into frames."""
+    # A sender goes beyond ``seal_every`` by one frame, and the end of a stream behind it.
+    unsealed = settings.seal_every + settings.binary_payload + settings.max_line
+    return Decoder(max_line=settings.max_line, max_payload=settings.binary_payload, max_unsealed=unsealed)
 
 
 class Reading:
@@ -43,7 +51,9 @@ class Peer:
         self.connected = False  # a carrier is there
         self.flowing = False  # and the handshake is done: streams may move
         self.binary = False
-        self._decoder = Decoder(max_line=settings.max_line, max_payload=settings.binary_payload)
+        self._decoder = new_decoder(settings)
+        self._seal: Seal | None = None  # of what is sent over this carrier; None: it takes no seals
+        self._unsealed = 0  # bytes that it is to cover
         self._control: deque[Header] = deque()
         self._reading: dict[str, Reading] = {}
         self._due: dict[str, None] = {}  # our streams that may have something to send, in turn
@@ -58,7 +68,8 @@ class Peer:
     def attach(self, *, binary: bool, now: float) -> None:
         """A new carrier is there. Whatever the old one still held is void."""
         self.connected, self.flowing, self.binary = True, False, binary
-        self._decoder = Decoder(max_line=self.settings.max_line, max_payload=self.settings.binary_payload)
+        self._decoder = new_decoder(self.settings)
+        self._seal, self._unsealed = None, 0
         self._control.clear()
         self._due.clear()
         self._untold.clear()
@@ -101,20 +112,40 @@ class Peer:
         out: list[bytes] = []
         size = 0
         while self._control:
-            out.append(encode(self._stamped(self._control.popleft())))
+            self._put(out, [encode(self._stamped(self._control.popleft()))])
         self._pinging = self._ponging = False
         if self.flowing:
             if self._untold:
-                out.extend(encode(self._stamped(header)) for header in self._tell_untold())
+                for header in self._tell_untold():
+                    self._put(out, [encode(self._stamped(header))])
             while self._due and size < budget:
                 sid = next(iter(self._due))
                 del self._due[sid]
-                for part in self._next_frames(sid):
-                    out.append(part)
-                    size += len(part)
+                size += self._put(out, self._next_frames(sid))
+        if self._unsealed:
+            self._put_seal(out)
         if out:
             self.last_sent = now
         return out[0] if len(out) == 1 else b"".join(out)
+
+    def _put(self, out: list[bytes], parts: Iterable[bytes]) -> int:
+        """Add parts that make whole frames, and a seal where one is due. Return their size without it."""
+        size = 0
+        for part in parts:
+            out.append(part)
+            size += len(part)
+            if self._seal is not None:
+                self._seal.add(part)
+        if self._seal is not None:
+            self._unsealed += size
+            if self._unsealed >= self.settings.seal_every:
+                self._put_seal(out)
+        return size
+
+    def _put_seal(self, out: list[bytes]) -> None:
+        assert self._seal is not None
+        out.append(self._seal.line() + b"\n")
+        self._unsealed = 0
 
     @property
     def has_output(self) -> bool:

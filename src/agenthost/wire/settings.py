@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -12,12 +12,15 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True)
 class WireSettings:
-    """Sizes in bytes, times in seconds. Frames have the same sizes at both ends, and ``initial_window``.
+    """Sizes in bytes, times in seconds. Both ends have the same sizes of frames, of what a seal covers, and
+    ``initial_window``.
 
     Attributes:
         text_payload: Bytes in one data frame on a carrier that takes only ASCII lines.
         binary_payload: Bytes in one data frame on a byte-clean carrier.
         max_line: Longest frame line taken. A longer one ends the carrier.
+        seal_every: Bytes after which a sealed carrier's sender puts a seal at the latest; behind a frame that
+            goes beyond them. Its receiver takes no more without one.
         initial_window: Credit that a sender has before the receiver said anything.
         window: Credit that a receiver gives beyond what its owner has consumed.
         ping_every: A silent end sends a ping after this long.
@@ -33,6 +36,7 @@ class WireSettings:
     text_payload: int = 64 * KIB
     binary_payload: int = 256 * KIB
     max_line: int = MIB
+    seal_every: int = 64 * KIB
     initial_window: int = 256 * KIB
     window: int = 2 * MIB
     ping_every: float = 15.0

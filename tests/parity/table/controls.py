@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio
 from claude_agent_sdk import StreamEvent, UserMessage
 from parity.scenario import Run, is_result, scenario
+from support.waiting import until
 
 from agenthost.testing import Hold, Text, ToolUse, Turn
 
@@ -96,8 +96,7 @@ async def an_interrupt_in_the_middle_of_an_answer(run: Run) -> None:
 )
 async def an_interrupt_while_a_tool_runs(run: Run) -> None:
     await run.client.query("Go.")
-    while await run.machine.read(f"{run.work}/begun") is None:
-        await anyio.lowlevel.checkpoint()
+    await until(lambda: run.machine.read(f"{run.work}/begun"), lambda found: found is not None)
     await run.call("interrupt")
     await run.response()
     await run.ask("And now?")
@@ -166,15 +165,20 @@ async def prompts_given_as_a_stream_with_the_connection(run: Run) -> None:
     await run.call("disconnect", client=client)
 
 
+def write_and_edit(path: str) -> list[ToolUse | Text]:
+    """Return turns of the model that write a file and change it."""
+    return [
+        ToolUse("Write", {"file_path": path, "content": "one\n"}, id="toolu_1"),
+        Text("Written."),
+        ToolUse("Edit", {"file_path": path, "old_string": "one", "new_string": "two"}, id="toolu_2"),
+        Text("Changed."),
+    ]
+
+
 @scenario(
     "method:rewind_files option:enable_file_checkpointing",
     script=lambda run: [
-        ToolUse("Write", {"file_path": f"{run.work}/a.txt", "content": "one\n"}, id="toolu_1"),
-        Text("Written."),
-        ToolUse(
-            "Edit", {"file_path": f"{run.work}/a.txt", "old_string": "one", "new_string": "two"}, id="toolu_2"
-        ),
-        Text("Changed."),
+        *write_and_edit(f"{run.work}/a.txt"),
     ],
     options={
         "enable_file_checkpointing": True,

@@ -181,19 +181,20 @@ async def a_prompt_that_mentions_a_file(run: Run) -> None:
     await run.ask("See @note.txt")
 
 
+FORMAT = {
+    "type": "json_schema",
+    "schema": {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "words": {"type": "array"}},
+        "required": ["n", "words"],
+    },
+}
+
+
 @scenario(
     "option:output_format",
     script=[ToolUse("StructuredOutput", {"n": 7, "words": ["\u00fc"]}, id="toolu_1")],
-    options={
-        "output_format": {
-            "type": "json_schema",
-            "schema": {
-                "type": "object",
-                "properties": {"n": {"type": "integer"}, "words": {"type": "array"}},
-                "required": ["n", "words"],
-            },
-        }
-    },
+    options={"output_format": FORMAT},
     shows=('"structured_output": {"n": 7, "words": ["\\u00fc"]}',),
 )
 async def structured_output(run: Run) -> None:

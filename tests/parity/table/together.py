@@ -16,8 +16,10 @@ from claude_agent_sdk import (
     UserMessage,
 )
 from parity.scenario import Run, scenario
+from parity.table.controls import write_and_edit
 from parity.table.hooks import bash, hook, says
 from parity.table.permissions import asking, touch
+from parity.table.prompts import FORMAT
 from parity.table.tools import PROJECT
 
 from agenthost.testing import ApiError, Text, Thinking, ToolUse
@@ -101,14 +103,7 @@ async def many_options(run: Run) -> None:
         "thinking": {"type": "enabled", "budget_tokens": 2048},
         "settings": json.dumps({"permissions": {"allow": ["Bash(echo:*)"]}}),
         "max_budget_usd": 0.00015,
-        "output_format": {
-            "type": "json_schema",
-            "schema": {
-                "type": "object",
-                "properties": {"n": {"type": "integer"}, "words": {"type": "array"}},
-                "required": ["n", "words"],
-            },
-        },
+        "output_format": FORMAT,
     },
     shows=(
         "model_fallback",
@@ -300,12 +295,7 @@ async def every_kind_of_decision(run: Run) -> None:
     "option:enable_file_checkpointing method:stop_task class:TaskNotificationMessage "
     "class:TaskUpdatedMessage",
     script=lambda run: [
-        ToolUse("Write", {"file_path": f"{run.work}/a.txt", "content": "one\n"}, id="toolu_1"),
-        Text("Written."),
-        ToolUse(
-            "Edit", {"file_path": f"{run.work}/a.txt", "old_string": "one", "new_string": "two"}, id="toolu_2"
-        ),
-        Text("Changed."),
+        *write_and_edit(f"{run.work}/a.txt"),
         # The CLI tries a model that it has not used yet.
         Text("It is there."),
         ToolUse(

@@ -291,13 +291,16 @@ async def mcp_servers_from_a_file(run: Run) -> None:
     await one_answer(run)
 
 
+OF_THE_PROJECT = {
+    "server.py": SERVER,
+    ".mcp.json": '{"mcpServers": {"of-the-project": {"command": "python3", "args": ["server.py"]}}}',
+}
+
+
 @scenario(
     "option:strict_mcp_config",
     script=ANSWER,
-    files={
-        "server.py": SERVER,
-        ".mcp.json": '{"mcpServers": {"of-the-project": {"command": "python3", "args": ["server.py"]}}}',
-    },
+    files=OF_THE_PROJECT,
     options={"strict_mcp_config": True, "settings": '{"enableAllProjectMcpServers": true}'},
 )
 async def strict_mcp_config(run: Run) -> None:
@@ -308,10 +311,7 @@ async def strict_mcp_config(run: Run) -> None:
 @scenario(
     "option:strict_mcp_config",
     script=ANSWER,
-    files={
-        "server.py": SERVER,
-        ".mcp.json": '{"mcpServers": {"of-the-project": {"command": "python3", "args": ["server.py"]}}}',
-    },
+    files=OF_THE_PROJECT,
     options={"settings": '{"enableAllProjectMcpServers": true}'},
     shows=("of-the-project",),
 )

@@ -67,6 +67,12 @@ def _cut(world: World) -> None:
             carrier.guest_leaves()
 
 
+def _tamper(world: World) -> None:
+    carrier = _pick_carrier(world)
+    if carrier is not None:
+        world.tamper(carrier)
+
+
 def _redial(world: World) -> None:
     host = _pick_host(world)
     if host.carrier is not None:
@@ -189,6 +195,7 @@ _WEIGHTED: tuple[tuple[Callable[[World], None], int], ...] = (
     (_dial, 6),
     (_cut, 3),
     (_redial, 2),
+    (_tamper, 6),
     (_time, 4),
     (_long_time, 1),
     (_hosts_change, 2),

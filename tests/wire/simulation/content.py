@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from random import Random
 
-from agenthost.wire.tokens import derive_token
+from agenthost.wire.tokens import derive_guest_key, derive_token
 
+GUEST_KEY = derive_guest_key(b"secret", sandbox="box", nonce="nonce")
+# Private keys of guests and links: few, because agreeing takes milliseconds once for each pair.
+KEYS = [bytes([number]) * 32 for number in range(1, 5)]
 _BLOCK = 1021  # prime, so that no power of two hides a shift
 
 

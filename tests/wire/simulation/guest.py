@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from wire.simulation.content import content, token
+from wire.simulation.content import GUEST_KEY, KEYS, content, token
 
 from agenthost.wire import events
 from agenthost.wire.frames import Data
 from agenthost.wire.guest import GuestHub, GuestLink
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
-from agenthost.wire.tokens import DRIVER, OBSERVER, digest
+from agenthost.wire.tokens import DRIVER, OBSERVER, verifier
 
 
 @dataclass
@@ -59,10 +59,19 @@ class Exchange:
 class GuestModel:
     """Everything that a guest does. It must never be told anything twice or out of order."""
 
-    def __init__(self, boot_id: str, settings: WireSettings, agents: tuple[str, ...], random: Random) -> None:
+    def __init__(
+        self, boot_id: str, settings: WireSettings, agents: tuple[str, ...], random: Random, *, sealed: bool
+    ) -> None:
         self.boot_id = boot_id
         self.settings = settings
-        self.hub = GuestHub(boot_id, digest(token("", "control")), settings)
+        self.guest_key = GUEST_KEY if sealed else None
+        self.hub = GuestHub(
+            boot_id,
+            verifier(token("", "control")),
+            settings,
+            guest_key=self.guest_key,
+            private=random.choice(KEYS),
+        )
         self.hub.look = self.look
         self.agents: dict[str, Agent] = {}
         self.processes: dict[str, Process] = {}
@@ -72,8 +81,8 @@ class GuestModel:
         self._random = random
         self._next_exchange = 1
         for name in agents:
-            digests = {role: digest(token(name, role)) for role in (DRIVER, OBSERVER)}
-            door = self.hub.add_agent(name, digests)
+            verifiers = {role: verifier(token(name, role)) for role in (DRIVER, OBSERVER)}
+            door = self.hub.add_agent(name, verifiers)
             journal = SendStream(f"a/{name}/out", bound=settings.journal_bound)
             self.hub.add_stream(journal, agent=name)
             self.agents[name] = Agent(name, journal, door.input)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from wire.simulation.content import content, token
+from wire.simulation.content import KEYS, content, token
 from wire.simulation.guest import answer_size
 
 from agenthost.wire import events
@@ -68,7 +68,13 @@ class HostModel:
 
     def __post_init__(self) -> None:
         self.slow = not self.drives and self.random.random() < 0.5
-        self.link = HostLink(f"link of {self.name}", self.settings, boot_id=self.boot_id)
+        self.link = HostLink(
+            f"link of {self.name}",
+            self.settings,
+            guest_key=self.guest.guest_key,
+            boot_id=self.boot_id,
+            private=self.random.choice(KEYS),
+        )
         if self.control:
             self.link.grant("", CONTROL, token("", CONTROL))
         for agent in self.drives:
@@ -110,7 +116,7 @@ class HostModel:
     def _happened(self, event: events.Event) -> None:
         match event:
             case events.Hello(boot_id):
-                self.foreign = self.link.boot_id != boot_id
+                self.foreign = self.link.boot_id not in (None, boot_id)
                 if not self.foreign:
                     assert self.carrier is not None
                     self.guest = self.carrier.guest

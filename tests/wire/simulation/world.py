@@ -8,6 +8,7 @@ from random import Random
 from wire.simulation.guest import GuestModel
 from wire.simulation.host import HostModel
 
+from agenthost.wire.frames import ProtocolError
 from agenthost.wire.settings import WireSettings
 
 AGENTS = ("a", "b")
@@ -28,6 +29,7 @@ class SimCarrier:
         self.up = bytearray()
         self.down = bytearray()
         self.dead = False  # cut: nothing moves any more, whoever knows it
+        self.tampered = False  # something in between has changed what was on its way
         host.carrier = self
         host.link.attach(binary=binary, now=now)
 
@@ -71,6 +73,7 @@ class World:
             text_payload=text_payload,
             binary_payload=text_payload * random.choice([1, 3]),
             max_line=32 * 1024,
+            seal_every=random.choice([1, 100, 1000]),
             initial_window=initial,
             window=initial * random.choice([1, 1, 2, 5]),
             journal_bound=random.choice([50, 300, 2000]),
@@ -78,6 +81,8 @@ class World:
         )
         # The ends may differ in how much they are willing to hold.
         self.host_settings = replace(self.settings, window=initial * random.choice([1, 3]), output_bound=1)
+        self.sealed = random.random() < 0.7
+        self.noticed = 0  # changes on the way that an end has noticed
         self.boots = 0
         self.hosts: list[HostModel] = []
         self.carriers: list[SimCarrier] = []
@@ -89,7 +94,8 @@ class World:
 
     def _boot(self) -> None:
         self.boots += 1
-        self.guest = GuestModel(f"boot {self.boots}", self.settings, AGENTS, self.random)
+        boot_id = f"boot {self.boots}"
+        self.guest = GuestModel(boot_id, self.settings, AGENTS, self.random, sealed=self.sealed)
 
     def name(self, kind: str) -> str:
         """Return a name that nothing else has."""
@@ -130,7 +136,7 @@ class World:
         assert host.link.has_output or not host.link.take(budget, self.now)
         data = host.link.take(budget, self.now)
         if carrier.guest.boot_id != host.guest.boot_id and host.link.boot_id == host.guest.boot_id:
-            assert b"token" not in data, "a token was shown to another machine"
+            assert not data, "something was proved to another machine"
         if not carrier.dead and carrier.guest_open:
             carrier.up += data
         return bool(data)
@@ -158,7 +164,12 @@ class World:
             return False
         data = bytes(carrier.up[:size])
         del carrier.up[:size]
-        carrier.state.receive(data, self.now)
+        try:
+            carrier.state.receive(data, self.now)
+        except ProtocolError:
+            assert carrier.tampered
+            self.noticed += 1
+            carrier.guest_leaves()
         return True
 
     def deliver_down(self, carrier: SimCarrier, size: int) -> bool:
@@ -173,11 +184,44 @@ class World:
             return False
         data = bytes(carrier.down[:size])
         del carrier.down[:size]
-        host.link.receive(data, self.now)
+        try:
+            host.link.receive(data, self.now)
+        except ProtocolError:
+            assert carrier.tampered
+            self.noticed += 1
+            host.look()
+            carrier.host_leaves()
+            return True
         host.look()
         if host.foreign:
             carrier.host_leaves()
         return True
+
+    def tamper(self, carrier: SimCarrier) -> None:
+        """Change, repeat, leave out or swap some bytes that are on their way over a sealed carrier."""
+        host = carrier.host
+        if not self.sealed or carrier.dead or host is None or not host.link.flowing:
+            return
+        way = self.random.choice([carrier.up, carrier.down])
+        if len(way) < 2:
+            return
+        start = self.random.randrange(len(way) - 1)
+        end = self.random.randint(start + 1, min(len(way), start + 200))
+        if self.random.random() < 0.5:  # whole lines
+            start, end = way.rfind(b"\n", 0, start) + 1, way.find(b"\n", end) + 1 or len(way)
+        piece = bytes(way[start:end])
+        kind = self.random.choice(["digits", "change", "repeat", "leave out", "swap"])
+        if kind == "digits":
+            way[start:end] = piece.translate(bytes.maketrans(b"0123456789", b"1234567890"))
+        elif kind == "change":
+            way[start] ^= self.random.randint(1, 255)
+        elif kind == "repeat":
+            way[end:end] = piece
+        elif kind == "leave out":
+            del way[start:end]
+        else:
+            way[start:end] = piece[::-1]
+        carrier.tampered = True
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, and everyone look at the clock."""
@@ -216,7 +260,7 @@ class World:
         """
         for _ in range(6):
             for carrier in self.carriers:
-                if carrier.dead:
+                if carrier.dead or carrier.tampered:  # half of a frame may be missing for ever
                     carrier.host_leaves()
                     carrier.guest_leaves()
             for _ in range(_PATIENCE):

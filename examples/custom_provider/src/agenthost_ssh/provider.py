@@ -17,7 +17,8 @@ import anyio.to_thread
 
 from agenthost import Capabilities, SandboxInfo, SandboxSpec
 from agenthost.adapter.checks import refuse_fields, refuse_options
-from agenthost.adapter.provider import NONCE_LABEL, GuestProvider
+from agenthost.adapter.provider import GuestProvider
+from agenthost.adapter.record import NONCE_LABEL
 from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError
 from agenthost.link.carriers.command import CommandCarrier, open_command_carrier
 from agenthost.link.layout import GuestLayout

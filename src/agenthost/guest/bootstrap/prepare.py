@@ -111,8 +111,10 @@ def start(python: str, directory: str) -> int:
         stderr=subprocess.PIPE,
         check=False,
     )
-    # The guest has read it: an image of these files would keep the environment in it, secrets and all.
-    os.unlink(directory + "/boot.json")
+    # The guest has removed it, unless it did not start: an image of these files would keep the environment in
+    # it, secrets and all.
+    if os.path.lexists(directory + "/boot.json"):
+        os.unlink(directory + "/boot.json")
     if done.returncode != 0:
         return tell(failed=done.stderr[-2000:].decode("utf-8", "replace").strip())
     tell(ready=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from agenthost.adapter.provider import NONCE_LABEL
+from agenthost.adapter.record import NONCE_LABEL
 from agenthost.errors import ConfigError, ProviderError, SandboxStartError
 from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.archives import Entry, pack

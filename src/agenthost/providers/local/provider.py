@@ -42,6 +42,9 @@ class LocalProvider(GuestProvider):
 
     name = "local"
     same_python = True
+    private_socket = (
+        True  # it lies on the host, outside of what is bound inside; the guest has its descriptor
+    )
     account = profile.AGENT
 
     def __init__(

@@ -1,38 +1,40 @@
-"""The ``modal`` provider: sandboxes at Modal, over its own client."""
+"""The ``modal`` provider: sandboxes at Modal."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
-from agenthost.adapter.provider import GuestProvider
-from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError
-from agenthost.link.layout import GuestLayout
-from agenthost.providers.modal import asked, paths, tags
-from agenthost.providers.modal.settings import APP, PYTHON, Times, find_settings, refuse_trio
-from agenthost.sandbox import Backend, Boot, Capabilities, SandboxInfo
+from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
+from agenthost.adapter.checks import require_extra
+from agenthost.adapter.cloud import CloudProvider
+from agenthost.errors import ConfigError, ProviderError
+from agenthost.providers.modal import spec as modal_spec
+from agenthost.providers.modal.settings import APP, PYTHON, Times, find_settings
+from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
 from agenthost.supports import ImageRecipe
 
 if TYPE_CHECKING:
-    from agenthost.providers.modal.account import Account
+    import modal
 
-_ID = re.compile(r"sb-[A-Za-z0-9]+\Z")
+    from agenthost.providers.modal.backend import ModalBackend
+    from agenthost.providers.modal.client import ModalVendor
 
 
-class ModalProvider(GuestProvider):
-    """Sandboxes at Modal. Works on asyncio alone, as Modal's client does.
+class ModalProvider(CloudProvider["modal.Sandbox"]):
+    """Sandboxes at Modal, by its own client, which works on asyncio alone.
 
     Args:
         token_id: Of the credential; None is MODAL_TOKEN_ID.
         token_secret: None is MODAL_TOKEN_SECRET.
-        app: Modal's app that the sandboxes belong to; made where it is not there.
+        app: Modal's app that the sandboxes belong to; made where it is missing.
         environment: Modal's environment; None is MODAL_ENVIRONMENT, else the workspace's default.
         server_url: Of Modal's API; None is MODAL_SERVER_URL, else Modal's own.
-        python: Version of Python in the default image and in what is baked.
-        runtime: What keeps sandboxes apart: ``gvisor``, or ``vm``, a machine of its own.
+        python: Version of Python in the default image and in what is baked. Modal's image builder of the
+            workspace must have it: 3.13 needs builder 2024.10 or newer.
+        runtime: What isolates sandboxes: ``gvisor``, or ``vm``, a machine of its own.
         times: Seconds that calls may take.
         secret: See GuestProvider.
         limits: See GuestProvider.
@@ -48,6 +50,12 @@ class ModalProvider(GuestProvider):
         snapshot=True,
         header_injection=True,
     )
+    asyncio_only = True
+    home = "/root"
+    user_is_root = True
+    longest = float(modal_spec.LONGEST)
+    options = (modal_spec.CLOUD, modal_spec.DOMAINS)
+    label_rule = modal_spec.RULE
 
     def __init__(
         self,
@@ -64,10 +72,12 @@ class ModalProvider(GuestProvider):
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
-        if runtime not in ("gvisor", "vm"):
-            raise ConfigError(f"runtime={runtime!r}: known are 'gvisor' and 'vm'")
+        if runtime not in modal_spec.ISOLATIONS:
+            raise ConfigError(f"runtime={runtime!r} is not a valid runtime: 'gvisor' and 'vm' are")
+        require_extra("modal", "modal")
         self.times = times or Times()
-        self.capabilities = replace(self.capabilities, isolation=tags.isolation_of(runtime))
+        self.making = self.times.create + 30.0  # looking for a lost answer included
+        self.capabilities = replace(self.capabilities, isolation=modal_spec.ISOLATIONS[runtime])
         self._settings = find_settings(
             token_id=token_id,
             token_secret=token_secret,
@@ -77,99 +87,79 @@ class ModalProvider(GuestProvider):
             python=python,
             runtime=runtime,
         )
-        self._made: Account | None = None
+        self._vendor: ModalVendor | None = None
         self._closed = False
 
     async def connect(self) -> Self:
-        """Open the provider. Raises UnsupportedError on trio. See GuestProvider.connect."""
-        refuse_trio()
+        """Open the provider. See GuestProvider.connect."""
+        self._closed = False
         return await super().connect()
+
+    @property
+    def vendor(self) -> ModalVendor:
+        """Modal's client. Raises ProviderError when the provider is closed."""
+        from agenthost.providers.modal.client import ModalVendor
+
+        self.check_loop()
+        if self._closed:
+            raise ProviderError("the modal provider is closed: open another one")
+        if self._vendor is None:
+            self._vendor = ModalVendor(self._settings, self.times, self.boot_dir)
+        return self._vendor
+
+    def backend(
+        self, known: SandboxInfo, handle: modal.Sandbox | None, boot: Boot | None = None
+    ) -> ModalBackend:
+        """Return the backend of a sandbox."""
+        from agenthost.providers.modal.backend import ModalBackend
+
+        return ModalBackend(self, known, handle, boot)
 
     def check(self, spec: SandboxSpec) -> None:
         """Refuse what Modal cannot do. Raises ConfigError or UnsupportedError."""
-        asked.check_spec(spec)
+        super().check(spec)
+        modal_spec.check_spec(spec)
 
     def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
         """Refuse headers that Modal cannot add. See SupportsHeaderInjection.
 
         A secret is text with ``${NAME/KEY}`` in it: what Modal's secret NAME has as KEY.
         """
-        asked.replacements_of(headers)
+        modal_spec.replacements_of(headers)
 
-    def layout(self, spec: SandboxSpec) -> GuestLayout:
-        """Tell where things are inside."""
-        return GuestLayout(
-            workdir=spec.workdir or spec.labels.get(tags.WORKDIR, paths.WORKDIR),
-            home=paths.HOME,
-            spool_dir=paths.SPOOL,
-            boot_dir=paths.BOOT,
-            python=f"{paths.BOOT}/python",
-            site_dirs=(f"{paths.BOOT}/site",),
-            isolation=self.capabilities.isolation,
-            user_is_root=True,
-        )
+    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
+        """Fill in the image, what was baked where the spec names none, and what the sandbox is given."""
+        from agenthost.providers.modal.image import find_baked, find_image
 
-    async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
-        """Make a sandbox, in which nothing of ours is yet."""
-        from agenthost.providers.modal.making import make_sandbox
-
-        return await make_sandbox(self._account(), spec, boot)
-
-    async def reach(self, sandbox_id: str) -> Backend:
-        """Return a sandbox that runs."""
-        from agenthost.providers.modal.backend import ModalBackend, is_ours
-
-        gone = SandboxNotFoundError(
-            f"Modal has no sandbox {sandbox_id!r} that runs and is one of agenthost's"
-        )
-        account = self._account()
-        if not _ID.match(sandbox_id):
-            raise gone
-        sandbox = await account.by_id(sandbox_id)
-        if sandbox.returncode is not None:
-            raise gone
-        labels = await account.tags(sandbox)
-        if not is_ours(labels):
-            raise gone
-        return ModalBackend(account, sandbox, labels)
-
-    async def list(self, labels: Mapping[str, str] | None = None) -> AsyncGenerator[SandboxInfo]:
-        """Yield the app's sandboxes that run, newest first."""
-        from agenthost.providers.modal.backend import is_ours, to_info
-
-        account = self._account()
-        found: list[SandboxInfo] = []
-        for sandbox in await account.with_tags(labels or {}):
-            try:
-                told = await account.tags(sandbox)
-            except SandboxNotFoundError:
-                continue  # it has just ended
-            if is_ours(told):
-                found.append(to_info(sandbox.object_id, told))
-        # Modal's order is that of creation, too; ours must not depend on it.
-        for info in sorted(found, key=lambda one: one.created_at or 0, reverse=True):
-            yield info
+        vendor, image = self.vendor, None
+        if spec.image is None:
+            image = await find_baked(vendor, self.plan(ImageRecipe()))
+        spec = replace(spec, image=image or await find_image(vendor, spec.image))
+        return replace(spec, labels={**spec.labels, **modal_spec.given_labels(spec, self._settings.runtime)})
 
     async def build(
         self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None
     ) -> str:
         """Return the image of a recipe. See SupportsImages.build."""
-        from agenthost.providers.modal.images import bake
+        from agenthost.providers.modal.image import build_image, find_baked
 
-        return await bake(self._account(), recipe, force=force, report=on_progress or (lambda _: None))
+        vendor, plan, report = self.vendor, self.plan(recipe), on_progress or no_report
+        return await bake_once(
+            f"of {plan.base}",
+            find=lambda: find_baked(vendor, plan),
+            build=lambda: build_image(vendor, plan, force=force, report=report),
+            remove=None,  # what is not named is never found
+            force=force,
+            report=report,
+        )
+
+    def plan(self, recipe: ImageRecipe) -> BakePlan:
+        """Return how the image of a recipe is made."""
+        return plan_bake(recipe, default_base=f"python {self._settings.python}")
 
     async def close_clients(self) -> None:
-        """Close the client, for good. Ends no sandbox."""
+        """Close the client. Ends no sandbox."""
         self._closed = True
-        if self._made is not None:
-            await self._made.aclose()
-
-    def _account(self) -> Account:
-        from agenthost.providers.modal.account import Account
-
-        refuse_trio()
-        if self._closed:
-            raise ProviderError("the modal provider is closed: open another one")
-        if self._made is None:
-            self._made = Account(self._settings, self.times)
-        return self._made
+        vendor, self._vendor = self._vendor, None
+        if vendor is not None:
+            await vendor.aclose()

@@ -1,17 +1,14 @@
-"""Who asks Modal, where, and how long each call may take."""
+"""What a provider was opened with, and how long each of its calls may take."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import dataclass, field
 
-import anyio
-
-from agenthost.errors import MissingCredentialError, MissingExtraError, UnsupportedError
+from agenthost.adapter.checks import credential
 
 APP = "agenthost"
-PYTHON = "3.13"  # of images: Modal's client would take this host's own, which its builder may not have
+PYTHON = "3.13"  # of images: Modal's client would take the host's own, which the image builder may not have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +16,12 @@ class Settings:
     """What a provider was opened with.
 
     Attributes:
-        token_id, token_secret: The credential; the secret is in no repr.
+        token_id, token_secret: The credential; the secret is not in the repr.
         app: Name of Modal's app that the sandboxes belong to.
         environment: Modal's environment; None is the workspace's default.
         server_url: Of Modal's API; None is Modal's own.
-        python: Version of Python in images that we make.
-        runtime: What keeps sandboxes apart, in Modal's words.
+        python: Version of Python in images that the provider makes.
+        runtime: What isolates sandboxes, in Modal's words.
     """
 
     token_id: str
@@ -41,14 +38,13 @@ class Times:
     """Seconds that calls may take. Modal's client itself waits for a minute, or for ever when throttled.
 
     Attributes:
-        call: One that looks something up.
-        create: One that makes a sandbox whose image is there.
-        build: One that makes an image.
-        snapshot: One that keeps a file system.
-        end: One that ends a sandbox, until it has ended.
-        send: Until a program has taken what was written to its stdin.
+        call: A call that looks something up.
+        create: A call that makes a sandbox whose image exists.
+        build: A call that makes an image.
+        snapshot: A call that keeps a file system.
+        end: Ending a sandbox, until it has ended.
+        send: Until a program has accepted what was written to its stdin.
         close: Closing one carrier, or the client.
-        looks: When a sandbox is looked for whose create had no answer, each after the one before.
     """
 
     call: float = 30.0
@@ -58,36 +54,22 @@ class Times:
     end: float = 20.0
     send: float = 30.0
     close: float = 3.0
-    looks: tuple[float, ...] = (0.0, 0.3, 1.0)
 
 
 def find_settings(
     *,
     token_id: str | None,
     token_secret: str | None,
-    app: str,
     environment: str | None,
     server_url: str | None,
+    app: str,
     python: str,
     runtime: str,
 ) -> Settings:
-    """Complete what was given with Modal's own environment variables.
-
-    Raises:
-        MissingCredentialError: A part of the credential is nowhere.
-        MissingExtraError: Modal's client is not installed.
-    """
-    if importlib.util.find_spec("modal") is None:
-        raise MissingExtraError(
-            "the modal provider needs Modal's client. Install it: pip install 'agenthost[modal]'"
-        )
-    found_id = token_id or os.environ.get("MODAL_TOKEN_ID")
-    found_secret = token_secret or os.environ.get("MODAL_TOKEN_SECRET")
-    if not found_id or not found_secret:
-        raise MissingCredentialError(
-            "no credential for Modal: give token_id and token_secret, or set MODAL_TOKEN_ID and "
-            "MODAL_TOKEN_SECRET (a profile in ~/.modal.toml is not read)"
-        )
+    """Complete what was given with Modal's own environment variables. Raises MissingCredentialError."""
+    found_id, found_secret = credential(
+        "modal", token_id=(token_id, "MODAL_TOKEN_ID"), token_secret=(token_secret, "MODAL_TOKEN_SECRET")
+    )
     return Settings(
         token_id=found_id,
         token_secret=found_secret,
@@ -97,13 +79,3 @@ def find_settings(
         python=python,
         runtime=runtime,
     )
-
-
-def refuse_trio() -> None:
-    """Refuse to be used on trio: Modal's client works on asyncio alone.
-
-    Raises:
-        UnsupportedError: Before any call.
-    """
-    if anyio.get_cancelled_exc_class().__module__.partition(".")[0] == "trio":
-        raise UnsupportedError("the modal provider works on asyncio, as Modal's client does, and not on trio")

@@ -15,12 +15,17 @@ _TERMINATED = 143
 
 
 def main(script: dict[str, Any]) -> None:
-    """Play a script, ``{"start": [step], "turns": [[step]]}``, to the end of stdin. Does not return."""
+    """Play a script to the end of stdin. Does not return.
+
+    Args:
+        script: ``{"start": [step], "turns": [[step]], "stubborn": bool}``.
+    """
     session = Session()
 
     def stop(signum: int, _frame: object) -> None:
         if signum == signal.SIGTERM:
-            os._exit(_TERMINATED)
+            if not script["stubborn"]:
+                os._exit(_TERMINATED)
         elif session.busy:
             session.interrupt()
         else:
@@ -35,6 +40,8 @@ def main(script: dict[str, Any]) -> None:
         threading.Thread(target=session.read, daemon=True).start()
         while (prompt := session.prompts.get()) is not None:
             player.turn(prompt, turns)
+        if script["stubborn"]:
+            threading.Event().wait()
     except BrokenPipeError:
         os._exit(1)  # the SDK reads no more
     except BaseException:  # noqa: BLE001 - a mistake in the script; the other thread would hold the exit up

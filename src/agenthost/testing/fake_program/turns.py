@@ -31,6 +31,8 @@ class Player:
         self.prompt: Any = {}
         self.result: Any = {}
         self.failed = False
+        self.leaving: int | None = None  # the exit code of a program that leaves after this turn
+        self.children: list[int] = []
 
     def turn(self, prompt: Any, turns: Iterator[list[Any]]) -> None:
         """Play what a prompt asks for, or else the next turn of the script, or else an echo."""
@@ -55,8 +57,10 @@ class Player:
         session.played += 1
         session.interrupted.clear()
         if self.result is not None:
-            self._tell(self.result)
+            self.tell(self.result)
         session.state("idle")
+        if self.leaving is not None:
+            exit_with(self.leaving)
 
     def play(self, steps: list[Any]) -> None:
         """Play steps in order."""
@@ -65,7 +69,8 @@ class Player:
             fields = dict(one)
             _STEPS[fields.pop("do")](self, **fields)
 
-    def _tell(self, fields: Any) -> None:
+    def tell(self, fields: Any) -> None:
+        """Emit a result that differs from that of a good turn in these fields."""
         made: dict[str, Any] = {"subtype": "success", "is_error": False, "result": "done", "num_turns": 1}
         made.update(duration_ms=1, duration_api_ms=1, stop_reason="end_turn", total_cost_usd=0.001, usage={})
         if self.prompt.get("uuid"):
@@ -160,21 +165,57 @@ def raw(player: Player, data: str) -> None:
 
 
 @_step
-def stderr(player: Player, text: str) -> None:  # noqa: ARG001 - every step has it
-    sys.stderr.write(text + "\n")
+def stderr(player: Player, text: str, times: int) -> None:  # noqa: ARG001 - every step has it
+    for _ in range(times):
+        sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
 @_step
-def spawn(player: Player, argv: list[str]) -> None:  # noqa: ARG001 - every step has it
+def spawn(player: Player, argv: list[str], holds: bool) -> None:
     import subprocess
 
     null = subprocess.DEVNULL
-    subprocess.Popen(argv, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    out = None if holds else null
+    child = subprocess.Popen(argv, stdin=null, stdout=out, stderr=out, start_new_session=True)
+    player.children.append(child.pid)
 
 
 @_step
-def leave(player: Player, code: int) -> None:  # noqa: ARG001 - every step has it
+def report(player: Player, path: str) -> None:
+    told: dict[str, Any] = {"argv": sys.argv, "env": dict(os.environ), "cwd": os.getcwd()}
+    told.update(pid=os.getpid(), children=player.children, files=_files_named())
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump(told, file)
+    os.replace(path + ".new", path)
+
+
+def _files_named() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for argument in sys.argv[1:]:
+        if argument.startswith("/") and os.path.isfile(argument):
+            modes = [oct(os.stat(at).st_mode & 0o777) for at in (argument, os.path.dirname(argument))]
+            with open(argument, encoding="utf-8") as file:
+                found[argument] = {"text": file.read(), "modes": modes}
+    return found
+
+
+@_step
+def refuse(player: Player, errors: list[str]) -> None:
+    sys.stdin.buffer.readline()
+    player.tell({"subtype": "error_during_execution", "is_error": True, "result": None, "errors": errors})
+    exit_with(1)
+
+
+@_step
+def leave(player: Player, code: int, after_result: bool) -> None:
+    if not after_result:
+        exit_with(code)
+    player.leaving = code
+
+
+def exit_with(code: int) -> None:
+    """Exit at once with a code, or by the signal whose negative number it is."""
     if code < 0:
         os.kill(os.getpid(), -code)
     os._exit(code)

@@ -1,0 +1,413 @@
+"""An adapter for a cloud: what a vendor's client can do, as a Vendor, makes a provider."""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Generic, Protocol, TypeVar, cast
+
+import anyio
+
+from agenthost.adapter.bootstrap import (
+    SECONDS,
+    Bootstrap,
+    bootstrap_command,
+    bootstrap_files,
+    dial_command,
+)
+from agenthost.adapter.checks import refuse_options
+from agenthost.adapter.dial_carrier import DialCarrier, Running
+from agenthost.adapter.make_once import LOOKS, MAKING, make_once
+from agenthost.adapter.provider import GuestProvider
+from agenthost.adapter.record import (
+    LEASE_LABEL,
+    NAME_LABEL,
+    NONCE_LABEL,
+    PROVIDER_LABEL,
+    LabelRule,
+    SandboxRecord,
+    number_in,
+)
+from agenthost.errors import (
+    BootstrapError,
+    NameTakenError,
+    ProviderError,
+    SandboxGoneError,
+    SandboxNotFoundError,
+    SandboxPausedError,
+    UnsupportedError,
+)
+from agenthost.link.layout import GuestLayout
+from agenthost.sandbox import Backend, Boot, Carrier, Isolation, SandboxInfo, SandboxState
+from agenthost.spec import SandboxSpec
+from agenthost.supports import SupportsLease
+
+H = TypeVar("H")
+
+_START = 60.0  # seconds that a start without an installation may take
+# What of a spec's environment an installation needs. The rest is for the guest to set: a variable could keep
+# the start itself from working.
+_INSTALLERS = re.compile(r"(PIP|UV)_|(HTTPS?|ALL|NO)_PROXY\Z|SSL_CERT_(FILE|DIR)\Z", re.IGNORECASE)
+# $1 the working directory, $2 the boot directory, then the program. A boot directory that comes from an image
+# of another sandbox holds the spool and the socket of that sandbox's guest.
+_PREPARE = """
+if ! [ -w "$1" ] && ! mkdir -p "$1" 2>/dev/null; then
+    sudo -n install -d -o "$(id -u)" -g "$(id -g)" "$1" || exit 1
+fi
+chmod 700 "$2" && chmod 600 "$2"/*.* && rm -rf "$2"/spool "$2"/guest.sock* || exit 1
+shift 2; cd / && exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One sandbox as the vendor describes it.
+
+    Attributes:
+        id: The vendor's id.
+        labels: As stored by ``Vendor.create``.
+        state: What the sandbox does now.
+        created_at, expires_at: Seconds since the epoch; None: what the labels state holds.
+        isolation: Where it differs from sandbox to sandbox; None is the provider's.
+        resources: What the sandbox has, in the vendor's words.
+    """
+
+    id: str
+    labels: Mapping[str, str]
+    state: SandboxState = "running"
+    created_at: float | None = None
+    expires_at: float | None = None
+    isolation: Isolation | None = None
+    resources: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class Vendor(Protocol[H]):
+    """A vendor's client for one account. ``H`` is what the client needs to use a sandbox that runs.
+
+    Every call is bounded in time and raises agenthost's errors only: see Calls.
+    """
+
+    # Whether the vendor itself refuses a second sandbox of the same name, with NameTakenError from
+    # ``create``.
+    names_are_unique: bool
+
+    async def create(self, spec: SandboxSpec, labels: Mapping[str, str]) -> H:
+        """Make a sandbox with a server-side end at ``spec.max_lifetime``. Called once, never cancelled.
+
+        Raises:
+            NameTakenError: The name belongs to another.
+            LifetimeLimitError: The account's plan allows less.
+            ProviderError: With the outcome ``unknown`` where it may have been made.
+        """
+        ...
+
+    def find(self, labels: Mapping[str, str]) -> AsyncIterator[Found]:
+        """Yield every sandbox that has these labels, paused ones too."""
+        ...
+
+    async def look_up(self, sandbox_id: str) -> Found:
+        """Return one sandbox. Never resumes it. Raises SandboxNotFoundError."""
+        ...
+
+    async def connect(self, found: Found) -> H:
+        """Return the handle of a sandbox that runs. Never moves its end."""
+        ...
+
+    def id_of(self, handle: H) -> str:
+        """Return the vendor's id."""
+        ...
+
+    async def kill(self, sandbox_id: str) -> None:
+        """End a sandbox. No error where there is none."""
+        ...
+
+    async def put_files(self, handle: H, directory: str, files: Mapping[str, bytes]) -> None:
+        """Write files into one directory, which is made, of mode 0700, where it is missing."""
+        ...
+
+    async def run(self, handle: H, argv: Sequence[str], *, env: Mapping[str, str]) -> Running:
+        """Start a program with streams and without a pty."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the client. Ends no sandbox. Idempotent."""
+        ...
+
+
+class CloudProvider(GuestProvider, Generic[H]):
+    """A provider on a Vendor. See docs/write-an-adapter.md.
+
+    Attributes:
+        home, workdir: Absolute paths inside; ``workdir`` is that of a spec that names none.
+        user_is_root: Whether programs run as uid 0.
+        longest: Seconds of the longest lifetime at this vendor.
+        options: The ``provider_options`` that are known.
+        label_rule: What the vendor accepts as a label; None is anything.
+        making: Seconds that making one sandbox may take. See make_once.
+        looks: Seconds before each look for a sandbox whose making was not answered.
+    """
+
+    home: ClassVar[str]
+    workdir: ClassVar[str] = "/workspace"
+    user_is_root: ClassVar[bool] = False
+    longest: ClassVar[float]
+    options: ClassVar[tuple[str, ...]] = ()
+    label_rule: ClassVar[LabelRule | None] = None
+    making: float = MAKING
+    looks: Sequence[float] = LOOKS
+
+    @property
+    @abstractmethod
+    def vendor(self) -> Vendor[H]:
+        """The vendor's client, made when first used."""
+
+    @property
+    def boot_dir(self) -> str:
+        """The directory of the guest."""
+        return f"{self.home}/.agenthost"
+
+    def backend(self, known: SandboxInfo, handle: H | None, boot: Boot | None = None) -> CloudBackend[H]:
+        """Return the backend of a sandbox. Override for a subclass with more abilities."""
+        return CloudBackend(self, known, handle, boot)
+
+    def check(self, spec: SandboxSpec) -> None:
+        """Refuse what no cloud can make. An adapter refuses more, and calls this."""
+        refuse_options(spec, self.name, self.options)
+        if spec.max_lifetime is not None and spec.max_lifetime > self.longest:
+            raise UnsupportedError(
+                f"max_lifetime={spec.max_lifetime:g}: the {self.name} provider allows "
+                f"{self.longest / 3600:g} hours at most"
+            )
+        SandboxRecord.of(spec, self.name).to_labels(self.label_rule)
+
+    def layout(self, spec: SandboxSpec) -> GuestLayout:
+        """Return where things are inside. The labels of a sandbox that exists state its workdir."""
+        workdir = spec.workdir or SandboxRecord(spec.name or "", self.name, spec.labels).workdir
+        return GuestLayout(
+            workdir=workdir or self.workdir,
+            home=self.home,
+            spool_dir=f"{self.boot_dir}/spool",
+            boot_dir=self.boot_dir,
+            python=f"{self.boot_dir}/python",
+            site_dirs=(f"{self.boot_dir}/site",),
+            isolation=self.capabilities.isolation,
+            user_is_root=self.user_is_root,
+        )
+
+    async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
+        """Make a sandbox, once."""
+        vendor, record = self.vendor, SandboxRecord.of(spec, self.name)
+        labels = record.to_labels(self.label_rule)
+        mine = self._encoded({NAME_LABEL: record.name, NONCE_LABEL: spec.labels[NONCE_LABEL]})
+        if not vendor.names_are_unique:
+            async for _ in vendor.find(self._encoded({NAME_LABEL: record.name})):
+                raise NameTakenError(f"a sandbox named {record.name} exists already")
+
+        async def find() -> H | None:
+            async for found in vendor.find(mine):
+                return await vendor.connect(found)
+            return None
+
+        def backend_of(handle: H) -> CloudBackend[H]:
+            found = Found(id=vendor.id_of(handle), labels=labels)
+            return self.backend(self.info_of(found), handle, boot)
+
+        async def shorten(handle: H) -> None:
+            backend = backend_of(handle)
+            if spec.lease is not None and isinstance(backend, SupportsLease):
+                await backend.extend(spec.lease)
+
+        handle = await make_once(
+            f"sandbox {record.name}",
+            create=lambda: vendor.create(spec, labels),
+            find=find,
+            end=lambda handle: vendor.kill(vendor.id_of(handle)),
+            finish=shorten,
+            within=self.making,
+            looks=self.looks,
+        )
+        return backend_of(handle)
+
+    async def reach(self, sandbox_id: str) -> Backend:
+        """Return a sandbox that exists. A paused one stays paused."""
+        self.check_loop()
+        return self.backend(self.info_of(await self.vendor.look_up(sandbox_id)), None)
+
+    async def list(self, labels: Mapping[str, str] | None = None) -> AsyncGenerator[SandboxInfo]:
+        """Yield the account's sandboxes that agenthost made, newest first."""
+        self.check_loop()
+        wanted = self._encoded({**(labels or {}), PROVIDER_LABEL: self.name})
+        infos: list[SandboxInfo] = []
+        async for found in self.vendor.find(wanted):
+            try:
+                infos.append(self.info_of(found))
+            except SandboxNotFoundError:
+                continue  # another program's, with our label
+        for info in sorted(infos, key=lambda info: info.created_at or 0, reverse=True):
+            yield info
+
+    async def close_clients(self) -> None:
+        """Close the vendor's client."""
+        await self.vendor.aclose()
+
+    def info_of(self, found: Found) -> SandboxInfo:
+        """Return what is known of a sandbox.
+
+        Raises:
+            SandboxNotFoundError: agenthost did not make it.
+        """
+        record = SandboxRecord.from_labels(found.labels, self.label_rule)
+        if record is None:
+            raise SandboxNotFoundError(f"sandbox {found.id} was not made by agenthost")
+        return SandboxInfo(
+            id=found.id,
+            name=record.name,
+            provider=self.name,
+            state=found.state,
+            labels=record.labels,
+            # A vendor may state when a sandbox was resumed or paused, instead of its creation and end.
+            created_at=found.created_at if record.created is None else record.created,
+            expires_at=record.end if found.expires_at is None else found.expires_at,
+            isolation=found.isolation or self.capabilities.isolation,
+            resources=found.resources,
+        )
+
+    def _encoded(self, labels: Mapping[str, str]) -> dict[str, str]:
+        return dict(labels) if self.label_rule is None else self.label_rule.encode(labels)
+
+
+class CloudBackend(Generic[H]):
+    """One sandbox of a cloud, made by this process or found by its id."""
+
+    def __init__(
+        self, provider: CloudProvider[H], known: SandboxInfo, handle: H | None, boot: Boot | None = None
+    ) -> None:
+        self.provider = provider
+        self.vendor = provider.vendor
+        self.known = known
+        self._handle = handle
+        self._boot = boot
+        self._carrier: DialCarrier | None = None
+
+    async def boot(self) -> None:
+        """Put the guest's files and run the bootstrap.
+
+        Raises:
+            BootstrapError: The guest did not start, or not in time; the message names what is missing.
+            SandboxGoneError: The sandbox has ended meanwhile.
+        """
+        boot, handle, name = self._boot, self._handle, self.known.name
+        assert boot is not None
+        assert handle is not None
+        directory = self.provider.boot_dir
+        workdir = str(boot.config["workdir"])
+        files = {**bootstrap_files(boot), mark(self.known.labels[NONCE_LABEL]): b""}
+        argv = ["sh", "-c", _PREPARE, "sh", workdir, directory, *bootstrap_command(boot, directory)]
+        env = {
+            name: value
+            for name, value in cast("Mapping[str, str]", boot.config["env"]).items()
+            if _INSTALLERS.match(name)
+        }
+        bake = f"agenthost bake {self.provider.name}" if self.provider.capabilities.images else None
+        bootstrap = Bootstrap(name, bake=bake, on_progress=boot.on_progress)
+        within = SECONDS if boot.needs_sdk else _START
+        code, stderr = 1, b""
+        with anyio.move_on_after(within) as scope:
+            try:
+                await self.vendor.put_files(handle, directory, files)
+                running = await self.vendor.run(handle, argv, env=env)
+                try:
+                    while data := await running.receive():
+                        bootstrap.feed(data)
+                    code, stderr = await running.wait(), running.stderr
+                finally:
+                    await running.aclose()
+            except (ProviderError, SandboxNotFoundError, OSError) as error:
+                self.refuse_unless_running(await self.info())
+                raise ProviderError(f"starting the guest in sandbox {name}: {error}") from error
+        if scope.cancelled_caught:
+            hint = f" `{bake}` makes an image that starts faster." if bake else ""
+            raise BootstrapError(f"the guest of sandbox {name} was not started within {within:g} s.{hint}")
+        bootstrap.finish(code, stderr)
+
+    async def dial(self) -> Carrier:
+        """Start a ``dial`` program.
+
+        Raises:
+            SandboxGoneError: The sandbox has ended, or its guest has.
+            SandboxPausedError: The sandbox is paused.
+            ProviderError: The vendor did not start it; another dial may succeed.
+        """
+        if self._carrier is not None and self._carrier.refused:
+            raise SandboxGoneError(
+                f"the guest of sandbox {self.known.name} has ended, its sandbox was restarted"
+            )
+        handle = self._handle or await self.reached()
+        try:
+            # A login shell reads the profiles at home, which an agent may have written.
+            directory = self.provider.boot_dir
+            running = await self.vendor.run(handle, dial_command(directory), env={"HOME": directory})
+        except (ProviderError, SandboxGoneError, SandboxNotFoundError) as error:
+            self._handle = None  # what the handle holds, an address or a token, may have changed
+            self.refuse_unless_running(await self.info())
+            raise ProviderError(str(error)) from error
+        self._carrier = DialCarrier(running)
+        return self._carrier
+
+    async def info(self) -> SandboxInfo:
+        """Ask the vendor. A sandbox that the vendor no longer has is ``ended``, with what was known of it."""
+        if self.known.state != "ended":
+            try:
+                self.known = self.provider.info_of(await self.vendor.look_up(self.known.id))
+            except SandboxNotFoundError:
+                self.known = replace(self.known, state="ended")
+        return self.known
+
+    async def terminate(self) -> None:
+        """End the sandbox. Idempotent."""
+        await self.vendor.kill(self.known.id)
+        self.known = replace(self.known, state="ended")
+
+    async def reached(self) -> H:
+        """Return the handle of a sandbox that runs.
+
+        Raises:
+            SandboxGoneError: The sandbox has ended.
+            SandboxPausedError: The sandbox is paused.
+        """
+        # Asked first: a vendor's connect may resume a paused sandbox.
+        self.refuse_unless_running(await self.info())
+        if self._handle is None:
+            try:
+                self._handle = await self.vendor.connect(await self.vendor.look_up(self.known.id))
+            except SandboxNotFoundError as error:  # the sandbox has ended between the two calls
+                raise SandboxGoneError(f"sandbox {self.known.name} has ended") from error
+        return self._handle
+
+    def lifetime_left(self) -> float:
+        """Return the seconds until the end of the sandbox's lifetime. Raises ProviderError where unknown."""
+        end = SandboxRecord(self.known.name, self.provider.name, self.known.labels).end
+        if end is None:
+            raise ProviderError(
+                f"the labels of sandbox {self.known.name} do not state when its lifetime ends"
+            )
+        return end - time.time()
+
+    def lease(self) -> float | None:
+        """Return the seconds of the sandbox's lease, None where it has none."""
+        return number_in(self.known.labels, LEASE_LABEL)
+
+    def refuse_unless_running(self, info: SandboxInfo) -> None:
+        """Raise SandboxGoneError or SandboxPausedError for a sandbox that does not run."""
+        if info.state == "ended":
+            raise SandboxGoneError(f"sandbox {info.name} has ended")
+        if info.state == "paused":
+            raise SandboxPausedError(f"sandbox {info.name} is paused: resume it first")
+
+
+def mark(nonce: str) -> str:
+    """Return the name of the file that states for which sandbox a boot directory was made."""
+    return f"made-for-{nonce}"
