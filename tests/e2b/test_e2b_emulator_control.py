@@ -126,6 +126,12 @@ async def test_a_sandbox_that_is_being_kept_is_in_no_list_and_its_end_cannot_be_
     e2b: Emulator, sandbox: vendor.AsyncSandbox
 ) -> None:
     made: list[str] = []
+    stands = 0
+    box = e2b.box(sandbox.sandbox_id)
+    await sandbox.commands.run("(while echo x >> beats; do sleep 0.02; done) > /dev/null 2>&1 &")
+
+    async def beats() -> int:
+        return len(await box.machine.sandbox.read_file("/home/user/beats"))
 
     async def keep() -> None:
         made.append((await sandbox.create_snapshot(mode="filesystem")).snapshot_id)
@@ -137,6 +143,9 @@ async def test_a_sandbox_that_is_being_kept_is_in_no_list_and_its_end_cannot_be_
         ):
             tasks.start_soon(keep)
             await held.struck.wait()
+            stands = await beats()
+            for _ in range(50):  # far longer than it takes to beat
+                assert await beats() == stands
             assert await listed(e2b) == []
             with pytest.raises(vendor.SandboxException) as caught:
                 await sandbox.set_timeout(900)
@@ -145,6 +154,8 @@ async def test_a_sandbox_that_is_being_kept_is_in_no_list_and_its_end_cannot_be_
             held.release()
         assert await listed(e2b) == [sandbox.sandbox_id]
         await sandbox.set_timeout(900)
+        while await beats() == stands:  # noqa: ASYNC110 - a file tells only who reads it
+            await anyio.sleep(0.02)
         assert (await sandbox.commands.run("echo on")).stdout == "on\n"
     assert await vendor.AsyncSandbox.delete_snapshot(made[0], **e2b.options)
 
@@ -176,3 +187,11 @@ async def test_a_list_that_lags_does_not_have_a_new_sandbox_yet() -> None:
         assert (await sandbox.get_info()).state.value == "running"
         slow.clock.advance(30)
         assert await listed(slow) == [sandbox.sandbox_id]
+
+
+async def test_faults_of_any_wire_have_their_meaning_at_e2b(e2b: Emulator) -> None:
+    e2b.faults.refuse("GET /v2/sandboxes", "RESOURCE_EXHAUSTED", times=2).headers = {"should-retry": "false"}
+    for _ in range(2):
+        with pytest.raises(vendor.RateLimitException):
+            await listed(e2b)
+    assert await listed(e2b) == []

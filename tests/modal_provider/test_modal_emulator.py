@@ -17,7 +17,7 @@ from modal_provider.accounts import vendor_of
 
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.modal.client import ModalVendor
-from agenthost.testing.emulators.modal import ModalEmulator, emulator
+from agenthost.testing.emulators.modal import Fault, ModalEmulator, emulator
 
 LIMIT = 120
 SANDBOX = cast("Any", vendor.Sandbox)  # typed in part
@@ -369,3 +369,56 @@ async def test_files_go_both_ways_by_modals_own_calls(box: Any) -> None:
             await call.aio("/workspace/below")
     with pytest.raises(theirs.SandboxFilesystemPermissionError):
         await files.write_text.aio("x", "/usr/x")
+
+
+async def test_faults_of_any_wire_have_their_meaning_at_modal(
+    account: ModalVendor, bare: ModalEmulator
+) -> None:
+    client = await account.client()
+    apps = cast("Any", vendor.App)
+
+    async def look() -> None:
+        await apps.lookup.aio("of-the-faults", client=client, create_if_missing=True)
+
+    bare.faults.refuse("AppGetOrCreate", 404)
+    with pytest.raises(theirs.NotFoundError):
+        await look()
+    for fault in (Fault("AppGetOrCreate", drop=True), Fault("AppGetOrCreate", lose=True)):
+        before = bare.calls.count("AppGetOrCreate")
+        bare.faults.add(fault)
+        await look()
+        assert bare.calls.count("AppGetOrCreate") - before == 2  # Modal's client tries again
+    bare.faults.revoked = True
+    with pytest.raises(theirs.AuthError):
+        await look()
+    bare.faults.clear()
+    await look()
+
+
+async def test_a_sandbox_ends_when_the_emulators_clock_says_so(
+    bare: ModalEmulator, account: ModalVendor
+) -> None:
+    image = vendor.Image.debian_slim(python_version="3.13")
+    common = {"app": await account.app(), "client": await account.client(), "image": image}
+    made = await SANDBOX.create.aio("sleep", "infinity", timeout=3000, **common)
+    bare.clock.advance(3001)
+    with anyio.fail_after(LIMIT), pytest.raises(theirs.SandboxTimeoutError):
+        await made.wait.aio()
+    await made.detach.aio()
+
+
+async def test_output_that_is_stalled_arrives_when_it_flows_again(bare: ModalEmulator, box: Any) -> None:
+    bare.stall()
+    program = await box.exec.aio("echo", "late", text=False)
+    arrived: list[bytes] = []
+
+    async def read() -> None:
+        arrived.append(await program.stdout.read.aio())
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            assert await program.wait.aio() == 0
+            assert arrived == []
+            bare.flow()
+    assert arrived == [b"late\n"]

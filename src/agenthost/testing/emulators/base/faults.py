@@ -1,4 +1,4 @@
-"""What goes wrong with the calls of an emulator when a test plans it."""
+"""Faults of the calls of an emulator, as a test plans them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Fault:
 
     call: str
     status: int | str | None = None
-    message: str = "it is told to fail"
+    message: str = "this call fails on purpose"
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     retry_after: float | None = None
     after: bool = False

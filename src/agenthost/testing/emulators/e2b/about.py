@@ -25,11 +25,11 @@ _UNLIKE = [
     "Headers of `network.rules` are checked as E2B checks them, kept, and not added.",
     "A port takes one whole request and gives one whole answer: no WebSockets. Headers name the sandbox.",
     "Templates know the step RUN alone; they are built on `base` or a template of their own.",
-    "A sandbox has the size of its template by what is told, and no cap.",
-    "Programs stand still in a pause; in a snapshot they run on, and their connections from outside are cut.",
+    "A sandbox reports the size of its template, and has no cap.",
+    "Programs stand still in a pause and while a snapshot is made; connections between them do not.",
 ]
 _TRAPS = [
-    "What a program prints while nobody listens is lost; a listener that does not read holds up all others.",
+    "What a program prints without a listener is lost; a listener that does not read holds up all others.",
     "Output comes in any pieces; its end is lost after a kill by the API, which hits one process alone.",
     "A program runs on when its client has gone, and has the time that its first client gave.",
     "The end of a program is known for 30 seconds.",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 
-from agenthost.testing.emulators.base.boxes import Box as _Box
+from agenthost.errors import AgentHostError
+from agenthost.testing.emulators.base.boxes import Box
 from agenthost.testing.emulators.base.clock import Clock
 from agenthost.testing.emulators.base.machines import Machine
 from agenthost.testing.emulators.e2b.programs import Programs
 
 HOME = "/home/user"
 WORKDIR = "/workspace"
+T = TypeVar("T")
 
 
 def _set_event() -> anyio.Event:
@@ -27,7 +29,7 @@ def _set_event() -> anyio.Event:
 
 
 @dataclass(slots=True, kw_only=True)
-class Box(_Box):
+class E2BBox(Box):
     """One sandbox.
 
     Attributes:
@@ -74,7 +76,7 @@ class Box(_Box):
             self.set_end(0)
 
     async def resume(self, seconds: float) -> None:
-        """Let them go on, for so long. What is told as its start is now."""
+        """Let them go on, for so long. Its start is now."""
         async with self.turning:
             self._run_on(seconds)
             await self.signal_all("CONT")
@@ -86,15 +88,17 @@ class Box(_Box):
             await self.signal_all("KILL")
             self._run_on(seconds)
 
-    @asynccontextmanager
-    async def standing_still(self) -> AsyncGenerator[None]:
-        """Have it stand still in the block, in which no list has it and its end cannot be moved."""
+    async def stand_still_for(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of work, while which it stands still, is in no list and keeps its end."""
         async with self.turning:
             self.state, self.goes_on = "snapshotting", anyio.Event()
             self.programs.disconnect()
             try:
-                yield
+                await self.signal_all("STOP")
+                return await work()
             finally:
+                with anyio.CancelScope(shield=True), suppress(AgentHostError):  # it may have ended
+                    await self.signal_all("CONT")
                 self.goes_on.set()
                 self.state = "running"
 

@@ -17,7 +17,7 @@ from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import Answer, Asked, Refusal, RestApi
 from agenthost.testing.emulators.e2b import snapshots
 from agenthost.testing.emulators.e2b.about import REFUSED
-from agenthost.testing.emulators.e2b.boxes import Box
+from agenthost.testing.emulators.e2b.boxes import E2BBox
 from agenthost.testing.emulators.e2b.network import check_network
 from agenthost.testing.emulators.e2b.templates import Build, Template, Templates, Usable, stamp
 from agenthost.testing.loopback import HttpRequest
@@ -48,7 +48,7 @@ ROUTES = {
     "DELETE /templates/{id}": "forget_template",
 }
 
-Make = Callable[[Mapping[str, Any], Usable], Awaitable[Box]]
+Make = Callable[[Mapping[str, Any], Usable], Awaitable[E2BBox]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ class Control:
 
     def __init__(
         self,
-        boxes: Boxes[Box],
+        boxes: Boxes[E2BBox],
         clock: Clock,
         faults: Faults,
         templates: Templates,
         make: Make,
-        end: Callable[[Box], Awaitable[None]],
+        end: Callable[[E2BBox], Awaitable[None]],
         *,
         key: str,
         plan: Plan,
@@ -234,7 +234,7 @@ class Control:
         if sum(box.state != "paused" for box in self._boxes.running()) >= most:
             raise Refusal(429, f"you have reached the maximum number of concurrent E2B sandboxes ({most})")
 
-    def _box(self, asked: Asked) -> Box:
+    def _box(self, asked: Asked) -> E2BBox:
         sandbox_id = asked.parts[0]
         box = self._boxes.all.get(sandbox_id)
         if box is None:
@@ -308,13 +308,13 @@ def _time(text: str | None) -> float:
         raise Refusal(400, f"Invalid format for parameter startedAfter: {error}") from error
 
 
-def _reached(box: Box) -> dict[str, Any]:
+def _reached(box: E2BBox) -> dict[str, Any]:
     told = {"templateID": box.template, "sandboxID": box.id, "clientID": "emulated", "envdVersion": ENVD}
     traffic = None if box.is_public else box.traffic_token
     return {**told, "envdAccessToken": box.token, "trafficAccessToken": traffic, "domain": None}
 
 
-def _listed(box: Box) -> dict[str, Any]:
+def _listed(box: E2BBox) -> dict[str, Any]:
     told = {"templateID": box.template, "alias": box.alias, "sandboxID": box.id, "clientID": "emulated"}
     times = {"startedAt": stamp(box.started_at), "endAt": stamp(box.end_at)}
     sizes = {"cpuCount": box.cpu, "memoryMB": box.memory_mib, "diskSizeMB": 10240, "envdVersion": ENVD}

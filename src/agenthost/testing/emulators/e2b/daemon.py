@@ -22,7 +22,7 @@ from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.base.streams import Streams
 from agenthost.testing.emulators.e2b import connect, filesystem
 from agenthost.testing.emulators.e2b.about import REFUSED
-from agenthost.testing.emulators.e2b.boxes import HOME, Box
+from agenthost.testing.emulators.e2b.boxes import HOME, E2BBox
 from agenthost.testing.emulators.e2b.connect import RpcError
 from agenthost.testing.emulators.e2b.forwarding import forward
 from agenthost.testing.emulators.e2b.programs import Event, Program
@@ -50,7 +50,7 @@ _SIGNALS = {"SIGNAL_SIGTERM": 15, "SIGNAL_SIGKILL": 9}
 class Daemon:
     """Answers what a client asks of a sandbox."""
 
-    def __init__(self, boxes: Boxes[Box], streams: Streams) -> None:
+    def __init__(self, boxes: Boxes[E2BBox], streams: Streams) -> None:
         self._boxes = boxes
         self._streams = streams
         # Bytes of each message of input that came by a stream.
@@ -84,7 +84,7 @@ class Daemon:
             return False
         return True
 
-    async def _process(self, box: Box, name: str, exchange: Exchange) -> None:
+    async def _process(self, box: E2BBox, name: str, exchange: Exchange) -> None:
         try:
             if name not in PROCESS_CALLS:
                 raise RpcError("unimplemented", f"this emulator has no call {name}")
@@ -102,7 +102,7 @@ class Daemon:
         except AgentHostError:
             return  # the sandbox has ended: its connections with it
 
-    async def _filesystem(self, box: Box, name: str, exchange: Exchange) -> None:
+    async def _filesystem(self, box: E2BBox, name: str, exchange: Exchange) -> None:
         try:
             _user(exchange.request.headers.get("authorization", ""))
             body: dict[str, Any] = connect.parse(exchange.request.body) if name in filesystem.CALLS else {}
@@ -112,7 +112,7 @@ class Daemon:
         except AgentHostError:
             return  # the sandbox has ended: its connections with it
 
-    async def _start(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _start(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         headers = exchange.request.headers
         _user(headers.get("authorization", ""))
         config = _object(body, "process")
@@ -136,7 +136,7 @@ class Daemon:
             raise RpcError("invalid_argument", str(error)) from error
         await self._send_events(exchange, program, events, is_start=True)
 
-    async def _connect(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _connect(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         program = _select(box, _object(body, "process"))
         await self._send_events(exchange, program, box.programs.listen(program), is_start=False)
 
@@ -189,7 +189,7 @@ class Daemon:
         await self._streams.passing(len(data))
         await exchange.write(data)
 
-    async def _stream_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _stream_input(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         del body
         program: Program | None = None
         async for message in connect.messages(exchange.pieces()):
@@ -206,7 +206,7 @@ class Daemon:
         await exchange.write(connect.envelope({}) + connect.envelope({}, last=True))
         await exchange.finish()
 
-    async def _list(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _list(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         del body
         listed = [
             {"config": one.config, "pid": pid, **({"tag": one.tag} if one.tag else {})}
@@ -215,18 +215,18 @@ class Daemon:
         ]
         await connect.answer(exchange, {"processes": listed})
 
-    async def _send_input(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _send_input(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         await _write(_select(box, _object(body, "process")), _input(body))
         await connect.answer(exchange, {})
 
-    async def _close_stdin(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _close_stdin(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         program = _select(box, _object(body, "process"))
         _check_input(program)
         program.has_input = False
         await program.process.close_stdin()
         await connect.answer(exchange, {})
 
-    async def _signal(self, box: Box, exchange: Exchange, body: dict[str, Any]) -> None:
+    async def _signal(self, box: E2BBox, exchange: Exchange, body: dict[str, Any]) -> None:
         program = _select(box, _object(body, "process"))
         if program.end is not None:
             raise RpcError("not_found", "the process has ended")
@@ -236,7 +236,7 @@ class Daemon:
         await box.programs.kill(program, number)
         await connect.answer(exchange, {})
 
-    async def _files(self, box: Box, exchange: Exchange) -> None:
+    async def _files(self, box: E2BBox, exchange: Exchange) -> None:
         request = exchange.request
         query = {name: values[-1] for name, values in parse_qs(urlsplit(request.target).query).items()}
         is_multipart = request.headers.get("content-type", "").startswith("multipart/")
@@ -316,7 +316,7 @@ async def _write(program: Program, data: bytes) -> None:
         raise RpcError("unknown", f"error writing to stdin: {error}") from error
 
 
-def _select(box: Box, selector: dict[str, Any]) -> Program:
+def _select(box: E2BBox, selector: dict[str, Any]) -> Program:
     for pid, program in box.programs.running.items():
         if pid == selector.get("pid") or (program.tag is not None and program.tag == selector.get("tag")):
             return program

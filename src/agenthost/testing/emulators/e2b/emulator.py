@@ -14,7 +14,7 @@ from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.emulators.base.rest import reply
-from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
+from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, E2BBox
 from agenthost.testing.emulators.e2b.control import Control, Plan, new_id
 from agenthost.testing.emulators.e2b.daemon import Daemon
 from agenthost.testing.emulators.e2b.programs import Programs
@@ -26,7 +26,7 @@ _END_KEPT = 30.0  # seconds that the end of a program is known
 _CREATES_AT_ONCE, _CREATES_EACH_SECOND = 10, 5.0
 
 
-class Emulator(HttpEmulator[Box]):
+class Emulator(HttpEmulator[E2BBox]):
     """What a test holds of the emulator. Use ``emulator``.
 
     Attributes:
@@ -49,7 +49,7 @@ class Emulator(HttpEmulator[Box]):
     ) -> None:
         super().__init__()
         self.limited: list[str] = []
-        self.boxes = Boxes[Box](tasks, self.clock, self._expire, list_lag=list_lag)
+        self.boxes = Boxes[E2BBox](tasks, self.clock, self._expire, list_lag=list_lag)
         self.templates = Templates(machines.directory / "templates", tasks, build_env)
         self._machines = machines
         self._tasks = tasks
@@ -120,15 +120,15 @@ class Emulator(HttpEmulator[Box]):
         await reply(exchange, 400, {"code": 400, "message": "Invalid host"})
         return True
 
-    async def _end(self, box: Box) -> None:
+    async def _end(self, box: E2BBox) -> None:
         if self.boxes.mark_ended(box, forget=True):
             box.programs.disconnect()
             await box.machine.end()
 
-    async def _expire(self, box: Box) -> None:
+    async def _expire(self, box: E2BBox) -> None:
         await (box.pause() if box.on_timeout == "pause" else self._end(box))
 
-    async def _make(self, body: Mapping[str, Any], image: Usable) -> Box:
+    async def _make(self, body: Mapping[str, Any], image: Usable) -> E2BBox:
         template = image.template
         network: dict[str, Any] = body.get("network") or {}
         internet = body.get("allow_internet_access")
@@ -154,7 +154,7 @@ class Emulator(HttpEmulator[Box]):
         on_timeout: Literal["kill", "pause"] = "pause" if body.get("autoPause") else "kill"
         auto_resume: dict[str, Any] = body.get("autoResume") or {}
         now = self.clock.now()
-        box = Box(
+        box = E2BBox(
             id=sandbox_id,
             clock=self.clock,
             template=template.id,

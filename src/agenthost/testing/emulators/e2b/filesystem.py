@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-from agenthost.testing.emulators.e2b.boxes import HOME, Box
+from agenthost.testing.emulators.e2b.boxes import HOME, E2BBox
 from agenthost.testing.emulators.e2b.connect import RpcError
 
 CALLS = ("Stat", "MakeDir", "Move", "ListDir", "Remove")
@@ -111,7 +111,7 @@ print(json.dumps(said))
 """
 
 
-async def call(box: Box, name: str, body: dict[str, Any]) -> dict[str, Any]:
+async def call(box: E2BBox, name: str, body: dict[str, Any]) -> dict[str, Any]:
     """Do what a call says, and return its answer.
 
     Raises:
@@ -124,13 +124,13 @@ async def call(box: Box, name: str, body: dict[str, Any]) -> dict[str, Any]:
     return await _inside(box, name, asked)
 
 
-async def put_metadata(box: Box, path: str, metadata: Mapping[str, str]) -> None:
+async def put_metadata(box: E2BBox, path: str, metadata: Mapping[str, str]) -> None:
     """Replace what a file has of metadata. Raises RpcError: the machine's file system keeps none."""
     if metadata:  # a file that was just written has none
         await _inside(box, "metadata", {"path": path, "metadata": metadata})
 
 
-async def _inside(box: Box, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+async def _inside(box: E2BBox, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     done = await box.machine.sandbox.exec(["python3", "-I", "-c", _INSIDE, name, json.dumps(asked)])
     if done.exit_code != 0:
         raise RpcError("internal", done.stderr.decode(errors="replace"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from agenthost.testing.emulators.base.ports import relay
 from agenthost.testing.emulators.base.rest import reply
-from agenthost.testing.emulators.e2b.boxes import Box
+from agenthost.testing.emulators.e2b.boxes import E2BBox
 from agenthost.testing.loopback import Exchange
 
 TOKEN = "e2b-traffic-access-token"
 
 
-async def forward(box: Box, port: str, exchange: Exchange) -> None:
+async def forward(box: E2BBox, port: str, exchange: Exchange) -> None:
     """Send one request to a port and answer with what comes back, when it is whole."""
     if not port.isdecimal():
         await _say(exchange, 400, f"Invalid sandbox port: {port}")

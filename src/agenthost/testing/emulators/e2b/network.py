@@ -61,7 +61,7 @@ def _check_headers(host: str, headers: Mapping[str, str]) -> None:
         if not _HEADER.match(name) or len(name) > _NAME_LONGEST:
             raise Refusal(400, f"Header name {name!r} of domain {host!r} is not valid.")
         if len(value) > _VALUE_LONGEST or "\r" in value or "\n" in value:
-            # What a server says may hold what it was told.
+            # A server may quote what was sent to it.
             raise Refusal(400, f"Value {value!r} of header {name!r} of domain {host!r} is not valid.")
 
 

@@ -10,14 +10,14 @@ from agenthost.testing.emulators.base.archive import pack
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import Asked, Refusal
 from agenthost.testing.emulators.e2b.about import REFUSED
-from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, Box
+from agenthost.testing.emulators.e2b.boxes import HOME, WORKDIR, E2BBox
 from agenthost.testing.emulators.e2b.templates import TEAM, Templates
 
 _NAME = re.compile(r"(?:([a-z0-9_-]+)/)?([a-z0-9_-]+)(?::([a-z0-9_.-]+))?\Z")
 _KEPT = (HOME, WORKDIR)  # machines keep nothing else
 
 
-async def take(box: Box, templates: Templates, faults: Faults, asked: Asked) -> dict[str, Any]:
+async def take(box: E2BBox, templates: Templates, faults: Faults, asked: Asked) -> dict[str, Any]:
     """Keep a sandbox's files, and return what is told of them.
 
     A fault of the call ``snapshotting ID`` with ``hold`` keeps it standing still.
@@ -33,10 +33,13 @@ async def take(box: Box, templates: Templates, faults: Faults, asked: Asked) -> 
         raise Refusal(501, REFUSED["memory"])
     if name is not None and templates.is_fixed(name[0]):
         raise Refusal(501, f"{REFUSED['fixed']}: {name[0]!r}")
+
+    async def keep() -> bytes:
+        await faults.strike(f"snapshotting {box.id}")
+        return await pack(box.machine, _KEPT)
+
     try:
-        async with box.standing_still():
-            await faults.strike(f"snapshotting {box.id}")
-            files = await pack(box.machine, _KEPT)
+        files = await box.stand_still_for(keep)
     except AgentHostError:
         raise gone from None
     template = templates.keep(box, files, name)

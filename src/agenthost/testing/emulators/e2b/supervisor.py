@@ -1,7 +1,8 @@
-"""What runs beside every program in a sandbox, as E2B's daemon does: it starts it, and tells its real end.
+"""The supervisor that runs beside every program in a sandbox, in the place of E2B's daemon.
 
-A machine says of a program only when it has ended, with one number. The supervisor says how it has ended, and
-passes on what comes through its pipes until these are closed, whoever holds them then.
+A machine reports the end of a program as one number, in which a signal and an exit code look the same, and
+stops listening soon after. The supervisor reports the status that the kernel gives, and passes output on
+until every process that holds the program's pipes has closed them.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def command(argv: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: boo
 
 
 class Messages:
-    """What a supervisor says, message by message."""
+    """The messages of a supervisor."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -111,7 +112,7 @@ class Messages:
 
 
 def end_event(status: int) -> dict[str, object]:
-    """Return the end of a program as E2B's daemon tells it, from what ``waitpid`` said."""
+    """Return the daemon's event for the end of a program, from the status of ``waitpid``."""
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
         text = f"exit status {code}"

@@ -15,7 +15,7 @@ from agenthost.background import BackgroundTasks
 from agenthost.testing.emulators.base.image_build import ImageBuild
 
 if TYPE_CHECKING:
-    from agenthost.testing.emulators.e2b.boxes import Box
+    from agenthost.testing.emulators.e2b.boxes import E2BBox
 
 TEAM = "emulated"  # whose templates may be called with it and a slash before their names
 _SIZES = ("cpuCount", "memoryMB", "minFreeDiskMb")
@@ -110,7 +110,7 @@ class Templates:
         """Whether a template of this name is there that was not built here."""
         return name in self.all and not self.all[name].builds
 
-    def keep(self, box: Box, files: bytes, name: tuple[str, str] | None) -> Template:
+    def keep(self, box: E2BBox, files: bytes, name: tuple[str, str] | None) -> Template:
         """Make a sandbox's files a template, or the build of one that is there.
 
         Args:

@@ -25,7 +25,7 @@ _UNLIKE = [
 ]
 _TRAPS = [
     "Output comes in any pieces, and streams break off in the middle: the client takes them up by offset.",
-    "Output that nobody reads holds its program up after 1 MiB, in a friendly one, too.",
+    "Output without a reader holds its program up after 1 MiB, in a friendly one, too.",
     "Tokens for a worker run out after 15 seconds.",
     "Lists have pages of two.",
     "The first look at an image that is being built goes by without a word.",

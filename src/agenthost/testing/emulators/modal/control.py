@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import anyio
 from google.protobuf.empty_pb2 import Empty  # type: ignore[import-untyped]  # no stubs
@@ -14,7 +15,7 @@ from agenthost.testing.emulators.modal.image_calls import ImageCalls
 from agenthost.testing.emulators.modal.programs import is_too_long
 from agenthost.testing.emulators.modal.visiting import Passes
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, make_token, refuse
-from agenthost.testing.emulators.modal.world import Box, ModalEmulator, Results
+from agenthost.testing.emulators.modal.world import ModalBox, ModalEmulator, Results
 
 _TAG = re.compile(r"[A-Za-z0-9._-]{1,63}\Z")
 _PAGE = 2  # sandboxes on one page of a hostile list
@@ -40,7 +41,13 @@ _DEFINED = {
 
 @complete
 class Control(ImageCalls, api_grpc.ModalClientBase):
-    """The service. Its methods are named as Modal names them."""
+    """The service. Its methods are named as Modal names them.
+
+    Attributes:
+        answered: The calls that it answers.
+    """
+
+    answered: ClassVar[Sequence[str]] = ()
 
     def __init__(
         self, world: ModalEmulator, credential: tuple[str, str], passes: Passes, visitors_url: str
@@ -244,7 +251,7 @@ def _check_definition(wanted: Any) -> None:
         refuse("INVALID_ARGUMENT", "the timeout is not between 1 s and 24 h")
 
 
-def _listed(box: Box) -> api_pb2.SandboxInfo:
+def _listed(box: ModalBox) -> api_pb2.SandboxInfo:
     return api_pb2.SandboxInfo(
         id=box.id,
         created_at=box.started_at,

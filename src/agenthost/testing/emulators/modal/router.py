@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import anyio
 from modal_proto import task_command_router_grpc
@@ -15,14 +16,20 @@ from agenthost.testing.emulators.modal.image_store import pack
 from agenthost.testing.emulators.modal.output import Output
 from agenthost.testing.emulators.modal.programs import Program, is_too_long
 from agenthost.testing.emulators.modal.wire import Stream, check_token, complete, refuse
-from agenthost.testing.emulators.modal.world import Box, ModalEmulator
+from agenthost.testing.emulators.modal.world import ModalBox, ModalEmulator
 
 _CUT_AFTER = 60  # pieces of a stream, about, until a hostile worker breaks it off
 
 
 @complete
 class Router(task_command_router_grpc.TaskCommandRouterBase):
-    """The service. Its methods are named as Modal names them."""
+    """The service. Its methods are named as Modal names them.
+
+    Attributes:
+        answered: The calls that it answers.
+    """
+
+    answered: ClassVar[Sequence[str]] = ()
 
     def __init__(self, world: ModalEmulator) -> None:
         self.world = world
@@ -143,14 +150,14 @@ class Router(task_command_router_grpc.TaskCommandRouterBase):
         image = self.world.images.keep(origin, await pack(machine))
         await stream.send_message(messages.TaskSnapshotFilesystemResponse(image_id=image.id))
 
-    def _box(self, stream: Stream, task: str) -> Box:
+    def _box(self, stream: Stream, task: str) -> ModalBox:
         check_token(str(stream.metadata.get("authorization")).removeprefix("Bearer "), task)
         found = [box for box in self.world.boxes.running() if box.task == task]
         if not found:
             refuse("NOT_FOUND", "no such task, or it has finished")
         return found[0]
 
-    def _program(self, box: Box, name: str) -> Program:
+    def _program(self, box: ModalBox, name: str) -> Program:
         if name not in box.programs:
             refuse("NOT_FOUND", f"no program {name}")
         return box.programs[name]

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 from agenthost.testing.emulators.base.ports import relay
-from agenthost.testing.emulators.modal.world import Box
+from agenthost.testing.emulators.modal.world import ModalBox
 from agenthost.testing.loopback import Exchange
 
 _SCHEME = "bearer "
@@ -16,7 +16,7 @@ _PROXYS = ("authorization", "x-verified-user-data")
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    box: Box
+    box: ModalBox
     port: int
 
 
@@ -26,7 +26,7 @@ class Passes:
     def __init__(self) -> None:
         self._made: dict[str, _Pass] = {}
 
-    def make(self, box: Box, port: int) -> str:
+    def make(self, box: ModalBox, port: int) -> str:
         """Return a token for a port."""
         token = f"ct-{secrets.token_hex(16)}"
         self._made[token] = _Pass(box, port)

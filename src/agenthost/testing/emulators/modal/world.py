@@ -13,8 +13,7 @@ from modal_proto import api_pb2
 
 from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError
-from agenthost.testing.emulators.base.boxes import Box as _Box
-from agenthost.testing.emulators.base.boxes import Boxes
+from agenthost.testing.emulators.base.boxes import Box, Boxes
 from agenthost.testing.emulators.base.emulator import Emulator
 from agenthost.testing.emulators.base.machines import Machine, Machines
 from agenthost.testing.emulators.modal.image_store import ImageStore
@@ -29,7 +28,7 @@ _SMALL = 0.2  # of the pieces of a hostile world's output
 
 
 @dataclass(slots=True, kw_only=True)
-class Box(_Box):
+class ModalBox(Box):
     """A sandbox.
 
     Attributes:
@@ -53,7 +52,7 @@ class Box(_Box):
     programs: dict[str, Program] = field(default_factory=dict[str, Program])
 
 
-class ModalEmulator(Emulator[Box]):
+class ModalEmulator(Emulator[ModalBox]):
     """Everything behind one emulator, and what a test holds of it. Use ``emulator``.
 
     Attributes:
@@ -76,7 +75,7 @@ class ModalEmulator(Emulator[Box]):
     ) -> None:
         super().__init__()
         self.token_seconds = _FRIENDLY_TOKEN if friendly else _HOSTILE_TOKEN
-        self.boxes = Boxes[Box](tasks, self.clock, self._expire, list_lag=list_lag)
+        self.boxes = Boxes[ModalBox](tasks, self.clock, self._expire, list_lag=list_lag)
         self.friendly = friendly
         self.images = images
         self.image_builder = image_builder
@@ -132,7 +131,7 @@ class ModalEmulator(Emulator[Box]):
         small = not self.friendly and self.chance.random() < _SMALL
         return round(2 ** self.chance.uniform(0, 16)) if small else 1 << 20
 
-    def make(self, request: Any) -> Box:
+    def make(self, request: Any) -> ModalBox:
         """Make a sandbox; its machine comes when it comes."""
         wanted = request.definition
         if wanted.name and self.named(request.app_id, wanted.name) is not None:
@@ -142,7 +141,7 @@ class ModalEmulator(Emulator[Box]):
             env.update(source.env.contents if source.HasField("env") else self.secret(source.secret_id))
         # No two were made at the same time: a client that asks for what came before one needs an order.
         self._last = max(self.clock.now(), self._last + 1e-3)
-        box = Box(
+        box = ModalBox(
             id=f"sb-{'v2_' if self._odd_ids else ''}{secrets.token_hex(13).upper()}",
             task=f"ta-{secrets.token_hex(11)}V",
             app=request.app_id,
@@ -158,7 +157,7 @@ class ModalEmulator(Emulator[Box]):
         self.tasks.start_soon(self._live, box)
         return box
 
-    def reached(self, sandbox_id: str, token: str) -> Box:
+    def reached(self, sandbox_id: str, token: str) -> ModalBox:
         """Return a sandbox, running or not. Who made it has a token of it, which must be the right one."""
         if sandbox_id not in self.boxes.all:
             refuse("NOT_FOUND", f"no sandbox {sandbox_id}")
@@ -167,7 +166,7 @@ class ModalEmulator(Emulator[Box]):
             refuse("PERMISSION_DENIED", "the token is another sandbox's")
         return box
 
-    def named(self, app: str, name: str) -> Box | None:
+    def named(self, app: str, name: str) -> ModalBox | None:
         """Return the running sandbox of a name; there is one at most."""
         return next((box for box in self.boxes.running() if (box.app, box.name) == (app, name)), None)
 
@@ -175,7 +174,7 @@ class ModalEmulator(Emulator[Box]):
         """Return what a named secret holds."""
         return self.secrets[secret_id.removeprefix("st-")]
 
-    def finish(self, box: Box, status: Any, code: int = 0, message: str = "") -> None:
+    def finish(self, box: ModalBox, status: Any, code: int = 0, message: str = "") -> None:
         """End a sandbox, with all that runs in it."""
         if box.done is None:
             box.done = Results(status=status, exitcode=code, exception=message)
@@ -184,17 +183,17 @@ class ModalEmulator(Emulator[Box]):
             if box.machine is not None:
                 self.tasks.start_soon(box.machine.end)
 
-    async def machine_of(self, box: Box) -> Machine:
+    async def machine_of(self, box: ModalBox) -> Machine:
         """Return a sandbox's machine, when it runs."""
         await box.ready.wait()
         if box.done is not None or box.machine is None:
             refuse("NOT_FOUND", "the task has finished")
         return box.machine
 
-    async def _expire(self, box: Box) -> None:
+    async def _expire(self, box: ModalBox) -> None:
         self.finish(box, Results.GENERIC_STATUS_TIMEOUT, 124)
 
-    async def _live(self, box: Box) -> None:
+    async def _live(self, box: ModalBox) -> None:
         try:
             image = self.images.get(box.definition.image_id)
             blocked = box.definition.network_access.network_access_type == api_pb2.NetworkAccess.BLOCKED
