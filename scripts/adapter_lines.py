@@ -15,7 +15,7 @@ LIMITS = {"core": 250, "carrier": 100, "all": 600}
 CLOUDS = ("e2b", "modal")
 # Everything that is not named here belongs to the core: client, spec, create, find, boot and bake.
 CARRIER = ("carrier.py",)
-ABILITIES = ("backend.py", "snapshot.py", "workarounds.py")
+ABILITIES = ("backend.py", "headers.py", "snapshot.py", "workarounds.py")
 _NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

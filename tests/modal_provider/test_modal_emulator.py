@@ -228,7 +228,7 @@ async def test_streams_break_off_unseen_by_who_reads_and_not_at_all_in_a_friendl
             made = await SANDBOX.create.aio(
                 "sleep", "infinity", timeout=60, app=app, client=client, image=image
             )
-            account.keep(made)
+            account.connections.keep(made)
             program = await made.exec.aio("seq", "300", text=False)
             assert len(await program.stdout.read.aio()) == 1092
             assert friendly.calls.count("TaskExecStdioRead") == 1

@@ -171,7 +171,7 @@ async def test_a_snapshot_holds_nothing_of_the_environment(
         app, client = await account.app(), await account.client()
         image = vendor.Image.from_id(await backend.snapshot(), client=client)
         options = {"app": app, "client": client, "image": image, "timeout": 600}
-        found = account.keep(await SANDBOX.create.aio("sleep", "infinity", **options))
+        found = account.connections.keep(await SANDBOX.create.aio("sleep", "infinity", **options))
         look_for = f"ls {BOOT}; grep -rl known-to-nobody /root /workspace"
         look = await found.exec.aio("sh", "-c", look_for)
         said = (await look.stdout.read.aio()).split()

@@ -62,13 +62,10 @@ def test_without_a_credential_both_ways_to_give_it_are_named(monkeypatch: pytest
 def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"TOKEN_ID": "ak-1", "TOKEN_SECRET": TOKEN, "ENVIRONMENT": "dev"}.items():
         monkeypatch.setenv(f"MODAL_{name}", value)
-
-    def find(**given: str | None) -> settings.Settings:
-        nothing = dict.fromkeys(("token_id", "token_secret", "environment", "server_url"))
-        return settings.find_settings(**{**nothing, **given}, app="a", python="3.13", runtime="vm")  # type: ignore[arg-type]  # text all of it
-
-    assert (find().token_id, find().environment) == ("ak-1", "dev")
-    assert (find(token_id="ak-2").token_id, find(environment="main").environment) == ("ak-2", "main")
+    found = ModalProvider().vendor.settings
+    assert (found.token_id, found.environment) == ("ak-1", "dev")
+    found = ModalProvider(token_id="ak-2", environment="main").vendor.settings
+    assert (found.token_id, found.environment) == ("ak-2", "main")
 
 
 def test_the_secret_is_in_no_repr() -> None:

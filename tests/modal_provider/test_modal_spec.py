@@ -9,6 +9,7 @@ import pytest
 from agenthost.agent.credentials import let_provider_add
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.modal import spec as modal_spec
+from agenthost.providers.modal.headers import replacements_of
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
 
 
@@ -77,14 +78,14 @@ def test_cores_are_those_that_programs_see_and_times_are_whole_seconds(
     ],
 )
 def test_a_header_is_made_of_what_a_secret_of_modals_holds(secret: str, name: str, template: str) -> None:
-    (made,) = modal_spec.replacements_of([header(secret)])
+    (made,) = replacements_of([header(secret)])
     assert (made.secret, made.template, made.domain) == (name, template, "api.example.com")
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"])
 def test_an_agents_key_that_modal_is_to_add_is_named_in_its_place(name: str) -> None:
     env = {name: "${anthropic/KEY}"}
-    (made,) = modal_spec.replacements_of(let_provider_add(env))
+    (made,) = replacements_of(let_provider_add(env))
     assert (made.domain, made.secret) == ("api.anthropic.com", "anthropic")
     assert made.template in ("$KEY", "Bearer $KEY")
     assert "anthropic/KEY" not in env[name]
@@ -106,11 +107,11 @@ def test_a_header_that_modal_cannot_add_is_refused_without_a_word_of_its_value(
     one: HeaderInjection, said: str
 ) -> None:
     with pytest.raises((ConfigError, UnsupportedError)) as caught:
-        modal_spec.replacements_of([one])
+        replacements_of([one])
     assert said in str(caught.value)
     assert "sk-ant" not in str(caught.value)
 
 
 def test_more_headers_than_modal_takes_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="25 at most"):
-        modal_spec.replacements_of([header("${a/B}", name=f"x-{number}") for number in range(26)])
+        replacements_of([header("${a/B}", name=f"x-{number}") for number in range(26)])

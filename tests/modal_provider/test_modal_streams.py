@@ -282,8 +282,8 @@ async def test_the_client_holds_no_connection_when_the_provider_is_closed(bare: 
     async with ModalProvider(**bare.options) as provider:
         box = await provider.create(SandboxSpec())
         vendor = provider.vendor
-        assert len(vars(vendor)["_reached"]) == 1
-    assert len(vars(vendor)["_reached"]) == 0
+        assert len(vars(vendor.connections)["_sandboxes"]) == 1
+    assert len(vars(vendor.connections)["_sandboxes"]) == 0
     async with ModalProvider(**bare.options) as provider:
         found = await provider.get(box.id)
         assert (await found.exec(["echo", "here"])).stdout == b"here\n"

@@ -99,7 +99,7 @@ async def bake_once(
     *,
     find: Callable[[], Awaitable[str | None]],
     build: Callable[[], Awaitable[str]],
-    remove: Callable[[], Awaitable[object]] | None,
+    remove: Callable[[], Awaitable[object]],
     force: bool,
     report: Callable[[str], object],
     within: float = BUILDING,
@@ -110,8 +110,7 @@ async def bake_once(
         name: For messages and progress.
         find: Returns what ``SandboxSpec.image`` takes; None where no image was built to its end.
         build: Builds the image and marks it, as the last step, as one that ``find`` finds.
-        remove: Removes what an unfinished build has left; None where a build leaves nothing. Not called where
-            an image was there before.
+        remove: Removes what an unfinished build has left. Not called where an image was there before.
         force: Whether to build though there is an image.
         report: Called with a line of text for each step.
         within: Seconds for ``build``.
@@ -127,7 +126,7 @@ async def bake_once(
         with anyio.fail_after(within):
             image = await build()
     except BaseException as exc:
-        if known is None and remove is not None:
+        if known is None:
             with anyio.move_on_after(_CLEANUP, shield=True):
                 try:
                     if await find() is None:  # else another bake of the same has ended meanwhile

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypeVar, cast
 
 import anyio
 
@@ -137,7 +137,11 @@ class Vendor(Protocol[H]):
         ...
 
 
-class CloudProvider(GuestProvider, Generic[H]):
+AnyVendor: TypeAlias = Vendor[Any]
+V = TypeVar("V", bound=AnyVendor)
+
+
+class CloudProvider(GuestProvider, Generic[V]):
     """A provider on a Vendor. See docs/write-an-adapter.md.
 
     Attributes:
@@ -159,17 +163,40 @@ class CloudProvider(GuestProvider, Generic[H]):
     making: float = MAKING
     looks: Sequence[float] = LOOKS
 
-    @property
+    _vendor: V | None = None
+    _closed = False
+
     @abstractmethod
-    def vendor(self) -> Vendor[H]:
-        """The vendor's client, made when first used."""
+    def make_vendor(self) -> V:
+        """Return a new client of the vendor. Called before the first call, and again after ``connect``."""
+
+    @property
+    def vendor(self) -> V:
+        """The vendor's client.
+
+        Raises:
+            ProviderError: The provider is closed.
+            UnsupportedError: On trio, where the client works on asyncio alone.
+        """
+        self.check_loop()
+        if self._closed:
+            raise ProviderError(f"the {self.name} provider is closed: open another one")
+        if self._vendor is None:
+            self._vendor = self.make_vendor()
+        return self._vendor
+
+    async def connect(self) -> Self:
+        """Open the provider. See GuestProvider.connect."""
+        connected = await super().connect()
+        self._closed = False
+        return connected
 
     @property
     def boot_dir(self) -> str:
         """The directory of the guest."""
         return f"{self.home}/.agenthost"
 
-    def backend(self, known: SandboxInfo, handle: H | None, boot: Boot | None = None) -> CloudBackend[H]:
+    def backend(self, known: SandboxInfo, handle: Any, boot: Boot | None = None) -> CloudBackend[V]:
         """Return the backend of a sandbox. Override for a subclass with more abilities."""
         return CloudBackend(self, known, handle, boot)
 
@@ -206,7 +233,7 @@ class CloudProvider(GuestProvider, Generic[H]):
             async for _ in vendor.find(self._encoded({NAME_LABEL: record.name})):
                 raise NameTakenError(f"a sandbox named {record.name} exists already")
 
-        handles: dict[str, H] = {}
+        handles: dict[str, Any] = {}
         seen: dict[str, Found] = {}
 
         async def create() -> str:
@@ -220,7 +247,7 @@ class CloudProvider(GuestProvider, Generic[H]):
                 return found.id
             return None
 
-        def backend_of(sandbox_id: str) -> CloudBackend[H]:
+        def backend_of(sandbox_id: str) -> CloudBackend[V]:
             info = self.info_of(Found(id=sandbox_id, labels=labels))
             return self.backend(info, handles[sandbox_id], boot)
 
@@ -245,12 +272,10 @@ class CloudProvider(GuestProvider, Generic[H]):
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Return a sandbox that exists. A paused one stays paused."""
-        self.check_loop()
         return self.backend(self.info_of(await self.vendor.look_up(sandbox_id)), None)
 
     async def list(self, labels: Mapping[str, str] | None = None) -> AsyncGenerator[SandboxInfo]:
         """Yield the account's sandboxes that agenthost made, newest first."""
-        self.check_loop()
         wanted = self._encoded({**(labels or {}), PROVIDER_LABEL: self.name})
         infos: list[SandboxInfo] = []
         async for found in self.vendor.find(wanted):
@@ -263,7 +288,10 @@ class CloudProvider(GuestProvider, Generic[H]):
 
     async def close_clients(self) -> None:
         """Close the vendor's client."""
-        await self.vendor.aclose()
+        self._closed = True
+        vendor, self._vendor = self._vendor, None
+        if vendor is not None:
+            await vendor.aclose()
 
     def info_of(self, found: Found) -> SandboxInfo:
         """Return what is known of a sandbox.
@@ -291,11 +319,11 @@ class CloudProvider(GuestProvider, Generic[H]):
         return dict(labels) if self.label_rule is None else self.label_rule.encode(labels)
 
 
-class CloudBackend(Generic[H]):
+class CloudBackend(Generic[V]):
     """One sandbox of a cloud, made by this process or found by its id."""
 
     def __init__(
-        self, provider: CloudProvider[H], known: SandboxInfo, handle: H | None, boot: Boot | None = None
+        self, provider: CloudProvider[V], known: SandboxInfo, handle: Any, boot: Boot | None = None
     ) -> None:
         self.provider = provider
         self.vendor = provider.vendor
@@ -383,7 +411,7 @@ class CloudBackend(Generic[H]):
         await self.vendor.kill(self.known.id)
         self.known = replace(self.known, state="ended")
 
-    async def reached(self) -> H:
+    async def reached(self) -> Any:
         """Return the handle of a sandbox that runs.
 
         Raises:

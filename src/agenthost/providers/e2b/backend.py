@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 TOKEN = "e2b-traffic-access-token"
 
 
-class E2BBackend(CloudBackend["AsyncSandbox"]):
+class E2BBackend(CloudBackend[E2BVendor]):
     """One sandbox of E2B."""
-
-    vendor: E2BVendor
 
     async def extend(self, seconds: float) -> None:
         """Move the end of the sandbox, at most to the end of its lifetime. See SupportsLease.

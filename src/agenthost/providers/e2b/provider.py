@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
-from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
+from agenthost.adapter.bake import BakePlan
+from agenthost.adapter.baking_cloud import BakingCloudProvider
 from agenthost.adapter.checks import refuse_fields
-from agenthost.adapter.cloud import CloudProvider
 from agenthost.adapter.network import check_allowed_hosts, refuse_unreachable
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.e2b import bake, network
@@ -17,18 +15,11 @@ from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.client import USER, E2BVendor
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
-from agenthost.supports import ImageRecipe
 
-if TYPE_CHECKING:
-    from e2b import AsyncSandbox
-
-_log = logging.getLogger("agenthost.providers.e2b")
-
-DEFAULT_BASE = "base"  # E2B's own: Debian with Python, Node and git
 _LEAST = {"cpu": 1, "memory_mib": 1024, "free_disk_mib": 5120}  # what the SDK needs
 
 
-class E2BProvider(CloudProvider["AsyncSandbox"]):
+class E2BProvider(BakingCloudProvider[E2BVendor]):
     """Sandboxes at E2B, by the vendor's own client, which works on asyncio alone.
 
     Args:
@@ -64,6 +55,7 @@ class E2BProvider(CloudProvider["AsyncSandbox"]):
     home = f"/home/{USER}"
     longest = 24 * 3600.0  # of the largest plan
     options = (network.PUBLIC,)
+    default_base = "base"  # E2B's own: Debian with Python, Node and git
 
     def __init__(
         self,
@@ -79,19 +71,15 @@ class E2BProvider(CloudProvider["AsyncSandbox"]):
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
-        self._vendor = E2BVendor(api_key=api_key, domain=domain, api_url=api_url, sandbox_url=sandbox_url)
+        self._client = E2BVendor(api_key=api_key, domain=domain, api_url=api_url, sandbox_url=sandbox_url)
         self._size = {"cpu": cpu, "memory_mib": memory_mib, "free_disk_mib": free_disk_mib}
-        self._baked: str | None = None
-        self._has_warned = False
+        self.image_parts = tuple(self._size.values())
 
-    @property
-    def vendor(self) -> E2BVendor:
-        """E2B's client."""
-        return self._vendor
+    def make_vendor(self) -> E2BVendor:
+        """Return the client, which keeps no connections: one is enough."""
+        return self._client
 
-    def backend(
-        self, known: SandboxInfo, handle: AsyncSandbox | None, boot: Boot | None = None
-    ) -> E2BBackend:
+    def backend(self, known: SandboxInfo, handle: Any, boot: Boot | None = None) -> E2BBackend:
         """Return the backend of a sandbox."""
         return E2BBackend(self, known, handle, boot)
 
@@ -116,62 +104,38 @@ class E2BProvider(CloudProvider["AsyncSandbox"]):
         """Refuse headers that E2B's proxy cannot add. See SupportsHeaderInjection."""
         network.check_headers(headers)
 
-    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
-        """Fill in the template: the baked one, or E2B's own where none was baked."""
-        if spec.image is not None:
-            return spec
-        if self._baked is None:
-            self._baked = await bake.find_template(self._vendor, self.plan(ImageRecipe()).name)
-        if self._baked is None:
-            if spec.cpu or spec.memory_mib or spec.disk_mib:
-                raise UnsupportedError(
-                    "cpu, memory_mib, disk_mib: no template was baked yet: agenthost bake e2b"
-                )
-            if not self._has_warned:
-                self._has_warned = True
-                _log.warning(
-                    "no template was baked for this SDK: sandboxes begin as E2B's 'base', which has less "
-                    "memory than the SDK needs, and install it. Make one: agenthost bake e2b"
-                )
-        return replace(spec, image=self._baked or DEFAULT_BASE)
+    async def begin_with(self, spec: SandboxSpec) -> str:
+        """Return the template. Raises UnsupportedError for a size, where none was baked."""
+        if spec.image is None and (spec.cpu or spec.memory_mib or spec.disk_mib):
+            raise UnsupportedError("cpu, memory_mib, disk_mib: no template was baked yet: agenthost bake e2b")
+        return spec.image or self.default_base
 
-    async def build(
-        self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None
-    ) -> str:
-        """Return the template of a recipe. See SupportsImages.build.
+    async def find_image(self, plan: BakePlan) -> str | None:
+        """Return the template of a plan. See BakingCloudProvider."""
+        return await bake.find_template(self.vendor, plan.name)
+
+    async def build_image(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
+        """Build the template of a plan. See BakingCloudProvider.
 
         A base is the name of a template, or ``image:`` and an image of a registry. It needs Python 3.10 with
         pip, bash and glibc 2.26.
         """
-        self.check_loop()
         for name, least in _LEAST.items():
             if self._size[name] < least:
                 raise ConfigError(
                     f"{name}={self._size[name]}: the SDK needs {least} at least in E2B's templates"
                 )
-        vendor, plan, report = self._vendor, self.plan(recipe), on_progress or no_report
         cpu, memory, disk = self._size.values()
-
-        async def build() -> str:
-            return await bake.build_template(
-                vendor,
-                plan,
-                force=force,
-                report=report,
-                cpu_count=cpu,
-                memory_mb=memory,
-                min_free_disk_mb=disk,
-            )
-
-        return await bake_once(
-            plan.name,
-            find=lambda: bake.find_template(vendor, plan.name),
-            build=build,
-            remove=lambda: bake.remove_template(vendor, plan.name),
+        return await bake.build_template(
+            self.vendor,
+            plan,
             force=force,
             report=report,
+            cpu_count=cpu,
+            memory_mb=memory,
+            min_free_disk_mb=disk,
         )
 
-    def plan(self, recipe: ImageRecipe) -> BakePlan:
-        """Return how the template of a recipe is made."""
-        return plan_bake(recipe, default_base=DEFAULT_BASE, parts=tuple(self._size.values()))
+    async def remove_image(self, plan: BakePlan) -> None:
+        """Remove the template of a plan."""
+        await bake.remove_template(self.vendor, plan.name)

@@ -16,10 +16,8 @@ from agenthost.supports import Endpoint
 _KEPT = 30 * 24 * 3600  # seconds that Modal keeps a snapshot
 
 
-class ModalBackend(CloudBackend[modal.Sandbox]):
+class ModalBackend(CloudBackend[ModalVendor]):
     """One sandbox of Modal."""
-
-    vendor: ModalVendor
 
     async def snapshot(self, name: str | None = None) -> str:
         """Return an image of all its files. See SupportsSnapshot. Modal keeps the image for 30 days.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -15,7 +14,6 @@ from modal.stream_type import StreamType
 from modal_proto import api_pb2
 
 from agenthost.adapter.bootstrap import archive_of
-from agenthost.adapter.calls import Calls
 from agenthost.adapter.cloud import Found, mark
 from agenthost.adapter.dial_carrier import Running
 from agenthost.adapter.record import NAME_LABEL, NONCE_LABEL
@@ -23,10 +21,11 @@ from agenthost.errors import AgentHostError, ConfigError, ProviderError, Sandbox
 from agenthost.providers.modal import workarounds
 from agenthost.providers.modal.carrier import ExecCommand
 from agenthost.providers.modal.errors import ROWS
+from agenthost.providers.modal.headers import header_policy
 from agenthost.providers.modal.settings import Settings, Times
-from agenthost.providers.modal.spec import RULE, arguments, info_resources, replacements_of
-from agenthost.providers.modal.workarounds import bridged, throttling_named
-from agenthost.spec import HeaderInjection, SandboxSpec
+from agenthost.providers.modal.spec import RULE, arguments, info_resources
+from agenthost.providers.modal.workarounds import BridgedCalls, Connections
+from agenthost.spec import SandboxSpec
 
 T = TypeVar("T")
 
@@ -51,27 +50,14 @@ class ModalVendor:
         workarounds.refuse_profile(settings)
         self.settings = settings
         self.times = times
-        self.calls = Calls("Modal", lambda: ROWS, secrets=(settings.token_secret,))
+        calls = BridgedCalls("Modal", lambda: ROWS, secrets=(settings.token_secret,))
+        self.once, self.repeat = calls.once, calls.repeated
         self._boot_dir = boot_dir
         self._client: modal.Client | None = None
         self._app: modal.App | None = None
         self._closed = False
         self._lock = anyio.Lock()
-        # A sandbox that was used has a connection to its worker, which must not outlive the provider.
-        self._reached: set[modal.Sandbox] = set()
-
-    async def once(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what a call returns. See Calls.bounded."""
-        with throttling_named():
-            async with self.calls.bounded(doing, within=within):
-                return await bridged(call)
-        raise AssertionError("a call that takes too long raises LateError")
-
-    async def repeat(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what a call returns that may be made twice. See Calls.repeat."""
-        with throttling_named():
-            return await self.calls.repeat(doing, lambda: bridged(call), within=within)
-        raise AssertionError("a call that takes too long raises LateError")
+        self.connections = Connections(self.once, times.close)
 
     async def client(self) -> modal.Client:
         """Return the client, which the first call opens. Raises ProviderError when this was closed."""
@@ -125,10 +111,10 @@ class ModalVendor:
             "tags": dict(labels),
         }
         if spec.inject:
-            options["_experimental_outbound_policy"] = await self._policy(spec.inject)
+            options["_experimental_outbound_policy"] = await header_policy(self, spec.inject)
         make = cast("Any", modal.Sandbox).create.aio  # its keywords are typed in part
         try:
-            return self.keep(
+            return self.connections.keep(
                 await self.once(
                     f"making sandbox {spec.name}",
                     self.times.create,
@@ -152,7 +138,7 @@ class ModalVendor:
 
     async def connect(self, found: Found) -> modal.Sandbox:
         """Return the handle. See Vendor."""
-        return self.keep(await self._by_id(found.id))
+        return self.connections.keep(await self._by_id(found.id))
 
     def id_of(self, handle: modal.Sandbox) -> str:
         """Return Modal's id."""
@@ -160,13 +146,11 @@ class ModalVendor:
 
     async def kill(self, sandbox_id: str) -> None:
         """End a sandbox, and return when it has ended. See Vendor."""
-        mine = [sandbox for sandbox in self._reached if sandbox.object_id == sandbox_id]
+        used = self.connections.of(sandbox_id)
         with suppress(SandboxNotFoundError):
-            sandbox = mine[0] if mine else await self._by_id(sandbox_id)
-            doing = f"ending sandbox {sandbox_id}"
-            await self.repeat(doing, self.times.end, lambda: _end(sandbox))
-        for sandbox in mine:
-            await self._let_go(sandbox)
+            sandbox = used[0] if used else await self._by_id(sandbox_id)
+            await self.repeat(f"ending sandbox {sandbox_id}", self.times.end, lambda: _end(sandbox))
+        await self.connections.close(used)
 
     async def put_files(self, handle: modal.Sandbox, directory: str, files: Mapping[str, bytes]) -> None:
         """Write files, which replace what the directory holds. See Vendor."""
@@ -195,11 +179,8 @@ class ModalVendor:
         """Close the client and every connection to a worker, for good. Ends no sandbox."""
         self._closed = True
         client, self._client, self._app = self._client, None, None
-        # However many connections there are, closing them takes no longer than closing one.
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as tasks:
-                for sandbox in tuple(self._reached):
-                    tasks.start_soon(self._let_go, sandbox)
+            await self.connections.close()
             if client is not None:
                 with suppress(AgentHostError):
                     await self.once("closing the client", self.times.close, cast("Any", client).close.aio)
@@ -256,33 +237,6 @@ class ModalVendor:
         labels = await self.repeat(doing, self.times.call, sandbox.get_tags.aio)
         isolation, resources = info_resources(RULE.decode(labels))
         return Found(id=sandbox.object_id, labels=labels, isolation=isolation, resources=resources)
-
-    async def _policy(self, headers: Sequence[HeaderInjection]) -> Any:
-        from modal.experimental import OutboundPolicy
-
-        client, policy = await self.client(), OutboundPolicy()
-        for one in replacements_of(headers):
-            secret = modal.Secret.from_name(one.secret, environment_name=self.settings.environment)
-            try:
-                finding, hydrate = f"finding the secret {one.secret!r}", secret.hydrate.aio
-                await self.repeat(finding, self.times.call, partial(hydrate, client))
-            except SandboxNotFoundError as error:
-                raise ConfigError(str(error)) from error
-            policy = policy.with_header_replacement(
-                domain=one.domain, secret=secret, headers={one.header: one.template}
-            )
-        return policy
-
-    def keep(self, sandbox: modal.Sandbox) -> modal.Sandbox:
-        """Note that there may be a connection to the sandbox's worker, to be closed with the client."""
-        self._reached.add(sandbox)
-        return sandbox
-
-    async def _let_go(self, sandbox: modal.Sandbox) -> None:
-        """Close the connection to a sandbox's worker as soon as nothing uses it."""
-        self._reached.discard(sandbox)
-        with suppress(AgentHostError):
-            await self.once("closing a connection", self.times.close, cast("Any", sandbox).detach.aio)
 
 
 async def _end(sandbox: modal.Sandbox) -> None:

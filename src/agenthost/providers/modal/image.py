@@ -14,7 +14,7 @@ from agenthost.providers.modal.client import ModalVendor
 
 _ID = "im-"
 _NAME = "agenthost-baked"
-DEFAULT_BASE = "python "  # with a version: Modal's own image
+_OWN = "python "  # with a version: Modal's own image
 
 
 async def find_baked(vendor: ModalVendor, plan: BakePlan) -> str | None:
@@ -51,7 +51,7 @@ async def build_image(
     vendor: ModalVendor, plan: BakePlan, *, force: bool, report: Callable[[str], object]
 ) -> str:
     """Build the image of a plan and name it."""
-    is_default = plan.base.startswith(DEFAULT_BASE)
+    is_default = plan.base.startswith(_OWN)
     base = _base(vendor, None if is_default else plan.base, force=force)
     # Each step is a layer of its own, built before the next begins: Modal reports no other progress. The next
     # stands on its id: Modal's client would build a forced layer again together with what stands on it.

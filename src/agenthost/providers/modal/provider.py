@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
-from agenthost.adapter.checks import require_extra
-from agenthost.adapter.cloud import CloudProvider
-from agenthost.errors import ConfigError, ProviderError
+from agenthost.adapter.bake import BakePlan
+from agenthost.adapter.baking_cloud import BakingCloudProvider
+from agenthost.adapter.checks import credential, require_extra
+from agenthost.errors import ConfigError
 from agenthost.providers.modal import spec as modal_spec
-from agenthost.providers.modal.settings import APP, PYTHON, Times, find_settings
+from agenthost.providers.modal.headers import replacements_of
+from agenthost.providers.modal.settings import APP, PYTHON, Settings, Times
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
-from agenthost.supports import ImageRecipe
 
 if TYPE_CHECKING:
-    import modal
-
     from agenthost.providers.modal.backend import ModalBackend
     from agenthost.providers.modal.client import ModalVendor
 
 
-class ModalProvider(CloudProvider["modal.Sandbox"]):
+class ModalProvider(BakingCloudProvider["ModalVendor"]):
     """Sandboxes at Modal, by its own client, which works on asyncio alone.
 
     Args:
@@ -78,38 +77,27 @@ class ModalProvider(CloudProvider["modal.Sandbox"]):
         self.times = times or Times()
         self.making = self.times.create + 30.0  # looking for a lost answer included
         self.capabilities = replace(self.capabilities, isolation=modal_spec.ISOLATIONS[runtime])
-        self._settings = find_settings(
-            token_id=token_id,
-            token_secret=token_secret,
+        found_id, found_secret = credential(
+            "modal", token_id=(token_id, "MODAL_TOKEN_ID"), token_secret=(token_secret, "MODAL_TOKEN_SECRET")
+        )
+        self._settings = Settings(
+            token_id=found_id,
+            token_secret=found_secret,
             app=app,
-            environment=environment,
-            server_url=server_url,
+            environment=environment or os.environ.get("MODAL_ENVIRONMENT") or None,
+            server_url=server_url or os.environ.get("MODAL_SERVER_URL") or None,
             python=python,
             runtime=runtime,
         )
-        self._vendor: ModalVendor | None = None
-        self._closed = False
+        self.default_base = f"python {python}"
 
-    async def connect(self) -> Self:
-        """Open the provider. See GuestProvider.connect."""
-        self._closed = False
-        return await super().connect()
-
-    @property
-    def vendor(self) -> ModalVendor:
-        """Modal's client. Raises ProviderError when the provider is closed."""
+    def make_vendor(self) -> ModalVendor:
+        """Return a client."""
         from agenthost.providers.modal.client import ModalVendor
 
-        self.check_loop()
-        if self._closed:
-            raise ProviderError("the modal provider is closed: open another one")
-        if self._vendor is None:
-            self._vendor = ModalVendor(self._settings, self.times, self.boot_dir)
-        return self._vendor
+        return ModalVendor(self._settings, self.times, self.boot_dir)
 
-    def backend(
-        self, known: SandboxInfo, handle: modal.Sandbox | None, boot: Boot | None = None
-    ) -> ModalBackend:
+    def backend(self, known: SandboxInfo, handle: Any, boot: Boot | None = None) -> ModalBackend:
         """Return the backend of a sandbox."""
         from agenthost.providers.modal.backend import ModalBackend
 
@@ -125,41 +113,27 @@ class ModalProvider(CloudProvider["modal.Sandbox"]):
 
         A secret is text with ``${NAME/KEY}`` in it: what Modal's secret NAME has as KEY.
         """
-        modal_spec.replacements_of(headers)
+        replacements_of(headers)
 
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
-        """Fill in the image, what was baked where the spec names none, and what the sandbox is given."""
-        from agenthost.providers.modal.image import find_baked, find_image
-
-        vendor, image = self.vendor, None
-        if spec.image is None:
-            image = await find_baked(vendor, self.plan(ImageRecipe()))
-        spec = replace(spec, image=image or await find_image(vendor, spec.image))
+        """Fill in the image, and as labels what the sandbox is given."""
+        spec = await super().resolve(spec)
         return replace(spec, labels={**spec.labels, **modal_spec.given_labels(spec, self._settings.runtime)})
 
-    async def build(
-        self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None
-    ) -> str:
-        """Return the image of a recipe. See SupportsImages.build."""
-        from agenthost.providers.modal.image import build_image, find_baked
+    async def begin_with(self, spec: SandboxSpec) -> str:
+        """Return the id of the image, built where it was not yet."""
+        from agenthost.providers.modal.image import find_image
 
-        vendor, plan, report = self.vendor, self.plan(recipe), on_progress or no_report
-        return await bake_once(
-            f"of {plan.base}",
-            find=lambda: find_baked(vendor, plan),
-            build=lambda: build_image(vendor, plan, force=force, report=report),
-            remove=None,  # what is not named is never found
-            force=force,
-            report=report,
-        )
+        return await find_image(self.vendor, spec.image)
 
-    def plan(self, recipe: ImageRecipe) -> BakePlan:
-        """Return how the image of a recipe is made."""
-        return plan_bake(recipe, default_base=f"python {self._settings.python}")
+    async def find_image(self, plan: BakePlan) -> str | None:
+        """Return the id of the image of a plan. See BakingCloudProvider."""
+        from agenthost.providers.modal.image import find_baked
 
-    async def close_clients(self) -> None:
-        """Close the client. Ends no sandbox."""
-        self._closed = True
-        vendor, self._vendor = self._vendor, None
-        if vendor is not None:
-            await vendor.aclose()
+        return await find_baked(self.vendor, plan)
+
+    async def build_image(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
+        """Build the image of a plan. See BakingCloudProvider. A build that fails leaves no name."""
+        from agenthost.providers.modal.image import build_image
+
+        return await build_image(self.vendor, plan, force=force, report=report)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-
-from agenthost.adapter.checks import credential
 
 APP = "agenthost"
 PYTHON = "3.13"  # of images: Modal's client would take the host's own, which the image builder may not have
@@ -54,28 +51,3 @@ class Times:
     end: float = 20.0
     send: float = 30.0
     close: float = 3.0
-
-
-def find_settings(
-    *,
-    token_id: str | None,
-    token_secret: str | None,
-    environment: str | None,
-    server_url: str | None,
-    app: str,
-    python: str,
-    runtime: str,
-) -> Settings:
-    """Complete what was given with Modal's own environment variables. Raises MissingCredentialError."""
-    found_id, found_secret = credential(
-        "modal", token_id=(token_id, "MODAL_TOKEN_ID"), token_secret=(token_secret, "MODAL_TOKEN_SECRET")
-    )
-    return Settings(
-        token_id=found_id,
-        token_secret=found_secret,
-        app=app,
-        environment=environment or os.environ.get("MODAL_ENVIRONMENT") or None,
-        server_url=server_url or os.environ.get("MODAL_SERVER_URL") or None,
-        python=python,
-        runtime=runtime,
-    )

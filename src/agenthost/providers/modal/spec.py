@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
-from agenthost.adapter.network import check_header_injection, is_host
+from agenthost.adapter.network import is_host
 from agenthost.adapter.record import LabelRule
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Isolation
-from agenthost.spec import DEFAULT_LIFETIME, HeaderInjection, SandboxSpec
+from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
 LONGEST = 24 * 3600  # seconds
 FLOOR_CPU = 1.0  # what the SDK needs: cores as programs see them, half a physical core of Modal's
@@ -23,8 +22,6 @@ RULE = LabelRule(63)
 ISOLATIONS: Mapping[str, Isolation] = {"gvisor": "gvisor", "vm": "microvm"}
 # What was given, as tags: Modal reports a sandbox's tags, and little else.
 _GIVEN = {name: f"agenthost-{name}" for name in ("runtime", "network", "cpu", "memory", "image")}
-
-_REFERENCE = re.compile(r"\$\{([A-Za-z0-9._-]+)/([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def check_spec(spec: SandboxSpec) -> None:
@@ -106,49 +103,3 @@ def info_resources(labels: Mapping[str, str]) -> tuple[Isolation, dict[str, str]
         "image": image,
         "uid": "0",
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Replacement:
-    """A header that Modal adds.
-
-    Attributes:
-        domain, header: Where, and which.
-        secret: The name under which Modal keeps the secret.
-        template: The value in Modal's words; ``$KEY`` stands for one of the secret's.
-    """
-
-    domain: str
-    header: str
-    secret: str
-    template: str
-
-
-def replacements_of(headers: Sequence[HeaderInjection]) -> list[Replacement]:
-    """Return headers as Modal has them. No error holds what was given as a secret.
-
-    Raises:
-        ConfigError: A value instead of the name of a secret, or a header that is not valid.
-        UnsupportedError: A host that is not a domain, or more headers than Modal accepts.
-    """
-    check_header_injection(headers, "Modal", most=25)
-    return [_replacement(one) for one in headers]
-
-
-def _replacement(one: HeaderInjection) -> Replacement:
-    where = f"inject: the header {one.header!r} for {one.host!r}"
-    names = {name for name, _ in _REFERENCE.findall(one.secret)}
-    if len(names) != 1:
-        raise ConfigError(
-            f"{where}: Modal adds what one of its own secrets holds and takes no value. Keep it at Modal "
-            "(modal secret create NAME KEY=...), and give '${NAME/KEY}' in its place"
-        )
-    parts = _REFERENCE.split(one.secret)  # text, name, key, text, name, key, text
-    if any(text[:1].isalnum() or text[:1] == "_" for text in parts[3::3]):
-        raise ConfigError(f"{where}: a letter, digit or _ after '${{NAME/KEY}}' would be taken for the key's")
-    template = "".join(
-        part.replace("$", "$$") if index % 3 == 0 else f"${part}"
-        for index, part in enumerate(parts)
-        if index % 3 != 1
-    )
-    return Replacement(one.host, one.header, names.pop(), template)

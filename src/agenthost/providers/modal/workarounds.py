@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - Modal's client is asyncio's, and so are the tasks that wait for it
 import logging
-from collections.abc import Callable, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
 from modal.config import DEFAULT_SERVER_URL, config
 
-from agenthost.adapter.calls import LateError
-from agenthost.errors import ConfigError
+from agenthost.adapter.calls import Calls, LateError
+from agenthost.errors import AgentHostError, ConfigError
 from agenthost.providers.modal.settings import Settings
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 THROTTLED = "Modal limits how much is requested at once"
 _LETTING_GO = 2.0  # seconds that a cancelled call may take to end
@@ -110,6 +111,59 @@ def throttling_named() -> Generator[None]:
         if _listener.count == before:
             raise
         raise LateError(f"{error}; {THROTTLED}") from error
+
+
+class BridgedCalls(Calls):
+    """Calls of Modal's client. See ``bridged`` and ``throttling_named``."""
+
+    async def once(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what a call returns. See Calls.bounded."""
+        with throttling_named():
+            async with self.bounded(doing, within=within):
+                return await bridged(call)
+        raise AssertionError("a call that takes too long raises LateError")
+
+    async def repeated(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what a call returns that may be made twice. See Calls.repeat."""
+        with throttling_named():
+            return await self.repeat(doing, lambda: bridged(call), within=within)
+        raise AssertionError("a call that takes too long raises LateError")
+
+
+class Connections:
+    """Sandboxes that may have a connection to their worker.
+
+    The client closes these connections when Python collects the sandboxes, not when the client is closed.
+
+    Args:
+        once: See BridgedCalls.
+        within: Seconds for closing one connection.
+    """
+
+    def __init__(self, once: Callable[..., Coroutine[Any, Any, Any]], within: float) -> None:
+        self._once = once
+        self._within = within
+        self._sandboxes: set[Any] = set()
+
+    def keep(self, sandbox: S) -> S:
+        """Note a sandbox, and return it."""
+        self._sandboxes.add(sandbox)
+        return sandbox
+
+    def of(self, sandbox_id: str) -> list[Any]:
+        """Return the noted handles of one sandbox."""
+        return [sandbox for sandbox in self._sandboxes if sandbox.object_id == sandbox_id]
+
+    async def close(self, sandboxes: Sequence[Any] | None = None) -> None:
+        """Close the connections of these, None of all, as soon as nothing uses them; all at once."""
+        async with anyio.create_task_group() as tasks:
+            for sandbox in tuple(self._sandboxes if sandboxes is None else sandboxes):
+                tasks.start_soon(self._close, sandbox)
+
+    async def _close(self, sandbox: Any) -> None:
+        self._sandboxes.discard(sandbox)
+        with suppress(AgentHostError):
+            await self._once("closing a connection", self._within, sandbox.detach.aio)
 
 
 def refuse_profile(settings: Settings) -> None:

@@ -1,0 +1,83 @@
+"""An adapter for a cloud whose images can hold the SDK."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
+from agenthost.adapter.cloud import AnyVendor, CloudProvider
+from agenthost.spec import SandboxSpec
+from agenthost.supports import ImageRecipe
+
+V = TypeVar("V", bound=AnyVendor)
+
+_log = logging.getLogger("agenthost.adapter")
+
+
+class BakingCloudProvider(CloudProvider[V]):
+    """A CloudProvider that makes images: it has ``build``, and begins sandboxes as what was built.
+
+    Attributes:
+        default_base: The base of a recipe that names none.
+        image_parts: What else makes one image differ from another, the size of its machine for instance.
+            JSON.
+    """
+
+    default_base: str
+    image_parts: Sequence[object] = ()
+    _baked: str | None = None
+    _has_warned = False
+
+    @abstractmethod
+    async def find_image(self, plan: BakePlan) -> str | None:
+        """Return what ``SandboxSpec.image`` takes; None where no image of the plan was built to its end."""
+
+    @abstractmethod
+    async def build_image(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
+        """Build the image of a plan; mark it, as the last step, as one that ``find_image`` finds."""
+
+    async def remove_image(self, plan: BakePlan) -> None:
+        """Remove what a build that failed has left. By default a build leaves nothing."""
+
+    async def begin_with(self, spec: SandboxSpec) -> str:
+        """Return the image to create a sandbox of. ``spec.image`` is None where none was baked."""
+        return spec.image or self.default_base
+
+    def plan(self, recipe: ImageRecipe) -> BakePlan:
+        """Return how the image of a recipe is made."""
+        return plan_bake(recipe, default_base=self.default_base, parts=self.image_parts)
+
+    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
+        """Fill in the image: what was baked for this SDK, where the spec names none."""
+        if spec.image is None:
+            if self._baked is None:
+                self._baked = await self.find_image(self.plan(ImageRecipe()))
+            if self._baked is None and not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "%s: no image was baked for this SDK: a sandbox for an agent installs the SDK when it "
+                    "starts. Make one: agenthost bake %s",
+                    self.name,
+                    self.name,
+                )
+            spec = replace(spec, image=self._baked)
+        return replace(spec, image=await self.begin_with(spec))
+
+    async def build(
+        self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None
+    ) -> str:
+        """Return the image of a recipe. See SupportsImages.build."""
+        self.check_loop()
+        plan, report = self.plan(recipe), on_progress or no_report
+        return await bake_once(
+            plan.name,
+            find=lambda: self.find_image(plan),
+            build=lambda: self.build_image(plan, force=force, report=report),
+            remove=lambda: self.remove_image(plan),
+            force=force,
+            report=report,
+        )
