@@ -257,7 +257,7 @@ async def created(served: ModalEmulator, account: ModalVendor, **options: Any) -
     image = vendor.Image.debian_slim(python_version="3.12")
     common = {"app": await account.app(), "client": await account.client(), "image": image}
     assert served.options["server_url"].startswith("http://127.0.0.1:")
-    return await SANDBOX.create.aio("sleep", "infinity", timeout=60, **common, **options)
+    return await SANDBOX.create.aio("sleep", "infinity", **{"timeout": 60, **common, **options})
 
 
 @pytest.fixture
@@ -395,16 +395,16 @@ async def test_faults_of_any_wire_have_their_meaning_at_modal(
     await look()
 
 
-async def test_a_sandbox_ends_when_the_emulators_clock_says_so(
-    bare: ModalEmulator, account: ModalVendor
-) -> None:
-    image = vendor.Image.debian_slim(python_version="3.13")
-    common = {"app": await account.app(), "client": await account.client(), "image": image}
-    made = await SANDBOX.create.aio("sleep", "infinity", timeout=3000, **common)
-    bare.clock.advance(3001)
-    with anyio.fail_after(LIMIT), pytest.raises(theirs.SandboxTimeoutError):
-        await made.wait.aio()
-    await made.detach.aio()
+async def test_a_sandbox_ends_when_the_emulators_clock_says_so() -> None:
+    async with emulator() as served:
+        account = vendor_of(served)
+        try:
+            made = await created(served, account, timeout=3000)
+            served.clock.advance(3001)
+            with anyio.fail_after(LIMIT), pytest.raises(theirs.SandboxTimeoutError):
+                await made.wait.aio()
+        finally:
+            await account.aclose()
 
 
 async def test_output_that_is_stalled_arrives_when_it_flows_again(bare: ModalEmulator, box: Any) -> None:
