@@ -257,7 +257,7 @@ async def created(served: ModalEmulator, account: ModalVendor, **options: Any) -
     image = vendor.Image.debian_slim(python_version="3.12")
     common = {"app": await account.app(), "client": await account.client(), "image": image}
     assert served.options["server_url"].startswith("http://127.0.0.1:")
-    return await SANDBOX.create.aio("sleep", "infinity", timeout=60, **common, **options)
+    return await SANDBOX.create.aio("sleep", "infinity", **{"timeout": 60, **common, **options})
 
 
 @pytest.fixture
@@ -268,8 +268,8 @@ async def account(bare: ModalEmulator) -> AsyncIterator[ModalVendor]:
 
 
 @pytest.mark.parametrize("tag", [("workdir", "/srv"), ("a b", "c"), ("list", "a,b"), ("long", "x" * 64)])
-async def test_a_strict_one_refuses_tags_that_modal_may_refuse(tag: tuple[str, str]) -> None:
-    async with emulator(strict_tags=True) as served:
+async def test_tags_that_modal_may_refuse_are_refused(tag: tuple[str, str]) -> None:
+    async with emulator() as served:
         account = vendor_of(served)
         try:
             with pytest.raises(theirs.InvalidError, match="is not valid"):
@@ -283,7 +283,7 @@ async def test_a_strict_one_refuses_tags_that_modal_may_refuse(tag: tuple[str, s
 
 
 async def test_ids_may_have_any_signs() -> None:
-    async with emulator(odd_ids=True) as served:
+    async with emulator() as served:
         account = vendor_of(served)
         try:
             box = await created(served, account)
@@ -395,16 +395,16 @@ async def test_faults_of_any_wire_have_their_meaning_at_modal(
     await look()
 
 
-async def test_a_sandbox_ends_when_the_emulators_clock_says_so(
-    bare: ModalEmulator, account: ModalVendor
-) -> None:
-    image = vendor.Image.debian_slim(python_version="3.13")
-    common = {"app": await account.app(), "client": await account.client(), "image": image}
-    made = await SANDBOX.create.aio("sleep", "infinity", timeout=3000, **common)
-    bare.clock.advance(3001)
-    with anyio.fail_after(LIMIT), pytest.raises(theirs.SandboxTimeoutError):
-        await made.wait.aio()
-    await made.detach.aio()
+async def test_a_sandbox_ends_when_the_emulators_clock_says_so() -> None:
+    async with emulator() as served:
+        account = vendor_of(served)
+        try:
+            made = await created(served, account, timeout=3000)
+            served.clock.advance(3001)
+            with anyio.fail_after(LIMIT), pytest.raises(theirs.SandboxTimeoutError):
+                await made.wait.aio()
+        finally:
+            await account.aclose()
 
 
 async def test_output_that_is_stalled_arrives_when_it_flows_again(bare: ModalEmulator, box: Any) -> None:
@@ -422,3 +422,14 @@ async def test_output_that_is_stalled_arrives_when_it_flows_again(bare: ModalEmu
             assert arrived == []
             bare.flow()
     assert arrived == [b"late\n"]
+
+
+async def test_a_friendly_one_takes_any_tags_and_gives_plain_ids() -> None:
+    async with emulator(friendly=True) as friendly:
+        account = vendor_of(friendly)
+        try:
+            box = await created(friendly, account, tags={"a b": "/c"})
+            assert box.object_id.removeprefix("sb-").isalnum()
+            assert friendly.tags(box.object_id) == {"a b": "/c"}
+        finally:
+            await account.aclose()

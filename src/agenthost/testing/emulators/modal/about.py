@@ -28,6 +28,7 @@ _TRAPS = [
     "Output without a reader holds its program up after 1 MiB, in a friendly one, too.",
     "Tokens for a worker run out after 15 seconds.",
     "Lists have pages of two.",
+    "Tags have the signs and the length that Modal's client allows for apps; ids have other signs, too.",
     "The first look at an image that is being built goes by without a word.",
     "A program whose time is over ends without a word, a second later than its client thinks.",
     "Nothing kills a program but its time and the end of its sandbox.",

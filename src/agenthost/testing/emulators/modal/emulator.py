@@ -29,8 +29,8 @@ async def emulator(
     images: Path | None = None,
     seed: int = 0,
     image_builder: str = "2025.06",
-    strict_tags: bool = False,
-    odd_ids: bool = False,
+    strict_tags: bool | None = None,
+    odd_ids: bool | None = None,
     list_lag: float = 0.0,
 ) -> AsyncGenerator[ModalEmulator]:
     """Serve Modal's API on loopback until the block is left, which ends every sandbox.
@@ -43,9 +43,9 @@ async def emulator(
         seed: What the moods of a hostile one are drawn from.
         image_builder: The version of Modal's image builder; every one that Modal's client knows.
         strict_tags: Refuse tags of sandboxes that Modal's client would refuse of an app: other signs than
-            ``A-Z a-z 0-9 . _ -``, or more than 63.
+            ``A-Z a-z 0-9 . _ -``, or more than 63. None is unless it is friendly.
         list_lag: Seconds until a new sandbox is in the list.
-        odd_ids: Give sandboxes ids with other signs than letters and digits.
+        odd_ids: Give sandboxes ids with other signs than letters and digits. None is unless it is friendly.
 
     Raises:
         MissingExtraError: Modal's client is not installed: its messages are the wire.
@@ -86,8 +86,8 @@ async def emulator(
             friendly=friendly,
             seed=seed,
             image_builder=image_builder,
-            strict_tags=strict_tags,
-            odd_ids=odd_ids,
+            strict_tags=not friendly if strict_tags is None else strict_tags,
+            odd_ids=not friendly if odd_ids is None else odd_ids,
             list_lag=list_lag,
         )
         credential = (f"ak-{secrets.token_hex(11)}", f"as-{secrets.token_hex(11)}")
