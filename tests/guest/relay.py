@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Callable
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
-import anyio.abc
 
+from agenthost.link.carriers.socket import SocketCarrier, connect_unix
 from agenthost.wire.frames import encode
 
 Alter = Callable[[bytes], bytes]
@@ -19,6 +20,54 @@ Alter = Callable[[bytes], bytes]
 def unaltered(data: bytes) -> bytes:
     """Return what came."""
     return data
+
+
+class Connection:
+    """One end of a connection, also line by line. Leaving its block closes it."""
+
+    def __init__(self, carrier: SocketCarrier) -> None:
+        self._carrier = carrier
+        self._rest = b""
+
+    async def send(self, data: bytes) -> None:
+        """Send all; nothing where the other end has closed."""
+        with suppress(OSError):
+            await self._carrier.send(data)
+
+    async def receive(self) -> bytes:
+        """Return what has come, ``b""`` at the end."""
+        data, self._rest = self._rest, b""
+        return data or await self._carrier.receive()
+
+    async def read_line(self) -> bytes:
+        """Return a line with its newline, ``b""`` at the end."""
+        line = b""
+        while b"\n" not in line:
+            data = await self.receive()
+            if not data:
+                return b""
+            line += data
+        end = line.index(b"\n") + 1
+        self._rest = line[end:]
+        return line[:end]
+
+    async def speak(self, said: bytes, *frames: dict[str, Any]) -> list[dict[str, Any]]:
+        """Say this to a guest; return its frames up to the answer of a call, or until it closes."""
+        found: list[dict[str, Any]] = []
+        await self.send(said + b"".join(encode({"z": 1, **frame}) for frame in frames))
+        while line := await self.read_line():
+            if line.startswith(b"{"):
+                found.append(json.loads(line))
+                if found[-1]["t"] == "ans":
+                    break
+        return found
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._carrier.aclose()
 
 
 class Relay:
@@ -35,83 +84,65 @@ class Relay:
         self.down: Alter = unaltered
         self.heard: list[bytes] = []
         self.withholds = False
-        self.has_heard = anyio.Event()
         self._hidden = hidden
 
-    async def connect(self) -> anyio.abc.ByteStream:
+    async def connect(self) -> Connection:
         """Connect to the guest itself."""
-        return await anyio.connect_unix(self._hidden)
+        return Connection(await connect_unix(str(self._hidden)))
 
     async def greeting(self) -> bytes:
         """Return the guest's own first line."""
         async with await self.connect() as guest:
-            return await read_line(guest)
+            return await guest.read_line()
 
-    async def relay(self, host: anyio.abc.ByteStream) -> None:
+    async def relay(self, host: Connection) -> None:
         """Serve one connection of a host."""
         number = len(self.heard)
         self.heard.append(b"")
-        async with host, await self.connect() as guest, anyio.create_task_group() as tasks:
+        async with await self.connect() as guest, anyio.create_task_group() as tasks:
 
             async def to_host() -> None:
-                with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    while True:
-                        await host.send(self.down(await guest.receive(1 << 20)))
+                while data := await guest.receive():
+                    await host.send(self.down(data))
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(to_host)
-            with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                while True:
-                    data = await host.receive(1 << 20)
-                    self.heard[number] += data
-                    self.has_heard.set()
-                    if self.withholds:
-                        break
-                    await guest.send(self.up(data))
+            while data := await host.receive():
+                self.heard[number] += data
+                if self.withholds:
+                    break
+                await guest.send(self.up(data))
             tasks.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def taken_socket(
-    directory: Path, serve: Callable[[Relay, anyio.abc.ByteStream], Any] = Relay.relay
+    directory: Path, serve: Callable[[Relay, Connection], Awaitable[None]] = Relay.relay
 ) -> AsyncGenerator[Relay]:
     """Take the place of the guest's socket in a directory; leaving the block gives it back."""
-    socket, hidden = directory / "guest.sock", directory / "hidden.sock"
-    socket.rename(hidden)
+    path, hidden = directory / "guest.sock", directory / "hidden.sock"
+    path.rename(hidden)
     relay = Relay(hidden)
-    listener = await anyio.create_unix_listener(socket)
-    async with anyio.create_task_group() as tasks:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.setblocking(False)
+        async with anyio.create_task_group() as tasks:
 
-        async def handle(host: anyio.abc.ByteStream) -> None:
-            await serve(relay, host)
+            async def handle(host: Connection) -> None:
+                async with host:
+                    await serve(relay, host)
 
-        tasks.start_soon(listener.serve, handle)
-        try:
-            yield relay
-        finally:
-            tasks.cancel_scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await listener.aclose()
-            hidden.rename(socket)
+            async def listen() -> None:
+                while True:
+                    await anyio.wait_readable(listener)
+                    raw, _ = listener.accept()
+                    raw.setblocking(False)
+                    tasks.start_soon(handle, Connection(SocketCarrier(raw)))
 
-
-async def read_line(stream: anyio.abc.ByteStream) -> bytes:
-    """Return one line, byte by byte, with its newline; what there is of it at the end."""
-    line = b""
-    with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
-        while not line.endswith(b"\n"):
-            line += await stream.receive(1)
-    return line
-
-
-async def speak(guest: anyio.abc.ByteStream, said: bytes, *frames: dict[str, Any]) -> list[dict[str, Any]]:
-    """Say this to a guest; return its frames up to the answer of a call, or until it closes."""
-    found: list[dict[str, Any]] = []
-    with suppress(anyio.BrokenResourceError):
-        await guest.send(said + b"".join(encode({"z": 1, **frame}) for frame in frames))
-    while line := await read_line(guest):
-        if line.startswith(b"{"):
-            found.append(json.loads(line))
-            if found[-1]["t"] == "ans":
-                break
-    return found
+            tasks.start_soon(listen)
+            try:
+                yield relay
+            finally:
+                tasks.cancel_scope.cancel()
+                hidden.rename(path)
