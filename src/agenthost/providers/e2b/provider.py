@@ -15,6 +15,7 @@ from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.client import USER, E2BVendor
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
+from agenthost.supports import ImageRecipe
 
 _LEAST = {"cpu": 1, "memory_mib": 1024, "free_disk_mib": 5120}  # what the SDK needs
 
@@ -110,6 +111,15 @@ class E2BProvider(BakingCloudProvider[E2BVendor]):
             raise UnsupportedError("cpu, memory_mib, disk_mib: no template was baked yet: agenthost bake e2b")
         return spec.image or self.default_base
 
+    def plan(self, recipe: ImageRecipe) -> BakePlan:
+        """Return how a recipe's template is made. Raises ConfigError for a size below the SDK's needs."""
+        for name, least in _LEAST.items():
+            if self._size[name] < least:
+                raise ConfigError(
+                    f"{name}={self._size[name]}: the SDK needs {least} at least in E2B's templates"
+                )
+        return super().plan(recipe)
+
     async def find_image(self, plan: BakePlan) -> str | None:
         """Return the template of a plan. See BakingCloudProvider."""
         return await bake.find_template(self.vendor, plan.name)
@@ -120,11 +130,6 @@ class E2BProvider(BakingCloudProvider[E2BVendor]):
         A base is the name of a template, or ``image:`` and an image of a registry. It needs Python 3.10 with
         pip, bash and glibc 2.26.
         """
-        for name, least in _LEAST.items():
-            if self._size[name] < least:
-                raise ConfigError(
-                    f"{name}={self._size[name]}: the SDK needs {least} at least in E2B's templates"
-                )
         cpu, memory, disk = self._size.values()
         return await bake.build_template(
             self.vendor,
