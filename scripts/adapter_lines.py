@@ -13,6 +13,12 @@ from pathlib import Path
 
 LIMITS = {"core": 250, "carrier": 100, "all": 600}
 CLOUDS = ("e2b", "modal")
+# What may be longer, and why. A new adapter has no row here.
+ALLOWED = {
+    ("e2b", "core"): 275,  # a template has a size, and its build is followed by polling
+    ("modal", "core"): 425,  # an app, images built layer by layer, and files that travel through a program
+    ("modal", "all"): 675,  # its client cannot be cancelled twice, logs throttling only, and reads a profile
+}
 # Everything that is not named here belongs to the core: client, spec, create, find, boot and bake.
 CARRIER = ("carrier.py",)
 ABILITIES = ("backend.py", "headers.py", "snapshot.py", "workarounds.py")
@@ -59,7 +65,8 @@ def main() -> int:
             found[concern] += code_lines(path.read_text())
         found["all"] = sum(found.values())
         print(f"{cloud:12}" + "  ".join(f"{name} {count}" for name, count in found.items()))
-        for name, limit in LIMITS.items():
+        for name, usual in LIMITS.items():
+            limit = ALLOWED.get((cloud, name), usual)
             if found[name] > limit:
                 print(
                     f"{cloud}: {name} has {found[name]} lines of code; the limit is {limit}", file=sys.stderr

@@ -112,7 +112,8 @@ async def test_trio_is_refused_by_name_before_anything_is_asked(anyio_backend: s
 IMPORTS = """
 import sys, threading, anyio
 from agenthost.errors import AgentHostError
-from agenthost.providers.e2b import bake
+from agenthost.adapter.bake import plan_bake
+from agenthost.supports import ImageRecipe
 from agenthost.providers.e2b.provider import E2BProvider
 
 class Watch:
@@ -131,7 +132,7 @@ async def main():
                 async for _ in provider.list():
                     pass
             else:
-                await bake.find_template(provider.vendor, "x")
+                await provider.images().find(plan_bake(ImageRecipe(), default_base="x"))
         except AgentHostError:
             pass
     # What is loaded late by the package itself is its own affair.

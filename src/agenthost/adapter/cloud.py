@@ -21,6 +21,7 @@ from agenthost.adapter.bootstrap import (
 from agenthost.adapter.checks import refuse_options
 from agenthost.adapter.dial_carrier import DialCarrier, Running
 from agenthost.adapter.make_once import LOOKS, MAKING, make_once
+from agenthost.adapter.network import check_allowed_hosts, refuse_unreachable
 from agenthost.adapter.provider import GuestProvider
 from agenthost.adapter.record import (
     LEASE_LABEL,
@@ -208,6 +209,8 @@ class CloudProvider(GuestProvider, Generic[V]):
                 f"max_lifetime={spec.max_lifetime:g}: the {self.name} provider allows "
                 f"{self.longest / 3600:g} hours at most"
             )
+        check_allowed_hosts(spec.network)
+        refuse_unreachable(spec.inject, spec.network)
         SandboxRecord.of(spec, self.name).to_labels(self.label_rule)
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:

@@ -25,7 +25,7 @@ _log = logging.getLogger("agenthost.providers.e2b")
 _CLOSING = 4.0  # seconds that each of the three steps of ending a program may take
 _UNSENT = 256 * 1024  # bytes of input that wait in the client; then the sender waits
 _WAITING = 16  # pieces of output that wait for the reader; then the program waits
-_KEPT = 4000  # characters of stderr
+_KEPT = 4000  # bytes of stderr
 
 
 class E2BCommand:
@@ -41,12 +41,7 @@ class E2BCommand:
         self._ended = anyio.Event()
         self._exit_code: int | None = None
         self._closed = False
-        self._stderr = ""
-
-    @property
-    def stderr(self) -> bytes:
-        """The end of what the program printed on stderr."""
-        return self._stderr.encode()
+        self.stderr = b""
 
     async def send(self, data: bytes) -> None:
         """Send all bytes; wait while too many are unsent."""
@@ -95,7 +90,7 @@ class E2BCommand:
                 await self._out.send(rest.encode("ascii", "replace"))
 
         def on_stderr(text: str) -> None:
-            self._stderr = (self._stderr + text)[-_KEPT:]
+            self.stderr = (self.stderr + text.encode())[-_KEPT:]
 
         # 0 is no limit, for both: the client's default timeout ends every program after a minute, and a
         # cancelled request_timeout of the client leaves a task on Python 3.11 whose error nothing fetches.
@@ -121,7 +116,7 @@ class E2BCommand:
             self._exit_code = 0
         except Exception as exc:  # noqa: BLE001 - whatever it is, the program or its stream has ended
             self._exit_code = getattr(exc, "exit_code", None)
-            _log.debug("a program ended: %s: %s %s", type(exc).__name__, exc, self._stderr)
+            _log.debug("a program ended: %s: %s %s", type(exc).__name__, exc, self.stderr)
         finally:
             self._ended.set()
             self._out.close()

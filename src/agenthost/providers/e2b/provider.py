@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from agenthost.adapter.bake import BakePlan
-from agenthost.adapter.baking_cloud import BakingCloudProvider
 from agenthost.adapter.checks import refuse_fields
-from agenthost.adapter.network import check_allowed_hosts, refuse_unreachable
+from agenthost.adapter.images import ImagesProvider
 from agenthost.errors import ConfigError, UnsupportedError
-from agenthost.providers.e2b import bake, network
+from agenthost.providers.e2b import network
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.client import USER, E2BVendor
+from agenthost.providers.e2b.headers import check_headers
+from agenthost.providers.e2b.templates import BASE, E2BTemplates
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
 from agenthost.supports import ImageRecipe
@@ -20,7 +21,7 @@ from agenthost.supports import ImageRecipe
 _LEAST = {"cpu": 1, "memory_mib": 1024, "free_disk_mib": 5120}  # what the SDK needs
 
 
-class E2BProvider(BakingCloudProvider[E2BVendor]):
+class E2BProvider(ImagesProvider[E2BVendor]):
     """Sandboxes at E2B, by the vendor's own client, which works on asyncio alone.
 
     Args:
@@ -56,7 +57,7 @@ class E2BProvider(BakingCloudProvider[E2BVendor]):
     home = f"/home/{USER}"
     longest = 24 * 3600.0  # of the largest plan
     options = (network.PUBLIC,)
-    default_base = "base"  # E2B's own: Debian with Python, Node and git
+    default_base = BASE
 
     def __init__(
         self,
@@ -90,8 +91,6 @@ class E2BProvider(BakingCloudProvider[E2BVendor]):
         refuse_fields(spec, self.name, "region")
         if not isinstance(spec.provider_options.get(network.PUBLIC, False), bool):
             raise ConfigError(f"provider_options[{network.PUBLIC!r}] must be true or false")
-        check_allowed_hosts(spec.network)
-        refuse_unreachable(spec.inject, spec.network)
         # A sandbox has the size of its template, which is known of our own templates only.
         for name, size in zip(("cpu", "memory_mib", "disk_mib"), self._size.values(), strict=True):
             wanted = getattr(spec, name)
@@ -103,13 +102,19 @@ class E2BProvider(BakingCloudProvider[E2BVendor]):
 
     def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
         """Refuse headers that E2B's proxy cannot add. See SupportsHeaderInjection."""
-        network.check_headers(headers)
+        check_headers(headers)
 
-    async def begin_with(self, spec: SandboxSpec) -> str:
-        """Return the template. Raises UnsupportedError for a size, where none was baked."""
-        if spec.image is None and (spec.cpu or spec.memory_mib or spec.disk_mib):
+    def images(self) -> E2BTemplates:
+        """Return the account's templates."""
+        cpu, memory, disk = self._size.values()
+        return E2BTemplates(self.vendor, {"cpu_count": cpu, "memory_mb": memory, "min_free_disk_mb": disk})
+
+    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
+        """Fill in the template. Raises UnsupportedError for a size, where none was baked."""
+        resolved = await super().resolve(spec)
+        if resolved.image == BASE != spec.image and (spec.cpu or spec.memory_mib or spec.disk_mib):
             raise UnsupportedError("cpu, memory_mib, disk_mib: no template was baked yet: agenthost bake e2b")
-        return spec.image or self.default_base
+        return resolved
 
     def plan(self, recipe: ImageRecipe) -> BakePlan:
         """Return how a recipe's template is made. Raises ConfigError for a size below the SDK's needs."""
@@ -119,28 +124,3 @@ class E2BProvider(BakingCloudProvider[E2BVendor]):
                     f"{name}={self._size[name]}: the SDK needs {least} at least in E2B's templates"
                 )
         return super().plan(recipe)
-
-    async def find_image(self, plan: BakePlan) -> str | None:
-        """Return the template of a plan. See BakingCloudProvider."""
-        return await bake.find_template(self.vendor, plan.name)
-
-    async def build_image(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
-        """Build the template of a plan. See BakingCloudProvider.
-
-        A base is the name of a template, or ``image:`` and an image of a registry. It needs Python 3.10 with
-        pip, bash and glibc 2.26.
-        """
-        cpu, memory, disk = self._size.values()
-        return await bake.build_template(
-            self.vendor,
-            plan,
-            force=force,
-            report=report,
-            cpu_count=cpu,
-            memory_mb=memory,
-            min_free_disk_mb=disk,
-        )
-
-    async def remove_image(self, plan: BakePlan) -> None:
-        """Remove the template of a plan."""
-        await bake.remove_template(self.vendor, plan.name)

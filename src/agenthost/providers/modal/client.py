@@ -114,13 +114,12 @@ class ModalVendor:
             options["_experimental_outbound_policy"] = await header_policy(self, spec.inject)
         make = cast("Any", modal.Sandbox).create.aio  # its keywords are typed in part
         try:
-            return self.connections.keep(
-                await self.once(
-                    f"making sandbox {spec.name}",
-                    self.times.create,
-                    lambda: make(*program, str(workarounds.UNCLAIMED), **options),
-                )
+            sandbox: modal.Sandbox = await self.once(
+                f"making sandbox {spec.name}",
+                self.times.create,
+                lambda: make(*program, str(workarounds.UNCLAIMED), **options),
             )
+            return self.connections.keep(sandbox)
         except SandboxNotFoundError as error:  # made, and ended before the answer
             raise ProviderError(str(error), outcome="unknown") from error
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from agenthost.adapter.bake import BakePlan
-from agenthost.adapter.baking_cloud import BakingCloudProvider
 from agenthost.adapter.checks import credential, require_extra
+from agenthost.adapter.images import ImagesProvider
 from agenthost.errors import ConfigError
 from agenthost.providers.modal import spec as modal_spec
 from agenthost.providers.modal.headers import replacements_of
@@ -20,9 +19,10 @@ from agenthost.spec import HeaderInjection, Limits, SandboxSpec
 if TYPE_CHECKING:
     from agenthost.providers.modal.backend import ModalBackend
     from agenthost.providers.modal.client import ModalVendor
+    from agenthost.providers.modal.images import ModalImages
 
 
-class ModalProvider(BakingCloudProvider["ModalVendor"]):
+class ModalProvider(ImagesProvider["ModalVendor"]):
     """Sandboxes at Modal, by its own client, which works on asyncio alone.
 
     Args:
@@ -120,20 +120,8 @@ class ModalProvider(BakingCloudProvider["ModalVendor"]):
         spec = await super().resolve(spec)
         return replace(spec, labels={**spec.labels, **modal_spec.given_labels(spec, self._settings.runtime)})
 
-    async def begin_with(self, spec: SandboxSpec) -> str:
-        """Return the id of the image, built where it was not yet."""
-        from agenthost.providers.modal.image import find_image
+    def images(self) -> ModalImages:
+        """Return the workspace's images."""
+        from agenthost.providers.modal.images import ModalImages
 
-        return await find_image(self.vendor, spec.image)
-
-    async def find_image(self, plan: BakePlan) -> str | None:
-        """Return the id of the image of a plan. See BakingCloudProvider."""
-        from agenthost.providers.modal.image import find_baked
-
-        return await find_baked(self.vendor, plan)
-
-    async def build_image(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
-        """Build the image of a plan. See BakingCloudProvider. A build that fails leaves no name."""
-        from agenthost.providers.modal.image import build_image
-
-        return await build_image(self.vendor, plan, force=force, report=report)
+        return ModalImages(self.vendor)

@@ -6,7 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
 from agenthost.adapter.cloud import AnyVendor, CloudProvider
@@ -18,7 +18,27 @@ V = TypeVar("V", bound=AnyVendor)
 _log = logging.getLogger("agenthost.adapter")
 
 
-class BakingCloudProvider(CloudProvider[V]):
+class Images(Protocol):
+    """The images of one account. Every call raises agenthost's errors only: see Calls."""
+
+    async def find(self, plan: BakePlan) -> str | None:
+        """Return what ``SandboxSpec.image`` takes; None where no image of the plan was built to its end."""
+        ...
+
+    async def build(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
+        """Build the image of a plan; mark it, as the last step, as one that ``find`` finds."""
+        ...
+
+    async def remove(self, plan: BakePlan) -> None:
+        """Remove what a build that failed has left."""
+        ...
+
+    async def prepare(self, image: str | None) -> str:
+        """Return the image to create a sandbox of. None: an image without the SDK, as none was baked."""
+        ...
+
+
+class ImagesProvider(CloudProvider[V]):
     """A CloudProvider that makes images: it has ``build``, and begins sandboxes as what was built.
 
     Attributes:
@@ -33,19 +53,8 @@ class BakingCloudProvider(CloudProvider[V]):
     _has_warned = False
 
     @abstractmethod
-    async def find_image(self, plan: BakePlan) -> str | None:
-        """Return what ``SandboxSpec.image`` takes; None where no image of the plan was built to its end."""
-
-    @abstractmethod
-    async def build_image(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
-        """Build the image of a plan; mark it, as the last step, as one that ``find_image`` finds."""
-
-    async def remove_image(self, plan: BakePlan) -> None:
-        """Remove what a build that failed has left. By default a build leaves nothing."""
-
-    async def begin_with(self, spec: SandboxSpec) -> str:
-        """Return the image to create a sandbox of. ``spec.image`` is None where none was baked."""
-        return spec.image or self.default_base
+    def images(self) -> Images:
+        """Return the account's images."""
 
     def plan(self, recipe: ImageRecipe) -> BakePlan:
         """Return how the image of a recipe is made."""
@@ -55,7 +64,7 @@ class BakingCloudProvider(CloudProvider[V]):
         """Fill in the image: what was baked for this SDK, where the spec names none."""
         if spec.image is None:
             if self._baked is None:
-                self._baked = await self.find_image(self.plan(ImageRecipe()))
+                self._baked = await self.images().find(self.plan(ImageRecipe()))
             if self._baked is None and not self._has_warned:
                 self._has_warned = True
                 _log.warning(
@@ -65,19 +74,19 @@ class BakingCloudProvider(CloudProvider[V]):
                     self.name,
                 )
             spec = replace(spec, image=self._baked)
-        return replace(spec, image=await self.begin_with(spec))
+        return replace(spec, image=await self.images().prepare(spec.image))
 
     async def build(
         self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None
     ) -> str:
         """Return the image of a recipe. See SupportsImages.build."""
         self.check_loop()
-        plan, report = self.plan(recipe), on_progress or no_report
+        images, plan, report = self.images(), self.plan(recipe), on_progress or no_report
         return await bake_once(
             plan.name,
-            find=lambda: self.find_image(plan),
-            build=lambda: self.build_image(plan, force=force, report=report),
-            remove=lambda: self.remove_image(plan),
+            find=lambda: images.find(plan),
+            build=lambda: images.build(plan, force=force, report=report),
+            remove=lambda: images.remove(plan),
             force=force,
             report=report,
         )
