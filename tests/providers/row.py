@@ -40,7 +40,8 @@ class World(Protocol):
         unknown: The calls among these that it does not know.
     """
 
-    options: Mapping[str, Any]
+    @property
+    def options(self) -> Mapping[str, Any]: ...
 
     @property
     def calls(self) -> Sequence[str]: ...

@@ -7,7 +7,7 @@ import math
 import socket
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +17,7 @@ import anyio
 import pytest
 from providers.row import Row, World, every
 from providers.rows import ROWS
-from support.waiting import until
+from support.waiting import until, until_true
 
 from agenthost.adapter.bake import BakePlan
 from agenthost.adapter.bootstrap import host_sdk_version
@@ -141,7 +141,7 @@ async def test_the_vendors_package_is_not_imported_before_it_is_needed(row: Row)
 
 
 @contextmanager
-def unanswered() -> Iterator[tuple[str, Callable[[], bool]]]:
+def unanswered() -> Generator[tuple[str, Callable[[], bool]]]:
     """Yield a URL at which nothing is answered, and whether somebody has tried to connect to it."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -279,23 +279,24 @@ async def test_what_is_found_is_found_by_name_and_nonce(
             await provider.create(SandboxSpec(name=name))
         except AgentHostError as error:
             raised.append(error)
+        else:
+            pytest.fail("the namesake was taken")
 
-    async with row.make(**world.options) as other:
+    async with row.make(**world.options) as other, anyio.create_task_group() as tasks:
         with anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as tasks:
-                gate = world.hold(then_drop=True)
-                tasks.start_soon(create)
-                await gate.struck.wait()
-                namesake = await other.create(SandboxSpec(name=name))
+            gate = world.hold(then_drop=True)
+            tasks.start_soon(create)
+            await gate.struck.wait()
+            namesake = await other.create(SandboxSpec(name=name))
+            try:
                 world.drop(math.inf)  # where the vendor's client tries again by itself
                 gate.release()
-        world.clear()
-        try:
-            assert len(raised) == 1
-            assert await world.running() == [namesake.id]
-            assert (await namesake.exec(["echo", "mine"])).stdout == b"mine\n"
-        finally:
-            await namesake.terminate()
+                await until_true(lambda: raised)
+                assert await world.running() == [namesake.id]
+                assert (await namesake.exec(["echo", "mine"])).stdout == b"mine\n"
+            finally:
+                world.clear()
+                await namesake.terminate()
 
 
 @every(ROWS, is_remote)
