@@ -8,7 +8,6 @@ import anyio
 import pytest
 
 from agenthost import SandboxSpec, open_provider
-from agenthost.errors import ConfigError, LinkError
 from agenthost.providers.local.local_unisolated import UnisolatedProvider
 
 LIMIT = 60
@@ -38,38 +37,6 @@ async def in_a_task_of_its_own(step: Callable[[], Awaitable[object]]) -> None:
         tasks.start_soon(run)
 
 
-async def test_a_provider_is_used_without_a_block_and_each_call_may_be_made_in_another_task() -> None:
-    with anyio.fail_after(LIMIT):
-        provider = open_provider("local-unisolated")
-        await in_a_task_of_its_own(provider.connect)
-        sandbox = await provider.create(SandboxSpec())
-        try:
-            assert (await sandbox.exec(["echo", "here"])).stdout == b"here\n"
-            await in_a_task_of_its_own(provider.aclose)
-            with pytest.raises(LinkError):
-                await sandbox.exec(["true"])
-        finally:
-            async with open_provider("local-unisolated") as other:
-                await (await other.get(sandbox.id)).terminate()  # closing the provider did not end it
-
-
-async def test_connect_returns_the_provider_and_works_again_after_a_close() -> None:
-    provider = open_provider("local-unisolated")
-    for _ in range(2):
-        assert await provider.connect() is provider
-        sandbox = await provider.create(SandboxSpec())
-        await sandbox.terminate()
-        await provider.aclose()
-
-
-async def test_a_connected_provider_refuses_to_connect_and_stays_connected() -> None:
-    async with open_provider("local-unisolated") as provider:
-        with pytest.raises(ConfigError, match="this local-unisolated provider is connected already"):
-            await provider.connect()
-        sandbox = await provider.create(SandboxSpec())
-        await sandbox.terminate()
-
-
 async def test_a_provider_that_is_not_connected_says_how_it_is_opened() -> None:
     provider = open_provider("local-unisolated")
     async with open_provider("local-unisolated") as other:
@@ -79,14 +46,6 @@ async def test_a_provider_that_is_not_connected_says_how_it_is_opened() -> None:
                 await provider.get(sandbox.id)
         finally:
             await sandbox.terminate()
-
-
-async def test_closing_is_idempotent_and_needs_no_connect() -> None:
-    provider = open_provider("local-unisolated")
-    await provider.aclose()
-    await provider.connect()
-    await provider.aclose()
-    await provider.aclose()
 
 
 async def test_a_connect_that_is_cancelled_leaves_the_provider_closed() -> None:

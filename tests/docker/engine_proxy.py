@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from anyio.streams.stapled import MultiListener
 from agenthost.background import BackgroundTasks
 from agenthost.providers.docker.address import find_address
 
-_CHUNK = 64 * 1024
+_REQUEST = re.compile(rb"([A-Z]+ [^ ?]+)[^ ]* HTTP/1\.1\r\n")
 
 
 @dataclass
@@ -22,9 +23,10 @@ class Fault:
 
     Attributes:
         request: The beginning of its first line.
-        kind: ``lose``: it is done, its answer never comes; ``hold``: its answer is kept until ``release``.
-        struck: Set when the request was passed on.
-        release: Set it to let the answer pass.
+        kind: ``lose``: it is done, its answer never comes; ``hold``: its answer is kept until ``release``;
+            ``drop``: it is cut off before it is done; ``drop-later``: likewise, after ``release``.
+        struck: Set when the request has come; of one that is done, when its answer has.
+        release: Set it to let the answer pass, or to cut the request off.
     """
 
     request: str
@@ -34,10 +36,20 @@ class Fault:
 
 
 @asynccontextmanager
-async def engine_proxy(host: str, *faults: Fault) -> AsyncGenerator[str]:
-    """Yield an address that leads to the engine at ``host``."""
+async def engine_proxy(
+    host: str, *faults: Fault, plan: list[Fault] | None = None, calls: list[str] | None = None
+) -> AsyncGenerator[str]:
+    """Yield an address that leads to the engine at ``host``.
+
+    Args:
+        host: The engine's address.
+        faults: What goes wrong.
+        plan: More of the same, to which faults may be added later. Those that have happened are removed.
+        calls: Gets the method and path of each request.
+    """
     address = find_address(host)
-    waiting = list(faults)
+    waiting = [] if plan is None else plan
+    waiting += faults
 
     async def connect() -> ByteStream:
         if address.path is not None:
@@ -57,11 +69,19 @@ async def engine_proxy(host: str, *faults: Fault) -> AsyncGenerator[str]:
     async def requests(client: ByteStream, engine: ByteStream) -> None:
         try:
             async for data in client:
+                if calls is not None and (line := _REQUEST.match(data)) is not None:
+                    calls.append(line[1].decode())
                 for fault in waiting:
                     if data.startswith(fault.request.encode()):
                         waiting.remove(fault)
                         fault_of[id(engine)] = fault
                         break
+                fault = fault_of.get(id(engine))
+                if fault is not None and fault.kind.startswith("drop"):
+                    fault.struck.set()
+                    if fault.kind == "drop-later":
+                        await fault.release.wait()
+                    return
                 await engine.send(data)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return

@@ -9,7 +9,7 @@ import pytest
 from docker.docker_engine import DockerEngine
 from docker.engine_proxy import Fault, engine_proxy
 
-from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
+from agenthost.errors import SandboxGoneError, SandboxNotFoundError, SandboxStartError
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
@@ -37,35 +37,6 @@ async def test_its_lifetime_ends_it_with_all_that_it_holds_though_nobody_is_ther
     await gone(engine, box)
     with pytest.raises(SandboxNotFoundError):
         await provider.get(box.id)
-
-
-async def test_a_name_belongs_to_one_sandbox(provider: DockerProvider) -> None:
-    box = await provider.create(SandboxSpec(name="the-one-and-only"))
-    try:
-        with pytest.raises(ConfigError, match="the-one-and-only"):
-            await provider.create(SandboxSpec(name="the-one-and-only"))
-        # The other's failure did not end this one.
-        assert (await box.exec(["true"])).exit_code == 0
-        assert [info.name async for info in provider.list()] == ["the-one-and-only"]
-    finally:
-        await box.terminate()
-
-
-async def test_a_lost_answer_to_create_is_found_by_name_and_made_once(
-    provider: DockerProvider, docker_engine: DockerEngine
-) -> None:
-    fault = Fault("POST /containers/create", "lose")
-    async with (
-        engine_proxy(docker_engine.host, fault) as address,
-        DockerProvider(host=address) as behind,
-    ):
-        box = await behind.create(SandboxSpec())
-        try:
-            assert fault.struck.is_set()
-            assert [info.id async for info in provider.list()] == [box.id]
-            assert (await box.exec(["echo", "once"])).stdout == b"once\n"
-        finally:
-            await box.terminate()
 
 
 @pytest.mark.parametrize("request_", ["POST /containers/create", "PUT /containers/", "POST /containers/"])

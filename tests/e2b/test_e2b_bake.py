@@ -11,7 +11,6 @@ import pytest
 from support.package_index import PackageIndex
 
 from agenthost.adapter.bake import BakePlan
-from agenthost.adapter.bootstrap import host_sdk_version
 from agenthost.errors import BootstrapError, ConfigError, ProviderError, UnsupportedError
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import SandboxSpec
@@ -48,22 +47,6 @@ async def test_sandboxes_begin_as_the_baked_template_and_have_its_size(
 def plan(recipe: ImageRecipe, **size: Any) -> BakePlan:
     """Return what a provider with templates of a size makes of a recipe."""
     return E2BProvider(api_key="e2b_x", **size).plan(recipe)
-
-
-def test_a_name_holds_the_sdks_version_and_changes_with_all_that_goes_in() -> None:
-    name = plan(ImageRecipe()).name
-    assert name.startswith(f"agenthost-sdk-{host_sdk_version().replace('.', '-')}-")
-    others = {
-        plan(ImageRecipe(base="mine")).name,
-        plan(ImageRecipe(packages=("a", "b"))).name,
-        plan(ImageRecipe(sdk_version="0.1")).name,
-        plan(ImageRecipe(), cpu=4).name,
-        plan(ImageRecipe(), memory_mib=4096).name,
-        plan(ImageRecipe(), free_disk_mib=6000).name,
-    }
-    assert len(others | {name}) == 7
-    first, second = (plan(ImageRecipe(packages=both)).name for both in (("a", "b"), ("b", "a")))
-    assert first == second
 
 
 async def test_a_template_that_was_never_built_to_its_end_is_not_taken() -> None:

@@ -7,6 +7,104 @@ from pathlib import Path
 
 PARITY = "parity/test_parity.py::test_a_hosted_agent_shows_what_the_bare_sdk_shows"
 ROOT = Path(__file__).parents[2]
+
+# By file, tests that an adapter had of its own, each with the test of every adapter that proves the same.
+_OF_ADAPTERS: dict[str, dict[str, str]] = {
+    "e2b/test_e2b_errors.py": {
+        "test_each_error_of_the_vendor_has_a_meaning": ("test_each_error_of_the_vendor_has_its_meaning"),
+        "test_a_secret_that_e2b_quotes_is_not_in_the_error": (
+            "test_no_error_holds_a_secret_that_the_vendor_quotes"
+        ),
+        "test_without_a_key_the_error_names_argument_and_variable": (
+            "test_a_credential_that_is_missing_is_named_with_every_argument_and_variable"
+        ),
+        "test_the_key_is_shown_nowhere": ("test_a_credential_that_is_refused_is_in_no_error_and_no_repr"),
+        "test_trio_is_refused_by_name_before_anything_is_asked": (
+            "test_trio_is_refused_by_name_before_any_call"
+        ),
+    },
+    "e2b/test_e2b_bake.py": {
+        "test_a_name_holds_the_sdks_version_and_changes_with_all_that_goes_in": (
+            "test_an_image_is_named_by_all_that_goes_into_it"
+        ),
+    },
+    "e2b/test_e2b_lifecycle.py": {
+        "test_a_lost_answer_to_create_is_found_by_name_and_made_once": (
+            "test_a_create_whose_answer_is_lost_is_found_and_used"
+        ),
+        "test_a_create_that_was_cut_off_and_made_nothing_is_an_error_and_not_tried_again": (
+            "test_a_create_that_made_nothing_is_an_error_and_not_tried_again"
+        ),
+        "test_cancelled_while_e2b_makes_it_nothing_is_left": (
+            "test_a_create_that_is_cancelled_leaves_nothing"
+        ),
+        "test_a_sandbox_that_is_not_ours_is_neither_listed_nor_taken": (
+            "test_a_sandbox_that_agenthost_did_not_make_is_neither_listed_nor_taken"
+        ),
+    },
+    "modal_provider/test_modal_errors.py": {
+        "test_each_error_of_modals_has_a_meaning_beside_its_text": (
+            "test_each_error_of_the_vendor_has_its_meaning"
+        ),
+        "test_every_row_of_the_table_is_tried": (
+            "test_each_row_of_the_table_of_errors_is_the_first_that_fits_an_example"
+        ),
+        "test_a_refused_credential_names_where_it_comes_from": (
+            "test_each_error_of_the_vendor_has_its_meaning"
+        ),
+        "test_an_old_image_builder_is_named_with_what_to_do": (
+            "test_each_error_of_the_vendor_has_its_meaning"
+        ),
+        "test_a_secret_in_modals_text_is_not_in_the_error": (
+            "test_no_error_holds_a_secret_that_the_vendor_quotes"
+        ),
+    },
+    "modal_provider/test_modal_opening.py": {
+        "test_without_a_credential_both_ways_to_give_it_are_named": (
+            "test_a_credential_that_is_missing_is_named_with_every_argument_and_variable"
+        ),
+        "test_without_modals_client_the_error_says_how_to_get_it": (
+            "test_without_the_vendors_package_the_error_holds_the_command_that_installs_it"
+        ),
+        "test_on_trio_it_is_refused_before_any_call": ("test_trio_is_refused_by_name_before_any_call"),
+    },
+    "modal_provider/test_modal_create.py": {
+        "test_a_namesake_of_somebody_else_is_neither_used_nor_ended": (
+            "test_a_name_that_is_taken_is_refused_and_the_one_that_has_it_lives_on"
+        ),
+        "test_a_create_without_any_answer_is_not_tried_again_by_us": (
+            "test_a_create_that_made_nothing_is_an_error_and_not_tried_again"
+        ),
+    },
+    "modal_provider/test_modal_images.py": {
+        "test_an_image_is_known_by_a_hash_of_what_goes_in": (
+            "test_an_image_is_named_by_all_that_goes_into_it"
+        ),
+    },
+    "docker/test_docker_lifecycle.py": {
+        "test_a_lost_answer_to_create_is_found_by_name_and_made_once": (
+            "test_a_create_whose_answer_is_lost_is_found_and_used"
+        ),
+        "test_a_name_belongs_to_one_sandbox": (
+            "test_a_name_that_is_taken_is_refused_and_the_one_that_has_it_lives_on"
+        ),
+    },
+    "adapter/test_provider_connect.py": {
+        "test_a_provider_is_used_without_a_block_and_each_call_may_be_made_in_another_task": (
+            "test_it_is_opened_and_closed_in_any_task_and_its_sandboxes_run_on"
+        ),
+        "test_connect_returns_the_provider_and_works_again_after_a_close": (
+            "test_it_is_opened_again_after_a_close_and_closed_as_often_as_one_likes"
+        ),
+        "test_a_connected_provider_refuses_to_connect_and_stays_connected": (
+            "test_it_is_opened_again_after_a_close_and_closed_as_often_as_one_likes"
+        ),
+        "test_closing_is_idempotent_and_needs_no_connect": (
+            "test_it_is_opened_again_after_a_close_and_closed_as_often_as_one_likes"
+        ),
+    },
+}
+
 # Tests that were deleted, merged or renamed, each with the test that proves the same now.
 SUCCESSORS = {
     f"tests/{gone}": f"tests/{successor}"
@@ -43,11 +141,18 @@ SUCCESSORS = {
         "packaging/test_detached_page.py::test_the_commands_exist_with_their_options": (
             "packaging/test_command_lines.py::test_it_is_taken"
         ),
+        "e2b/test_e2b_errors.py::test_the_vendors_package_is_not_imported_on_the_event_loop": (
+            "e2b/test_e2b_import.py::test_the_vendors_package_is_not_imported_on_the_event_loop"
+        ),
         # The table of parity has each of these as a scenario.
         "agent/test_hosted_agent.py::test_stderr_of_the_cli_reaches_the_callback": PARITY,
         "agent/test_hosted_agent.py::test_query_takes_a_stream_of_prompts": PARITY,
         "agent/test_hosted_agent.py::test_query_raises_result_error_after_an_error_result": PARITY,
     }.items()
+} | {
+    f"tests/{file}::{gone}": f"tests/providers/test_every_adapter.py::{successor}"
+    for file, tests in _OF_ADAPTERS.items()
+    for gone, successor in tests.items()
 }
 
 

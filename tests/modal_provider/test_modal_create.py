@@ -133,16 +133,6 @@ async def test_a_sandbox_whose_create_lost_its_answer_is_found_by_its_name_and_u
         await sandbox.terminate()
 
 
-async def test_a_create_without_any_answer_is_not_tried_again_by_us(
-    bare: ModalEmulator, provider: ModalProvider
-) -> None:
-    before = bare.calls.count(CREATE)
-    bare.faults.refuse(CREATE, "INTERNAL", times=100)
-    with pytest.raises(ProviderError, match="on purpose"):
-        await provider.create(SandboxSpec())
-    assert bare.calls.count(CREATE) - before == 4  # what Modal's client does, with one key
-
-
 async def test_a_create_that_is_not_answered_in_time_ends_in_an_error_of_ours(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
@@ -187,19 +177,6 @@ async def test_what_was_made_though_its_answer_came_too_late_is_used(
     sandbox = await provider.create(SandboxSpec(name=generate_name()))
     assert bare.running() == [sandbox.id]
     await sandbox.terminate()
-
-
-async def test_a_namesake_of_somebody_else_is_neither_used_nor_ended(
-    bare: ModalEmulator, provider: ModalProvider
-) -> None:
-    name = generate_name()
-    async with ModalProvider(**bare.options) as other:
-        first = await other.create(SandboxSpec(name=name))
-        with pytest.raises(ConfigError, match="name is taken"):
-            await provider.create(SandboxSpec(name=name))
-        assert bare.running() == [first.id]
-        assert (await first.exec(["echo", "here"])).stdout == b"here\n"
-        await first.terminate()
 
 
 async def test_a_create_that_is_cancelled_leaves_nothing_though_modal_made_it(

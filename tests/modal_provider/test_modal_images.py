@@ -35,18 +35,6 @@ def plan(recipe: ImageRecipe, **options: Any) -> BakePlan:
     return ModalProvider(token_id="ak-1", token_secret="as-1", **options).plan(recipe)
 
 
-def test_an_image_is_known_by_a_hash_of_what_goes_in() -> None:
-    digest = plan(ImageRecipe()).digest
-    assert digest == plan(ImageRecipe(sdk_version=host_sdk_version())).digest
-    others = {
-        plan(ImageRecipe(sdk_version="99.1")).digest,
-        plan(ImageRecipe(packages=("sniffio",))).digest,
-        plan(ImageRecipe(base="python:3.12")).digest,
-        plan(ImageRecipe(), python="3.12").digest,
-    }
-    assert len(others | {digest}) == 5
-
-
 async def test_what_is_baked_already_is_found_again_and_not_built(
     provider: ModalProvider, modal: ModalEmulator
 ) -> None:

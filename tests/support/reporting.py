@@ -37,6 +37,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "modal_provider": (60, 220),
     "packaging": (25, 45),
     "parity": (75, 490),
+    "providers": (30, 90),
     "runner": (30, 50),
     "testing": (22, 80),
     "wire": (17, 45),

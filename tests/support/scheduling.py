@@ -22,13 +22,15 @@ _TOGETHER = (
     "tests/docker/",
     "tests/examples/test_anywhere.py",
 )
+# The tests of every adapter, of which the docker provider's need the engine.
+_EVERY_ADAPTER = "tests/providers/"
 # One file that holds hundreds of long tests. A scenario stays in its part, whose bare side is played once.
 _IN_PARTS = "tests/parity/test_parity.py"
 _PARTS = 8
 
 # What has the longest tests begins first, or one worker would end long after the others.
 _FIRST = (
-    *(*_TOGETHER, "tests/conformance/", "tests/e2b/", "tests/modal_provider/"),
+    *(*_TOGETHER, "tests/conformance/", "tests/e2b/", "tests/modal_provider/", "tests/providers/"),
     *("tests/faults/", "tests/parity/", "tests/agent/", "tests/cli/", "tests/examples/"),
 )
 
@@ -56,6 +58,8 @@ def _rank(item: pytest.Item) -> int:
 class _Files(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         path, _, test = nodeid.partition("::")
+        if path.startswith(_EVERY_ADAPTER) and "[docker" in test:
+            return "together"
         if path == _IN_PARTS:
             scenario = test.partition("[")[2].rpartition("-local")[0] or test
             return f"{path}-{zlib.crc32(scenario.encode()) % _PARTS}"

@@ -16,7 +16,7 @@ import anyio
 
 from agenthost.adapter.boot import make_boot
 from agenthost.adapter.checks import refuse_incapable, refuse_trio
-from agenthost.adapter.record import LEASE_LABEL, NONCE_LABEL
+from agenthost.adapter.record import LEASE_LABEL, NONCE_LABEL, refuse_reserved
 from agenthost.background import BackgroundTasks, close_behind
 from agenthost.errors import (
     AgentHostError,
@@ -189,7 +189,10 @@ class GuestProvider(ABC):
 
         Raises:
             SandboxStartError: It did not answer in time; it has been ended.
+            RuntimeError: The provider is not connected.
         """
+        self.check_loop()
+        self._connected()
         name, layout, tokens, backend = await self._make(
             spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress
         )
@@ -253,6 +256,7 @@ class GuestProvider(ABC):
         needs_sdk: bool,
         on_progress: Callable[[str], object] | None,
     ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
+        refuse_reserved(spec.labels)
         name = spec.name or generate_name()
         nonce = secrets.token_hex(16)
         lifetime = spec.max_lifetime or self.default_lifetime
@@ -309,7 +313,10 @@ class GuestProvider(ABC):
         Raises:
             SandboxNotFoundError: There is none with this id.
             AccessDeniedError: It was made with another deployment secret.
+            RuntimeError: The provider is not connected.
         """
+        self.check_loop()
+        self._connected()
         backend = await self.reach(sandbox_id)
         info = await backend.info()
         nonce = info.labels.get(NONCE_LABEL)
@@ -324,6 +331,13 @@ class GuestProvider(ABC):
             sandbox.session.close()
             raise
         return sandbox
+
+    def _connected(self) -> BackgroundTasks:
+        if self._tasks is None:
+            raise RuntimeError(
+                f"the {self.name} provider is not connected: use it as `async with`, or call connect()"
+            )
+        return self._tasks
 
     def _guest_key(self, tokens: TokenMaker) -> bytes | None:
         return None if self.private_socket else tokens.guest_key()
@@ -344,10 +358,7 @@ class GuestProvider(ABC):
         start: float | None = None,
     ) -> GuestSandbox:
         def connect() -> Session:
-            if self._tasks is None:
-                raise RuntimeError(
-                    f"the {self.name} provider is not connected: use it as `async with`, or call connect()"
-                )
+            tasks = self._connected()
             budget = self._limits.link_budget
             session = Session(
                 backend,
@@ -359,7 +370,7 @@ class GuestProvider(ABC):
             )
             session.link.grant("", CONTROL, tokens.control())
             self._sessions.append(session)
-            self._tasks.start_soon(self._run, session)
+            tasks.start_soon(self._run, session)
             return session
 
         return GuestSandbox(

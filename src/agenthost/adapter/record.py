@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from agenthost.errors import ConfigError
-from agenthost.owners import CREATED_LABEL, END_LABEL
+from agenthost.owners import CREATED_LABEL, END_LABEL, OWNER_LABEL
 from agenthost.spec import SandboxSpec
 
 NAME_LABEL = "agenthost-name"
@@ -18,6 +18,15 @@ WORKDIR_LABEL = "agenthost-workdir"  # where the spec names one
 NONCE_LABEL = "agenthost-nonce"
 LEASE_LABEL = "agenthost-lease"  # seconds, of a sandbox that has a lease
 
+# What agenthost stores. A caller's label of such a name would be lost, or taken for agenthost's.
+RESERVED = frozenset(
+    {
+        *(NAME_LABEL, PROVIDER_LABEL, WORKDIR_LABEL, NONCE_LABEL, LEASE_LABEL),
+        *(OWNER_LABEL, CREATED_LABEL, END_LABEL),
+    }
+)
+
+_EMPTY = "_"  # an empty text, which a vendor may refuse
 _ESCAPED = re.compile(r"_([0-9A-F]{2})")
 
 
@@ -25,8 +34,8 @@ _ESCAPED = re.compile(r"_([0-9A-F]{2})")
 class LabelRule:
     """What a vendor accepts as a label: keys and values are escaped to fit.
 
-    An escaped byte is ``_`` and two hexadecimal digits, so that equal labels stay equal and a vendor's own
-    filter works.
+    An escaped byte is ``_`` and two hexadecimal digits, and an empty text is ``_``, so that equal labels stay
+    equal and a vendor's own filter works.
 
     Attributes:
         longest: Characters of a key or a value, escapes included.
@@ -53,6 +62,7 @@ class LabelRule:
         escaped = re.sub(
             f"[^{self.characters}]", lambda m: "".join(f"_{byte:02X}" for byte in m[0].encode()), text
         )
+        escaped = escaped or _EMPTY
         if len(escaped) > self.longest:
             raise ConfigError(
                 f"label {name!r} takes {len(escaped)} characters at this provider; {self.longest} is the most"
@@ -76,14 +86,7 @@ class SandboxRecord:
 
     @classmethod
     def of(cls, spec: SandboxSpec, provider: str) -> Self:
-        """Return the record of a sandbox that is about to be made.
-
-        Raises:
-            ConfigError: A label of the caller has a reserved name.
-        """
-        for name in (NAME_LABEL, PROVIDER_LABEL, WORKDIR_LABEL):
-            if name in spec.labels:
-                raise ConfigError(f"label {name!r} is reserved for agenthost")
+        """Return the record of a sandbox that is about to be made, from a spec that is filled in."""
         workdir = {} if spec.workdir is None else {WORKDIR_LABEL: spec.workdir}
         return cls(spec.name or "", provider, {**spec.labels, **workdir})
 
@@ -127,6 +130,15 @@ def number_in(labels: Mapping[str, str], name: str) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def refuse_reserved(labels: Mapping[str, str]) -> None:
+    """Refuse labels of a caller whose names are agenthost's own. Raises ConfigError."""
+    for name in labels:
+        if name in RESERVED:
+            raise ConfigError(f"label {name!r} is reserved for agenthost")
+
+
 def _unescape(text: str) -> str:
+    if text == _EMPTY:
+        return ""
     data = re.sub(_ESCAPED.pattern.encode(), lambda m: bytes([int(m[1], 16)]), text.encode())
     return data.decode(errors="replace")

@@ -1,0 +1,10 @@
+"""Every adapter of this repository. The next one is one row more."""
+
+from __future__ import annotations
+
+from providers.docker_row import DOCKER
+from providers.e2b_row import E2B
+from providers.local_rows import LOCAL, UNISOLATED
+from providers.modal_row import MODAL
+
+ROWS = (LOCAL, UNISOLATED, DOCKER, E2B, MODAL)
