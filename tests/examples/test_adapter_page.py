@@ -2,32 +2,98 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
+from pathlib import Path
+from typing import Any
 
-from examples.running import EXAMPLES
+import pytest
+from examples.running import EXAMPLES, run_example
+
+from agenthost.errors import MissingCredentialError, MissingExtraError
+from agenthost.supports import ImageRecipe
 
 PAGE = (EXAMPLES.parent / "docs" / "write-an-adapter.md").read_text()
 PACKAGE = EXAMPLES / "custom_provider"
 FILES = {
     "python": [
-        EXAMPLES / "direct_sandbox.py",
         PACKAGE / "src" / "agenthost_ssh" / "provider.py",
         PACKAGE / "tests" / "test_conformance.py",
+        EXAMPLES / "guest_provider.py",
     ],
     "toml": [PACKAGE / "pyproject.toml"],
 }
 
 
+BLOCKS = re.findall(r"^```(python|toml)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def block(word: str) -> str:
+    """Return the program of the page that has this word, which a test runs."""
+    (found,) = [text for _, text in BLOCKS if word in text]
+    return found
+
+
+RUN = ("require_extra(", "bake_once(")
+
+
 def test_the_code_it_shows_is_that_of_the_examples() -> None:
-    shown = re.findall(r"^```(python|toml)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(shown) >= 13
+    shown = [(language, text) for language, text in BLOCKS if not any(word in text for word in RUN)]
+    assert len(shown) >= 8
     for language, text in shown:
         assert any(text in file.read_text() for file in FILES[language]), text
 
 
+def test_its_program_for_credentials_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[str, Any] = {"api_key": None}
+    with pytest.raises(MissingExtraError, match="agenthost\\[acme\\]"):
+        exec(block("require_extra("), names)
+    (tmp_path / "acme.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingCredentialError, match="ACME_API_KEY"):
+        exec(block("require_extra("), names)
+    monkeypatch.setenv("ACME_API_KEY", "from the environment")
+    exec(block("require_extra("), names)
+    assert names["key"] == "from the environment"
+
+
+async def test_its_program_for_bakes_builds_once() -> None:
+    class Vendor:
+        """A vendor that has names for images."""
+
+        def __init__(self) -> None:
+            self.images: list[str] = []
+
+        async def find_image(self, name: str) -> str | None:
+            return name if name in self.images else None
+
+        async def build_image(self, name: str, base: str, steps: tuple[str, str]) -> str:
+            assert base == "debian-12"
+            assert "claude-agent-sdk==" in steps[0]
+            self.images.append(name)
+            return name
+
+    class Provider:
+        """What the program is a method of."""
+
+        vendor = Vendor()
+        cpu = 2
+
+    names: dict[str, Any] = {}
+    exec(block("bake_once("), names)
+    first = await names["build"](Provider, ImageRecipe())
+    assert await names["build"](Provider, ImageRecipe()) == first
+    assert Provider.vendor.images == [first]
+
+
+async def test_the_program_whose_guest_starts_with_the_machine_runs() -> None:
+    assert await run_example("guest_provider.py") == "b'hello\\n'\n"
+
+
 def test_what_it_names_is_there() -> None:
-    for module, name in re.findall(r"`carriers\.(\w+)\.(\w+)\(", PAGE):
-        code = EXAMPLES.parent / "src" / "agenthost" / "link" / "carriers" / f"{module}.py"
-        assert f"def {name}(" in code.read_text()
+    for module, name in re.findall(r"`(agenthost(?:\.[a-z_]+)*)\.(\w+)[`(]", PAGE):
+        found = importlib.import_module(module)
+        assert hasattr(found, name) or importlib.util.find_spec(f"{module}.{name}"), (module, name)
     for target in re.findall(r"\]\(((?:\.\./)?[\w/.-]+)(?:#[\w-]*)?\)", PAGE):
         assert (EXAMPLES.parent / "docs" / target).exists(), target

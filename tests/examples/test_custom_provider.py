@@ -43,8 +43,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def surroundings(site: Path, command: list[str]) -> dict[str, str]:
     """Return the environment of a program where the package is installed."""
-    options = json.dumps({"command": command, "python": sys.executable})
-    return environment({"PYTHONPATH": str(site), "AGENTHOST_SSH_OPTIONS": options})
+    options = json.dumps({"command": command, "path": str(Path(sys.executable).parent)})
+    path = os.pathsep.join((str(site), str(EXAMPLES.parent / "src")))
+    return environment({"PYTHONPATH": path, "AGENTHOST_SSH_OPTIONS": options})
 
 
 async def run_its_tests(site: Path, where: Path, *arguments: str, command: list[str]) -> str:

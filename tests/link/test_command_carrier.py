@@ -62,3 +62,14 @@ async def test_a_cancelled_close_closes() -> None:
 async def test_a_program_that_is_not_there_is_the_kernels_error() -> None:
     with pytest.raises(FileNotFoundError):
         await open_command_carrier(["no-such-program"])
+
+
+async def test_it_is_a_running_program_with_an_exit_code_and_the_end_of_its_errors() -> None:
+    script = 'read -r first; head -c 100000 /dev/zero | tr "\\0" x >&2; echo "$first" >&2; exit 3'
+    carrier = await open_command_carrier(["sh", "-c", script], before=b"before the link\n")
+    assert await carrier.receive() == b""
+    assert await carrier.wait() == 3
+    assert carrier.stderr.endswith(b"xxbefore the link\n")
+    assert len(carrier.stderr) >= 2000
+    await carrier.aclose()
+    assert carrier.stderr == b""

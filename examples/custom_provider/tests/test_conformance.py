@@ -16,9 +16,9 @@ class Binding:
 
     @pytest.fixture
     def provider_options(self) -> Iterator[dict[str, Any]]:
-        told = json.loads(os.environ.get("AGENTHOST_SSH_OPTIONS", '{"command": ["sh", "-c"]}'))
+        given = json.loads(os.environ.get("AGENTHOST_SSH_OPTIONS", '{"command": ["sh", "-c"]}'))
         with tempfile.TemporaryDirectory() as root:
-            yield {"root": root, **told}
+            yield {"root": root, **given}
 
 
 class TestSandbox(Binding, SandboxConformance): ...

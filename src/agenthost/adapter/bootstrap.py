@@ -16,7 +16,8 @@ from importlib.resources import files as resources
 from typing import Any, cast
 
 from agenthost.errors import BootstrapError
-from agenthost.sandbox import Boot
+from agenthost.link.layout import GuestLayout
+from agenthost.sandbox import Boot, Isolation
 
 # Where ``agenthost bake`` puts the SDK into an image, beside whatever the image has.
 BAKED_SITE = "/opt/agenthost/site"
@@ -46,6 +47,22 @@ def bootstrap_command(boot: Boot, directory: str) -> list[str]:
     """Return what is run then, with the files in ``directory``. It takes no input and ends by itself."""
     sdk = host_sdk_version() if boot.needs_sdk else ""
     return ["/bin/sh", f"{directory}/start.sh", directory, sdk, BAKED_SITE]
+
+
+def bootstrap_layout(
+    directory: str, *, home: str, workdir: str, isolation: Isolation, user_is_root: bool = False
+) -> GuestLayout:
+    """Return where things are after a bootstrap in ``directory``. All paths are absolute."""
+    return GuestLayout(
+        workdir=workdir,
+        home=home,
+        spool_dir=f"{directory}/spool",
+        boot_dir=directory,
+        python=f"{directory}/python",
+        site_dirs=(f"{directory}/site",),
+        isolation=isolation,
+        user_is_root=user_is_root,
+    )
 
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:

@@ -16,6 +16,7 @@ from agenthost.adapter.bootstrap import (
     Bootstrap,
     bootstrap_command,
     bootstrap_files,
+    bootstrap_layout,
     dial_command,
 )
 from agenthost.adapter.checks import refuse_options
@@ -106,7 +107,10 @@ class Vendor(Protocol[H]):
         ...
 
     def find(self, labels: Mapping[str, str]) -> AsyncIterator[Found]:
-        """Yield every sandbox that has these labels, paused ones too."""
+        """Yield every sandbox that has these labels, paused ones too, newest first.
+
+        agenthost's own label of the creation has whole seconds, and cannot order two of one second.
+        """
         ...
 
     async def look_up(self, sandbox_id: str) -> Found:
@@ -214,15 +218,15 @@ class CloudProvider(GuestProvider, Generic[V]):
         SandboxRecord.of(spec, self.name).to_labels(self.label_rule)
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:
-        """Return where things are inside. The labels of a sandbox that exists state its workdir."""
+        """Return where things are inside. The labels of a sandbox that exists state its workdir.
+
+        An adapter whose sandboxes differ in this returns a ``bootstrap_layout`` of its own.
+        """
         workdir = spec.workdir or SandboxRecord(spec.name or "", self.name, spec.labels).workdir
-        return GuestLayout(
-            workdir=workdir or self.workdir,
+        return bootstrap_layout(
+            self.boot_dir,
             home=self.home,
-            spool_dir=f"{self.boot_dir}/spool",
-            boot_dir=self.boot_dir,
-            python=f"{self.boot_dir}/python",
-            site_dirs=(f"{self.boot_dir}/site",),
+            workdir=workdir or self.workdir,
             isolation=self.capabilities.isolation,
             user_is_root=self.user_is_root,
         )
@@ -345,7 +349,7 @@ class CloudBackend(Generic[V]):
         boot, handle, name = self._boot, self._handle, self.known.name
         assert boot is not None
         assert handle is not None
-        directory = self.provider.boot_dir
+        directory = self._boot_dir
         workdir = str(boot.config["workdir"])
         files = {**bootstrap_files(boot), mark(self.known.labels[NONCE_LABEL]): b""}
         argv = ["sh", "-c", _PREPARE, "sh", workdir, directory, *bootstrap_command(boot, directory)]
@@ -391,7 +395,7 @@ class CloudBackend(Generic[V]):
         handle = self._handle or await self.reached()
         try:
             # A login shell reads the profiles at home, which an agent may have written.
-            directory = self.provider.boot_dir
+            directory = self._boot_dir
             running = await self.vendor.run(handle, dial_command(directory), env={"HOME": directory})
         except (ProviderError, SandboxGoneError, SandboxNotFoundError) as error:
             self._handle = None  # what the handle holds, an address or a token, may have changed
@@ -442,6 +446,11 @@ class CloudBackend(Generic[V]):
     def lease(self) -> float | None:
         """Return the seconds of the sandbox's lease, None where it has none."""
         return number_in(self.known.labels, LEASE_LABEL)
+
+    @property
+    def _boot_dir(self) -> str:
+        known = SandboxSpec(name=self.known.name, labels=self.known.labels)
+        return self.provider.layout(known).boot_dir
 
     def refuse_unless_running(self, info: SandboxInfo) -> None:
         """Raise SandboxGoneError or SandboxPausedError for a sandbox that does not run."""

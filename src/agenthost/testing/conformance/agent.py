@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -29,8 +30,15 @@ from agenthost.reaping import reap
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.testing.conformance.clauses import clause, clause_of
 from agenthost.testing.conformance.comparing import check_same
-from agenthost.testing.conformance.hosting import KEY, Hosting, response, texts, tool_results
-from agenthost.testing.conformance.kit import Conformance
+from agenthost.testing.conformance.hosting import (
+    KEY,
+    Hosting,
+    response,
+    texts,
+    tool_results,
+    why_only_here,
+)
+from agenthost.testing.conformance.kit import ENDING, Conformance
 from agenthost.testing.conformance.lifecycle import fresh_labels
 from agenthost.testing.faults import LinkFaults
 from agenthost.testing.script import Hold, Stall, Text, ToolUse, Turn
@@ -70,16 +78,22 @@ class HostedAgentConformance(Conformance):
         request: pytest.FixtureRequest,
         provider: SandboxProvider | None,
         provider_options: Mapping[str, Any],
-    ) -> Hosting:
-        """Where the agents of a check live."""
+    ) -> AsyncGenerator[Hosting]:
+        """Where the agents of a check live. After a check that has failed none of their sandboxes is left."""
         clause = clause_of(request.function)
         number, needs = ("", ()) if clause is None else (clause.number, clause.needs)
         if "link" in needs and not isinstance(provider, GuestProvider):
             pytest.skip(f"clause {number}: agents end with the block here")
-        if "process" in needs and not self.provider_name:
-            pytest.skip(f"clause {number}: another process cannot open this provider")
+        if "process" in needs and (reason := why_only_here(self.provider_name)) is not None:
+            pytest.skip(f"clause {number}: {reason}")
         sandbox: Sandbox | None = None if provider is not None else request.getfixturevalue("sandbox")
-        return Hosting(provider, sandbox, self.spec, self.provider_name, provider_options)
+        labels = {**self.spec.labels, "conformance-check": secrets.token_hex(8)}
+        spec = replace(self.spec, labels=labels)
+        hosting = Hosting(provider, sandbox, spec, self.provider_name, provider_options)
+        yield hosting
+        if self.has_failed and provider is not None:
+            with anyio.fail_after(ENDING, shield=True):
+                await hosting.end_all()
 
     @clause("6.1")
     async def test_messages_arrive_as_the_sdks_own_types(self, hosting: Hosting) -> None:

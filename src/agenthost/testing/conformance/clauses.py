@@ -39,8 +39,12 @@ def clause(number: str, *, needs: str | tuple[str, ...] = ()) -> Callable[[C], C
     def wrap(check: C) -> C:
         @functools.wraps(check)
         async def bounded(kit: Any, *args: Any, **kwargs: Any) -> None:
-            with anyio.fail_after(kit.patience):
-                await check(kit, *args, **kwargs)
+            try:
+                with anyio.fail_after(kit.patience):
+                    await check(kit, *args, **kwargs)
+            except BaseException:
+                kit.has_failed = True  # for fixtures, which clear up what it has left
+                raise
 
         vars(bounded)["clause"] = told
         return cast("C", bounded)

@@ -7,13 +7,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from claude_agent_sdk import AssistantMessage, Message, TextBlock, ToolResultBlock, UserMessage
 
+from agenthost.adapter.provider import GuestProvider
 from agenthost.agent import AgentRef, HostedAgent
+from agenthost.errors import SandboxGoneError, SandboxNotFoundError
 from agenthost.link.client import GuestSandbox
+from agenthost.registry import registration
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.testing.script import Step
@@ -21,14 +24,20 @@ from agenthost.testing.scripted_model import ScriptedModel
 
 KEY = "sk-ant-api03-conformance-canary"
 
+_LOOK_AGAIN = 0.2  # seconds
+
 # A host of its own: attaches to the ref that it is given and tells what its agent says.
 _SECOND = """
 import json, sys
+asked = json.load(sys.stdin)
+sys.path[:] = asked["path"]
 import anyio
-from agenthost import HostedAgent, message_to_json, open_provider
+from agenthost import HostedAgent, message_to_json, open_provider, register_provider
+
+if asked["target"]:
+    register_provider(asked["provider"], asked["target"], replace=True)
 
 async def main():
-    asked = json.load(sys.stdin)
     async with open_provider(asked["provider"], **asked["options"]) as provider:
         async with HostedAgent.attach(asked["ref"], provider=provider) as agent:
             if asked["kill"]:
@@ -113,7 +122,7 @@ class Hosting:
             kill: It is killed as soon as it drives the agent.
         """
         asked: dict[str, Any] = {"provider": self.name, "options": dict(self.options), "ref": ref.to_json()}
-        asked.update(prompts=list(prompts), kill=kill)
+        asked.update(prompts=list(prompts), kill=kill, path=sys.path, target=_registered_target(self.name))
         env = {**os.environ, **_access(model)}
         done = await anyio.run_process(
             [sys.executable, "-c", _SECOND],
@@ -124,6 +133,61 @@ class Hosting:
         )
         assert done.returncode == (-9 if kill else 0), f"the second host ended with {done.returncode}"
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    async def end_all(self) -> None:
+        """End every sandbox that has the labels of ``spec``, without asking its guest, until none is there.
+
+        For a check that has failed: an agent that was handed on has no owner that would end it.
+        """
+        provider = self.provider
+        assert provider is not None
+        while True:
+            left = [one.id async for one in provider.list(self.spec.labels) if one.state != "ended"]
+            if not left:
+                return
+            for sandbox_id in left:
+                try:
+                    if isinstance(provider, GuestProvider):
+                        await (await provider.reach(sandbox_id)).terminate()
+                    else:
+                        await (await provider.get(sandbox_id)).terminate()
+                except (SandboxGoneError, SandboxNotFoundError):
+                    continue  # ended meanwhile
+            await anyio.sleep(_LOOK_AGAIN)
+
+
+def why_only_here(name: str) -> str | None:
+    """Return why another process cannot open the provider of this name; None where it can."""
+    if not name:
+        return "another process cannot open this provider, which has no name"
+    target = _registered_target(name)
+    module = "" if target is None else target.partition(":")[0]
+    if target is None or _is_found(module):
+        return None
+    return (
+        f"register_provider has put {name!r} into {module}, which another process cannot import: put the "
+        "provider into a module on sys.path, or let pytest import test files by --import-mode=prepend"
+    )
+
+
+def _registered_target(name: str) -> str | None:
+    """Return what ``register_provider`` was given in this process, which other processes do not know."""
+    found = registration(name)
+    return found.target if found.kind == "registered" else None
+
+
+def _is_found(module: str) -> bool:
+    """Return whether a fresh process with this ``sys.path`` finds a module."""
+    path: Sequence[str] | None = None
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        name = ".".join(parts[:count])
+        finders = (finder.find_spec(name, path) for finder in cast("list[Any]", sys.meta_path))
+        spec = next((spec for spec in finders if spec is not None), None)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
 
 
 def _access(model: ScriptedModel) -> dict[str, str]:

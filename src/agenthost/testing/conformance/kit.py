@@ -17,7 +17,7 @@ from agenthost.testing.conformance.clauses import checks_of, clause_of, missing
 
 # What no capability tells: a system that runs programs, a link of our own, a name that others can open.
 _NOT_CAPABILITIES = frozenset({"system", "link", "process"})
-_ENDING = 60.0  # seconds that ending a sandbox may take
+ENDING = 60.0  # seconds that ending a sandbox may take
 
 
 class Conformance:
@@ -43,6 +43,8 @@ class Conformance:
     known_deviations: ClassVar[Mapping[str, str]] = {}
     patience: ClassVar[float] = 120.0
     outside: ClassVar[tuple[str, int] | None] = None
+
+    has_failed: bool = False  # whether the check of this instance has
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -76,7 +78,7 @@ class Conformance:
         try:
             yield sandbox
         finally:
-            with anyio.move_on_after(_ENDING, shield=True):
+            with anyio.move_on_after(ENDING, shield=True):
                 await sandbox.terminate()
 
     async def forget_image(self, provider: SandboxProvider, image: str) -> None:

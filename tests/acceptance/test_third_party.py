@@ -1,0 +1,30 @@
+"""An adapter that a third party wrote from the page alone keeps the contract."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from agenthost import register_provider
+from agenthost.testing import HostedAgentConformance, SandboxConformance
+
+register_provider("directories", "acceptance.directory_provider:DirectoryProvider")
+
+
+class Binding:
+    provider_name = "directories"
+
+    @pytest.fixture
+    def provider_options(self) -> Iterator[Mapping[str, Any]]:
+        with tempfile.TemporaryDirectory() as root:
+            yield {"root": root}
+
+
+class TestSandbox(Binding, SandboxConformance): ...
+
+
+@pytest.mark.full
+class TestAgent(Binding, HostedAgentConformance): ...
