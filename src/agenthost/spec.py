@@ -75,6 +75,21 @@ def unpassable(text: str) -> str | None:
     return "holds a NUL byte" if b"\0" in data else None
 
 
+def check_text(name: str, text: object) -> str:
+    """Return a text, or refuse it. A path is a text: paths of the host are other objects than those inside.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It holds a NUL byte, or half of a character.
+    """
+    if not isinstance(text, str):
+        hint = f", str({name}) for instance" if hasattr(text, "__fspath__") else ""
+        raise TypeError(f"{name} is of type {type(text).__name__}; it must be a string{hint}")
+    if why := unpassable(text):
+        raise ValueError(f"{name} {why}")
+    return text
+
+
 def _require_passable(what: str, text: str) -> None:
     """Refuse a text that no program can be given. The text is not shown."""
     if why := unpassable(text):

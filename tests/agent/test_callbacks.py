@@ -92,6 +92,24 @@ async def test_a_function_that_raises_answers_with_its_text_whatever_it_raises(s
     assert results(messages) == ["Tool permission request failed: Error: not today"]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+async def test_a_number_that_json_does_not_have_is_an_error_of_the_function_and_the_turn_goes_on(
+    script: Any, number: float
+) -> None:
+    async def decide(_name: str, given: dict[str, Any], _context: Any) -> PermissionResultAllow:
+        return PermissionResultAllow(updated_input={**given, "timeout": number})
+
+    with anyio.fail_after(LIMIT):
+        async with (
+            script(ToolUse("Bash", {"command": "touch x"}), Text("Done.")),
+            HostedAgent(ClaudeAgentOptions(can_use_tool=decide), provider=PLAIN) as agent,
+        ):
+            messages = await turn(agent, "go")
+    told = f"the answer.updated_input['timeout'] is {number!r}, a number that JSON does not have"
+    assert results(messages) == [f"Tool permission request failed: Error: {told}"]
+    assert texts(messages) == ["Done."]
+
+
 async def wait_for_what_is_cancelled_elsewhere() -> None:
     """Await a future that another task cancels, as when a browser leaves."""
     future = asyncio.get_running_loop().create_future()

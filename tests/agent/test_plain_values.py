@@ -100,7 +100,7 @@ async def test_a_program_and_its_arguments_are_strings() -> None:
             await provider.create({"cpu": 1})  # type: ignore[arg-type] # on purpose
         sandbox = await provider.create(SandboxSpec())
         try:
-            with pytest.raises(TypeError, match=r"argv\[1\] is 3, of type int"):
+            with pytest.raises(TypeError, match=r"argv\[1\] is of type int; it must be a string"):
                 await sandbox.exec(["echo", 3])  # type: ignore[list-item] # on purpose
         finally:
             await sandbox.terminate()

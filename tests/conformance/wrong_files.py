@@ -81,6 +81,21 @@ class KnowsNoNewlines(WrappedSandbox):
         await self.inner.write_file(path.replace("\n", "?"), data, mode=mode)
 
 
+@wrong("3.9")
+class SwapsHalvesOfCharacters(WrappedSandbox):
+    async def read_file(self, path: str) -> bytes:
+        return await self.inner.read_file(path.encode("utf-8", "replace").decode())
+
+    async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        await self.inner.write_file(path.encode("utf-8", "replace").decode(), data, mode=mode)
+
+
+@wrong("3.9")
+class TakesPathsOfTheHost(WrappedSandbox):
+    async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
+        await self.inner.write_file(os.fspath(path), data, mode=mode)
+
+
 @wrong("3.10")
 class WritesThroughLinks(WrappedSandbox):
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:

@@ -23,6 +23,14 @@ class LosesEmptyArguments(WrappedSandbox):
         return await self.inner.exec([argument for argument in argv if argument], **options)
 
 
+@wrong("1.1")
+class SwapsHalvesOfCharacters(WrappedSandbox):
+    async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
+        return await self.inner.exec(
+            [argument.encode("utf-8", "replace").decode() for argument in argv], **options
+        )
+
+
 @wrong("1.2")
 class CutsLongArguments(WrappedSandbox):
     async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:

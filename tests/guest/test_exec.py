@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
 
 import anyio
 import pytest
@@ -13,6 +15,7 @@ from support.waiting import until
 
 from agenthost.errors import ExecTimeoutError, UnsupportedError
 from agenthost.link.client import GuestSandbox
+from agenthost.testing import FakeSandbox
 
 SECONDS = 30.0  # until a test is taken to hang
 MIB = 1024 * 1024
@@ -187,10 +190,68 @@ async def test_what_is_no_list_of_arguments_is_refused(box: GuestSandbox, argv: 
 
 @pytest.mark.parametrize("env", [{"A": "a\0b"}, {"A\0": "b"}, {"A=B": "c"}, {"": "d"}])
 async def test_an_environment_that_cannot_be_is_refused(box: GuestSandbox, env: Mapping[str, str]) -> None:
-    with pytest.raises(ValueError, match="environment"):
+    with pytest.raises(ValueError, match=r"env\['A'\] holds a NUL|name env.*NUL|name of a variable in env"):
         await box.exec(["true"], env=env)
-    with pytest.raises(ValueError, match="NUL"):
+    with pytest.raises(ValueError, match="cwd holds a NUL"):
         await box.exec(["true"], cwd="a\0b")
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "message"),
+    [
+        (["echo", "a\ud83d"], {}, r"argv\[1\] holds U\+D83D, half of a character"),
+        (["echo"], {"env": {"A": "a\udc00"}}, r"env\['A'\] holds U\+DC00"),
+        (["echo"], {"env": {"A\ud83d": "a"}}, r"the name env\['A\\ud83d'\] holds U\+D83D"),
+        (["echo"], {"cwd": "\ud83d"}, r"cwd holds U\+D83D"),
+        (["echo"], {"user": "\ud83d"}, r"user holds U\+D83D"),
+    ],
+)
+async def test_half_of_a_character_is_refused_by_the_arguments_name_before_anything_is_sent(
+    box: GuestSandbox, argv: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        await box.exec(argv, **options)
+    with pytest.raises(ValueError, match=message):
+        box.spawn(argv, **options)
+
+
+async def test_bytes_that_are_no_utf_8_reach_a_program_as_python_marks_them(box: GuestSandbox) -> None:
+    result = await box.exec(["printf", "%s", "a\udcff"], env={"A": "\udcfe"})
+    assert result.stdout == b"a\xff"
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "message"),
+    [
+        (["echo", 1], {}, r"argv\[1\] is of type int"),
+        (["echo"], {"env": {"A": None}}, r"env\['A'\] is of type NoneType; it must be a string"),
+        (["echo"], {"env": {1: "a"}}, r"the name env\[1\] is of type int"),
+        (["echo"], {"env": ["A=1"]}, "env is of type list"),
+        (["echo"], {"cwd": PurePosixPath("/")}, r"cwd is of type PurePosixPath.*str\(cwd\)"),
+        (["echo"], {"user": 0}, "user is of type int"),
+        (["echo"], {"stdin": "text"}, r"stdin is of type str; it must be bytes, stdin\.encode\(\)"),
+        (["echo"], {"timeout": "1"}, "timeout is of type str; it must be a number"),
+        (["echo"], {"max_output": 1.5}, "max_output is of type float; it must be a whole number"),
+    ],
+)
+async def test_a_value_of_another_type_is_refused_by_the_arguments_name(
+    box: GuestSandbox, argv: Any, options: dict[str, Any], message: str
+) -> None:
+    fake = FakeSandbox(name="fake")
+    for sandbox in (box, fake):
+        with pytest.raises(TypeError, match=message):
+            await sandbox.exec(argv, **options)
+    assert fake.runs == []
+
+
+async def test_text_for_the_stdin_of_a_running_program_is_refused(box: GuestSandbox) -> None:
+    text: Any = "text"
+    async with box.spawn(["cat"]) as process:
+        with pytest.raises(TypeError, match="data is of type str"):
+            await process.send_stdin(text)
+        await process.send_stdin(b"bytes")
+        await process.close_stdin()
+        assert await process.receive_stdout() == b"bytes"
 
 
 async def test_another_user_is_refused_where_the_guest_is_not_root(box: GuestSandbox) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+from pathlib import PurePosixPath
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -12,6 +14,7 @@ import pytest
 from support.waiting import until
 
 from agenthost.link.client import GuestSandbox
+from agenthost.testing import FakeSandbox
 
 SECONDS = 60.0  # until a test is taken to hang
 MIB = 1024 * 1024
@@ -186,11 +189,33 @@ async def test_a_file_that_tells_no_size_is_read_to_its_end(box: GuestSandbox) -
         assert len(await box.read_file("/proc/kallsyms")) == int(large)
 
 
-async def test_a_path_with_nul_is_refused(box: GuestSandbox) -> None:
-    with pytest.raises(ValueError, match="NUL"):
-        await box.read_file("a\0b")
-    with pytest.raises(ValueError, match="NUL"):
-        await box.write_file("a\0b", b"")
+@pytest.mark.parametrize(
+    ("path", "why"), [("a\0b", "a NUL byte"), ("a\ud83d", r"U\+D83D, half of a character")]
+)
+async def test_a_path_with_nul_or_half_of_a_character_is_refused(
+    box: GuestSandbox, path: str, why: str
+) -> None:
+    for sandbox in (box, FakeSandbox(name="fake")):
+        with pytest.raises(ValueError, match=f"path holds {why}"):
+            await sandbox.read_file(path)
+        with pytest.raises(ValueError, match=f"path holds {why}"):
+            await sandbox.write_file(path, b"")
+
+
+async def test_what_is_no_path_and_no_bytes_is_refused_by_the_arguments_name(box: GuestSandbox) -> None:
+    path: Any = PurePosixPath("file")
+    text: Any = "text"
+    for sandbox in (box, FakeSandbox(name="fake")):
+        with pytest.raises(TypeError, match=r"path is of type PurePosixPath; .* str\(path\)"):
+            await sandbox.read_file(path)
+        with pytest.raises(TypeError, match="path is of type PurePosixPath"):
+            await sandbox.write_file(path, b"")
+        with pytest.raises(TypeError, match=r"data is of type str; it must be bytes, data\.encode\(\)"):
+            await sandbox.write_file("file", text)
+        with pytest.raises(TypeError, match="mode is of type str"):
+            await sandbox.write_file("file", b"", mode=text)
+        with pytest.raises(FileNotFoundError):
+            await sandbox.read_file("file")
 
 
 async def test_a_full_disk_leaves_the_old_file_whole_and_nothing_else(box: GuestSandbox) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import claude_agent_sdk
 import pytest
+from claude_agent_sdk import PermissionResultAllow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,8 +201,20 @@ def test_a_field_that_init_does_not_take_comes_back_too() -> None:
 
 @pytest.mark.parametrize("value", [socket.socket, print, object(), {1, 2}, Ellipsis])
 def test_what_is_no_data_is_refused_by_type(value: object) -> None:
-    with pytest.raises(CodecError, match="cannot cross"):
-        CODEC.dumps({"deep": [value]})
+    kind = type(value).__name__
+    with pytest.raises(
+        CodecError, match=rf"the value\['deep'\]\[1\] is of type {kind}, which cannot be sent"
+    ):
+        CODEC.dumps({"deep": [1, value]})
+
+
+def test_the_place_of_what_is_no_data_is_named() -> None:
+    with pytest.raises(CodecError, match=r"^it\.updated_input\['a'\]\[0\] is of type object"):
+        CODEC.encode(PermissionResultAllow(updated_input={"a": (object(),)}), name="it")
+    with pytest.raises(CodecError, match=r"^it\[Ellipsis\], a key, is of type ellipsis"):
+        CODEC.encode({1: 2, ...: 3}, name="it")
+    with pytest.raises(CodecError, match=r"^the value is of type object"):
+        CODEC.encode(object())
 
 
 @pytest.mark.parametrize(

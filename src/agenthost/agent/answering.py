@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -16,7 +17,7 @@ from agenthost.agent.mcp_server import McpServer
 from agenthost.agent.store import Append, StoreWriter
 from agenthost.agent.user_code import of_user
 from agenthost.errors import AgentError, AgentHostError, ConfigError
-from agenthost.wire.codec import Codec
+from agenthost.wire.codec import Codec, place_of
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -140,7 +141,9 @@ class Answers:
     async def _answer(self, number: int, event: Event) -> dict[str, Any]:
         codec = await self._codec()
         try:
-            result = codec.encode(await self._ask(codec, event))
+            answer = await self._ask(codec, event)
+            result = codec.encode(answer, name="the answer")
+            _refuse_not_finite(answer)
         except Exception as error:  # noqa: BLE001 - the user's code; as in the SDK its text is the answer
             _log.debug("%s raised: %r", event["what"], error)
             return {"op": "answer", "id": number, "ok": False, "error": str(error)}
@@ -215,6 +218,24 @@ class Answers:
         if what not in self._told and len(self._told) < _TOLD:
             self._told.add(what)
             _log.warning("the agent asks for %s, which this process does not have: it waits", what)
+
+
+def _refuse_not_finite(answer: object) -> None:
+    """Refuse NaN and the infinities: the CLI reads JSON, which does not have them, and would end.
+
+    Raises:
+        ValueError: It names the number and its place.
+    """
+    found: list[float] = []
+
+    def is_not_finite(part: object) -> bool:
+        if isinstance(part, float) and not math.isfinite(part):
+            found.append(part)
+        return bool(found)
+
+    place = place_of(answer, is_not_finite)
+    if place is not None:
+        raise ValueError(f"the answer{place} is {found[0]!r}, a number that JSON does not have")
 
 
 def _is_key(key: Any) -> bool:

@@ -118,9 +118,9 @@ class PlainOptions:
             if name == "env" and not value:
                 continue
             try:
-                encoded[name] = codec.encode(_without_paths(value))
+                encoded[name] = codec.encode(_without_paths(value), name=f"options.{name}")
             except CodecError as error:
-                raise ConfigError(f"options.{name}: {error}") from error
+                raise ConfigError(str(error)) from error
         return encoded
 
 

@@ -8,7 +8,7 @@ from agenthost.errors import SandboxError
 from agenthost.files.program import ask, fields_of, items_of
 from agenthost.files.values import FileInfo
 from agenthost.sandbox import Sandbox
-from agenthost.spec import unpassable
+from agenthost.spec import check_text
 
 
 async def stat(sandbox: Sandbox, path: str, *, follow_symlinks: bool = True) -> FileInfo:
@@ -71,8 +71,7 @@ async def remove(sandbox: Sandbox, path: str, *, recursive: bool = False, missin
 
 
 def _call(what: str, path: str, **more: Any) -> dict[str, Any]:
-    if why := unpassable(path):
-        raise ValueError(f"a path {why}")
+    check_text("path", path)
     return {"do": what, "path": path, **more}
 
 

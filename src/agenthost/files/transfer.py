@@ -26,7 +26,7 @@ from agenthost.files.inside.unpacking import Unpacker
 from agenthost.files.program import ask, check_success, fields_of, items_of, output_of, read_answer, running
 from agenthost.files.values import Downloaded, TransferLimits, TransferProgress, Uploaded
 from agenthost.sandbox import Process, Sandbox
-from agenthost.spec import unpassable
+from agenthost.spec import check_text
 from agenthost.statedir import state_inodes
 from agenthost.threads import in_thread
 
@@ -72,6 +72,7 @@ async def upload_dir(
         UnsupportedError: The sandbox has no ``python3``.
         SandboxGoneError: The sandbox has ended.
     """
+    check_text("target", target)
     root = os.fspath(source)
     wanted = ignore_of(ignore, defaults=True)
     own = await in_thread(partial(patterns_in, Path(root)))
@@ -149,6 +150,7 @@ async def download_dir(
         UnsupportedError: The sandbox has no ``python3``.
         SandboxGoneError: The sandbox has ended.
     """
+    check_text("source", source)
     rules = rules_of(ignore_of(ignore, defaults=False))
     place = os.fspath(target)
     own = partial(Rules(GIT_OF_THE_HOST).leave_out, is_directory=False)
@@ -266,8 +268,6 @@ async def _clean(sandbox: Sandbox, target: str, stage: str) -> None:
 def _call(
     what: str, path: str, limits: TransferLimits, rules: Sequence[Sequence[str]], **more: Any
 ) -> dict[str, Any]:
-    if why := unpassable(path):
-        raise ValueError(f"a path {why}")
     numbers = [limits.members, limits.size, limits.depth]
     return {"do": what, "path": path, "limits": numbers, "rules": rules, **more}
 

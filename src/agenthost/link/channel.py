@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 
 from agenthost.errors import AgentEndedError, AgentHostError, ConfigError, SupersededError
+from agenthost.link.arguments import start_params
 from agenthost.link.flows import Inflow, Outflow
-from agenthost.link.process import start_params
 from agenthost.link.session import Session
 from agenthost.link.tokens import TokenMaker
 from agenthost.wire.frames import Data

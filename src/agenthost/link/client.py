@@ -10,6 +10,7 @@ from typing import Any
 
 from agenthost.errors import SandboxGoneError, SandboxPausedError
 from agenthost.link.agents import AgentStatus, agent_status
+from agenthost.link.arguments import check_bytes, check_number, start_params
 from agenthost.link.channel import (
     AgentChannel,
     Observation,
@@ -20,11 +21,12 @@ from agenthost.link.channel import (
 )
 from agenthost.link.flows import Inflow
 from agenthost.link.layout import GuestLayout
-from agenthost.link.process import execute, spawn, start_params
+from agenthost.link.process import execute, spawn
 from agenthost.link.session import Session
 from agenthost.link.tokens import TokenMaker
 from agenthost.owners import note_gone
 from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
+from agenthost.spec import check_text
 from agenthost.wire.frames import Data
 
 _INLINE_FILE = 16 * 1024  # bytes of a file that travel with the call that writes it
@@ -120,7 +122,7 @@ class GuestSandbox:
 
     async def read_file(self, path: str) -> bytes:
         """Return a file's bytes. See Sandbox.read_file."""
-        _refuse_nul(path)
+        check_text("path", path)
         session = self._live()
         sid = f"f/{session.unique()}"
         flow: Inflow | None = None
@@ -146,7 +148,9 @@ class GuestSandbox:
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""
-        _refuse_nul(path)
+        check_text("path", path)
+        check_bytes("data", data)
+        check_number("mode", mode, whole=True)
         session = self._live()
         params: dict[str, Any] = {"path": path, "mode": mode}
         if len(data) <= _INLINE_FILE:
@@ -237,8 +241,3 @@ class GuestSandbox:
                 # What was under way over that link has ended for its callers: now it ends inside, too.
                 self._session.post("forget", {"link": self._given_up})
         return self._session
-
-
-def _refuse_nul(path: str) -> None:
-    if "\0" in path:
-        raise ValueError("a path holds a NUL byte")

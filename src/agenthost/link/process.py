@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import anyio
 
 from agenthost.errors import ExecTimeoutError
+from agenthost.link.arguments import check_bytes, check_number
 from agenthost.link.flows import Inflow, Outflow
 from agenthost.link.session import Session
 from agenthost.sandbox import ExecResult
@@ -50,6 +51,7 @@ class RemoteProcess:
 
     async def send_stdin(self, data: bytes) -> None:
         """Write bytes; waits while the program does not read."""
+        check_bytes("data", data)
         await self._stdin.send(data)
 
     async def close_stdin(self) -> None:
@@ -72,35 +74,6 @@ class RemoteProcess:
             if self._exit_code is None:
                 self._exit_code = int(await self._session.answer(self._wait, keep=True))
             return self._exit_code
-
-
-def start_params(
-    unique: str,
-    argv: Sequence[str],
-    *,
-    cwd: str | None,
-    env: Mapping[str, str] | None,
-    user: str | None,
-) -> dict[str, Any]:
-    """Return the parameters of the call that starts a program."""
-    if isinstance(argv, str) or not argv:
-        raise ValueError("argv is a list of at least one string, never a shell command")
-    for number, text in enumerate(cast("Sequence[object]", argv)):  # types are hints
-        if not isinstance(text, str):
-            raise TypeError(f"argv[{number}] is {text!r}, of type {type(text).__name__}; it must be a string")
-    for name, value in (env or {}).items():
-        if not name or "=" in name or "\0" in name + value:
-            raise ValueError(f"{name!r} cannot be set in an environment: a wrong name, or a NUL byte")
-    if any("\0" in text for text in (*argv, cwd or "", user or "")):
-        raise ValueError("an argument, the working directory or the user holds a NUL byte")
-    params: dict[str, Any] = {"id": unique, "argv": list(argv)}
-    if cwd is not None:
-        params["cwd"] = cwd
-    if env:
-        params["env"] = dict(env)
-    if user is not None:
-        params["user"] = user
-    return params
 
 
 @asynccontextmanager
@@ -152,6 +125,10 @@ async def execute(
     session: Session, params: dict[str, Any], *, stdin: bytes, timeout: float | None, max_output: int
 ) -> ExecResult:
     """Run a program to its end. All that can be sent before its start is known is sent at once."""
+    check_bytes("stdin", stdin)
+    if timeout is not None:
+        check_number("timeout", timeout)
+    check_number("max_output", max_output, whole=True)
     name = params["id"]
     if len(stdin) <= _INLINE_INPUT:
         params["input"] = b64encode(stdin).decode("ascii")

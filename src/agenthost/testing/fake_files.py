@@ -8,6 +8,8 @@ import posixpath
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
+from agenthost.spec import check_text
+
 
 @dataclass(slots=True)
 class FakeFile:
@@ -87,8 +89,7 @@ class FakeFiles(MutableMapping[str, bytes]):
         self._files[full] = FakeFile(bytes(data), mode)
 
     def _resolve(self, path: str) -> str:
-        if "\0" in path:
-            raise ValueError("a path holds a NUL byte")
+        check_text("path", path)
         full = posixpath.normpath(posixpath.join(self._workdir, path))
         if any(len(os.fsencode(part)) > 255 for part in full.split("/")):
             raise _error(errno.ENAMETOOLONG, path)

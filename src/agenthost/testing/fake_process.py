@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from agenthost.background import BackgroundTasks
+from agenthost.link.arguments import check_bytes
 from agenthost.testing.fake_clock import FakeClock
 from agenthost.testing.fake_files import FakeFiles
 from agenthost.testing.fake_programs import ProgramFunction
@@ -135,6 +136,7 @@ class FakeProcess:
 
     async def send_stdin(self, data: bytes) -> None:
         """Write bytes. Waits while more than 64 KiB were not read. BrokenPipeError when it has ended."""
+        check_bytes("data", data)
         self._raise_gone()
         if self._closed:
             raise ValueError("stdin has ended")

@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from agenthost.errors import ExecTimeoutError, SandboxGoneError, UnsupportedError
 from agenthost.files.program import call_in
-from agenthost.link.process import start_params
+from agenthost.link.arguments import check_bytes, check_number, start_params
 from agenthost.sandbox import Capabilities, ExecResult, SandboxInfo
 from agenthost.testing.fake_clock import FakeClock
 from agenthost.testing.fake_file_program import work_on_files
@@ -187,6 +187,10 @@ class FakeSandbox(Script):
     ) -> ExecResult:
         """Run a program to its end. See Sandbox.exec; ``timeout`` is virtual seconds."""
         await self._enter("exec")
+        check_bytes("stdin", stdin)
+        if timeout is not None:
+            check_number("timeout", timeout)
+        check_number("max_output", max_output, whole=True)
         process, function, view = self._start(argv, cwd=cwd, env=env, user=user, stdin=stdin)
         expired = False
 
@@ -242,6 +246,8 @@ class FakeSandbox(Script):
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""
         await self._enter("write_file")
+        check_bytes("data", data)
+        check_number("mode", mode, whole=True)
         self.files.write(path, data, mode)
 
     async def info(self) -> SandboxInfo:

@@ -22,7 +22,8 @@ import json
 import re
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, cast
@@ -45,6 +46,14 @@ _encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_ci
 
 class CodecError(ValueError):
     """A value cannot cross, or what arrived is no encoded value."""
+
+
+class _NotDataError(CodecError):
+    """Raised while a value is encoded, before the place of what is not data is known."""
+
+    def __init__(self, culprit: object) -> None:
+        super().__init__("not data")
+        self.culprit = culprit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +92,35 @@ def public_classes(module: ModuleType) -> dict[str, type]:
 
 def _is_data(value: Any) -> bool:
     return isinstance(value, type) and dataclasses.is_dataclass(value) and value.__name__ not in NOT_DATA
+
+
+def place_of(value: object, is_sought: Callable[[object], bool]) -> str | None:
+    """Return where in a value its first part that is sought stands, ``['rows'][2].text`` for instance.
+
+    The value itself is ``""``; None where there is no such part. For a value that ``encode`` does not find
+    nested too deeply.
+    """
+    if is_sought(value):
+        return ""
+    for label, part in _parts(value):
+        place = place_of(part, is_sought)
+        if place is not None:
+            return label() + place
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[Callable[[], str], object]]:
+    """Yield what a value holds, each with what makes the text that leads to it."""
+    if isinstance(value, Mapping):
+        for key, item in cast("Mapping[object, object]", value).items():
+            yield partial("[{!r}]".format, key), item
+            yield partial("[{!r}], a key,".format, key), key
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast("Sequence[object]", value)):
+            yield partial("[{}]".format, index), item
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for one in dataclasses.fields(value):
+            yield partial(".{}".format, one.name), getattr(value, one.name)
 
 
 def unknown_fields(value: object) -> Mapping[str, Any]:
@@ -141,16 +179,29 @@ class Codec:
         self._readers = {name: _plan(cls) for name, cls in classes.items()}
         self._writers = {plan.cls: plan for plan in self._readers.values()}
 
-    def encode(self, value: object) -> Plain:
+    def encode(self, value: object, *, name: str = "the value") -> Plain:
         """Return plain data. Parts that need no change are shared with ``value``.
 
+        Args:
+            value: What to encode.
+            name: What an error calls the value.
+
         Raises:
-            CodecError: It holds something that is no data (a function, a socket), or is nested too deeply.
+            CodecError: It holds something that is not data (a function, a socket), or is nested too deeply.
+                The message names the type and the place of what is wrong.
         """
         try:
             return self._encode(value)
         except RecursionError:
-            raise CodecError(f"a {type(value).__name__} is nested too deeply") from None
+            raise CodecError(f"{name}, of type {type(value).__name__}, is nested too deeply") from None
+        except _NotDataError as error:
+            culprit = error.culprit
+            place = place_of(value, lambda part: part is culprit) or ""
+            kind = f"{type(culprit).__module__}.{type(culprit).__qualname__}".removeprefix("builtins.")
+            raise CodecError(
+                f"{name}{place} is of type {kind}, which cannot be sent to or from a sandbox: only data can, "
+                "such as strings, numbers, lists, dicts and dataclasses"
+            ) from None
 
     def decode(self, value: Plain) -> Any:
         """Return the value that was encoded. ``value`` is used up: its dicts and lists become the result's.
@@ -257,7 +308,7 @@ class Codec:
         for base, convert in _BASES:
             if isinstance(value, base):
                 return self._encode(convert(value))
-        raise CodecError(f"a {type(value).__module__}.{type(value).__qualname__} is no data: it cannot cross")
+        raise _NotDataError(value)
 
     # ---- reading
 

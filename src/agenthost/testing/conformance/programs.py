@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import secrets
+from typing import Any
 
 import anyio
 import pytest
@@ -45,6 +46,26 @@ class ProgramChecks(Conformance):
         odd = ["a b", "$HOME", "*", "", "x;y", "`id`", "é\u2028", "\n", "-n", "'\"\\"]
         result = await sandbox.exec(["echo", *odd, "end"])
         assert result.stdout == " ".join([*odd, "end"]).encode() + b"\n"
+
+    @clause("1.1")
+    async def test_what_no_program_can_be_given_is_refused_by_the_arguments_name(
+        self, sandbox: Sandbox
+    ) -> None:
+        """By ``exec`` and by ``spawn``, before anything is started."""
+        for text in ("a\0b", "a\ud83d"):
+            odd: tuple[tuple[str, list[str], dict[str, Any]], ...] = (
+                ("argv", ["echo", text], {}),
+                ("env", ["echo"], {"env": {"A": text}}),
+                ("env", ["echo"], {"env": {text: "b"}}),
+                ("cwd", ["echo"], {"cwd": text}),
+                ("user", ["echo"], {"user": text}),
+            )
+            for name, argv, options in odd:
+                with pytest.raises(ValueError, match=name):
+                    await sandbox.exec(argv, **options)
+                with pytest.raises(ValueError, match=name):
+                    async with sandbox.spawn(argv, **options):
+                        pass
 
     @clause("1.2", needs="system")
     async def test_an_argument_may_be_as_long_as_the_kernel_allows(self, sandbox: Sandbox) -> None:
