@@ -216,8 +216,12 @@ async def test_input_goes_by_one_stream_and_small_pieces_go_together(
 
 async def test_a_program_that_takes_no_input_holds_who_sends(e2b: Emulator, box: GuestSandbox) -> None:
     sandbox = await reached(e2b, box)
-    carrier = await open_command(sandbox, ["sleep", "600"], user=USER, env={})
+    carrier = await open_command(sandbox, ["sh", "-c", "read -r go; echo on; sleep 600"], user=USER, env={})
     try:
+        # Until its connection stands, the client's transport accepts whatever it is given.
+        await carrier.send(b"go\n")
+        with anyio.fail_after(LIMIT):
+            assert await carrier.receive() == b"on\n"
         with anyio.move_on_after(1) as held:  # for ever; without a bound it takes a moment
             for _ in range(1000):
                 await carrier.send(bytes(64 * 1024))
