@@ -88,9 +88,13 @@ class Client:
     async def start(self, machine: Machine, argv: Sequence[str], env: Mapping[str, str]) -> Program:
         own = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": machine.home, **env}
         log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the program's handle
-        process = await anyio.open_process(
-            argv, cwd=machine.home, env=own, stderr=log, start_new_session=True
-        )
+        try:
+            process = await anyio.open_process(
+                argv, cwd=machine.home, env=own, stderr=log, start_new_session=True
+            )
+        except BaseException:
+            log.close()
+            raise
         return Program(process, log)
 
 

@@ -11,6 +11,8 @@ import pytest
 from agenthost import register_provider
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 
+pytestmark = pytest.mark.full  # the normal run has both kits on `local`
+
 register_provider("directories", "acceptance.directory_provider:DirectoryProvider")
 
 
@@ -26,5 +28,4 @@ class Binding:
 class TestSandbox(Binding, SandboxConformance): ...
 
 
-@pytest.mark.full
 class TestAgent(Binding, HostedAgentConformance): ...

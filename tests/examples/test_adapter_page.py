@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def test_its_program_for_credentials_runs(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(MissingExtraError, match="agenthost\\[acme\\]"):
         exec(block("require_extra("), names)
     (tmp_path / "acme.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
     with pytest.raises(MissingCredentialError, match="ACME_API_KEY"):
         exec(block("require_extra("), names)
     monkeypatch.setenv("ACME_API_KEY", "from the environment")
