@@ -188,7 +188,7 @@ class SandboxSpec:
         limits: Hard caps, enforced exactly or refused.
         env: Environment variables of every process inside. Not for secrets: labels and environments
             are shown by the provider's tools.
-        labels: Labels for ``list``.
+        labels: Labels for ``list``. Names that agenthost itself stores (``agenthost-owner``) are refused.
         workdir: Absolute path; None is ``/workspace`` where possible.
         max_lifetime: Seconds until the sandbox ends, whatever happens to the host. None is one hour.
         lease: Seconds of a short server-side end that is refreshed while an agent works. None is none.

@@ -166,6 +166,7 @@ async def test_a_secret_is_neither_in_the_message_nor_in_what_is_chained(calls: 
             raise VendorError(f"with {secret}")
     assert str(caught.value) == "making: refused (with ***)"
     assert secret not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None  # which tools that show all of an error would show
 
 
 async def test_an_error_that_holds_no_secret_is_chained(calls: Calls) -> None:

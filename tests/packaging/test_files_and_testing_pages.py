@@ -70,5 +70,6 @@ async def test_the_cells_of_the_page_on_testing_run_each_in_a_task_of_its_own() 
         for cell in cells:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(run, cell)
-    with pytest.raises(SandboxNotFoundError):
-        await names["provider"].get(names["sandbox"].id)
+    async with open_provider(names["provider"].name) as again:
+        with pytest.raises(SandboxNotFoundError):
+            await again.get(names["sandbox"].id)
