@@ -108,7 +108,7 @@ class DirectoryVendor:
         """Do nothing: the client keeps nothing open."""
 
 
-class DirectoryProvider(CloudProvider[Machine]):
+class DirectoryProvider(CloudProvider[DirectoryVendor]):
     """Sandboxes of the directory cloud."""
 
     name = "directories"
@@ -118,11 +118,10 @@ class DirectoryProvider(CloudProvider[Machine]):
 
     def __init__(self, *, root: str, limits: Limits | None = None) -> None:
         super().__init__(limits=limits)
-        self._root, self._vendor = root, DirectoryVendor(root)
+        self._root = root
 
-    @property
-    def vendor(self) -> DirectoryVendor:
-        return self._vendor
+    def make_vendor(self) -> DirectoryVendor:
+        return DirectoryVendor(self._root)
 
     def check(self, spec: SandboxSpec) -> None:
         super().check(spec)

@@ -73,12 +73,6 @@ async def test_a_build_that_fails_removes_what_it_left() -> None:
     assert images.removed == 1
 
 
-async def test_a_build_that_leaves_nothing_has_nothing_to_remove() -> None:
-    images = Images(error=ProviderError("step 3"))
-    with pytest.raises(ProviderError, match="step 3"):
-        await images.bake(remove=None)
-
-
 async def test_a_forced_build_that_fails_leaves_the_image_that_was_there() -> None:
     images = Images(known="known", error=ProviderError("step 3"))
 

@@ -13,8 +13,6 @@ from providers.row import Row
 from agenthost.providers.local.local_unisolated import UnisolatedProvider
 from agenthost.providers.local.provider import LocalProvider
 
-_TAKEN = "local raises ConfigError for a name that is taken, and not NameTakenError"
-
 
 class LocalWorld:
     """A state directory. There is nobody to call, and so no call that could go wrong."""
@@ -54,10 +52,9 @@ def served(name: str) -> Callable[[Mapping[str, Any]], AbstractAsyncContextManag
     return serve
 
 
-LOCAL = Row(name="local", make=LocalProvider, serve=served("local"), wrong_class_of_taken_name=_TAKEN)
+LOCAL = Row(name="local", make=LocalProvider, serve=served("local"))
 UNISOLATED = Row(
     name="local-unisolated",
     make=UnisolatedProvider,
     serve=served("local-unisolated"),
-    wrong_class_of_taken_name=_TAKEN,
 )

@@ -111,7 +111,6 @@ class Row:
         bakes: Options that each make another image of the same recipe. None: images have no name before
             they are made.
         longest: Seconds of the longest lifetime. None: there is no longest one.
-        wrong_class_of_taken_name: Why a name that is taken is another ConfigError than NameTakenError.
     """
 
     name: str
@@ -132,7 +131,6 @@ class Row:
     disown: Callable[[World, str], None] | None = None
     bakes: Mapping[str, Any] | None = None
     longest: float | None = None
-    wrong_class_of_taken_name: str | None = None
 
 
 class EmulatedWorld:

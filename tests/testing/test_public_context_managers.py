@@ -107,7 +107,7 @@ OPENED: dict[str, tuple[Callable[[Path], Context], set[str]]] = {
 # Entered and left by one function of agenthost, in one task.
 INTERNAL = {
     *("guest_of", "Place.open", "running", "one_off"),
-    *("HttpClient", "HttpClient.stream", "Engine.stream", "Client.asking"),
+    *("HttpClient", "HttpClient.stream", "Engine.stream", "Calls.bounded", "E2BVendor.calling"),
 }
 
 

@@ -110,7 +110,7 @@ class SshVendor:
         """There is nothing to close."""
 
 
-class SshProvider(CloudProvider[str]):
+class SshProvider(CloudProvider[SshVendor]):
     """Sandboxes on a Linux machine that has Python, tar and grep. README.md lists the options."""
 
     name = "ssh"
@@ -120,11 +120,10 @@ class SshProvider(CloudProvider[str]):
 
     def __init__(self, *, command: list[str], root: str, path: str = "", limits: Any = None) -> None:
         super().__init__(limits=limits)
-        self.root, self._vendor = root, SshVendor(command, root, path)
+        self.root, self.command, self.path = root, command, path
 
-    @property
-    def vendor(self) -> SshVendor:
-        return self._vendor
+    def make_vendor(self) -> SshVendor:
+        return SshVendor(self.command, self.root, self.path)
 
     def check(self, spec: SandboxSpec) -> None:
         super().check(spec)

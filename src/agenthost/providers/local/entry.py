@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
-from agenthost.errors import ConfigError, IsolationUnavailableError, SandboxStartError
+from agenthost.errors import IsolationUnavailableError, NameTakenError, SandboxStartError
 from agenthost.providers.local.keeper.removal import remove_contents
 from agenthost.providers.local.state import is_alive
 
@@ -74,7 +74,7 @@ def _make_entry(parent: str, name: str, boot_files: Mapping[str, bytes], *, drop
         except OSError as error:
             if not os.path.lexists(final):
                 raise
-            raise ConfigError(f"a local sandbox named {name} exists already") from error
+            raise NameTakenError(f"a local sandbox named {name} exists already") from error
         entry.directory = final
     except BaseException as error:
         discard(entry)

@@ -50,8 +50,8 @@ class ModalVendor:
         workarounds.refuse_profile(settings)
         self.settings = settings
         self.times = times
-        calls = BridgedCalls("Modal", lambda: ROWS, secrets=(settings.token_secret,))
-        self.once, self.repeat = calls.once, calls.repeated
+        self.calls = BridgedCalls("Modal", lambda: ROWS, secrets=(settings.token_secret,))
+        self.once, self.repeat = self.calls.once, self.calls.repeated
         self._boot_dir = boot_dir
         self._client: modal.Client | None = None
         self._app: modal.App | None = None
