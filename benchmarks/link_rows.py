@@ -1,4 +1,4 @@
-"""A sealed link beside one that needs no seals: the same provider, whose socket is taken to be within reach."""
+"""A sealed link beside one that needs no seals: the same provider, with a socket taken to be within reach."""
 
 from __future__ import annotations
 
