@@ -11,8 +11,9 @@ import pytest
 IMPORTS = """
 import sys, threading, anyio
 from agenthost.errors import AgentHostError
-from agenthost.providers.e2b import bake
+from agenthost.adapter.bake import plan_bake
 from agenthost.providers.e2b.provider import E2BProvider
+from agenthost.supports import ImageRecipe
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
@@ -30,7 +31,7 @@ async def main():
                 async for _ in provider.list():
                     pass
             else:
-                await bake.find_template(provider.vendor, "x")
+                await provider.images().find(plan_bake(ImageRecipe(), default_base="x"))
         except AgentHostError:
             pass
     # What is loaded late by the package itself is its own affair.

@@ -124,8 +124,8 @@ def test_what_measures_time_does_not_look_at_the_wall_clock() -> None:
         "owners.py",  # which of two processes has noted something last; the age of records
         "providers/docker/making.py",  # labels of a container
         "providers/docker/one_off.py",
-        "providers/e2b/backend.py",  # what is left until an end that is a label
-        "providers/e2b/creating.py",  # what is left until the end that E2B tells
+        "adapter/cloud.py",  # what is left until an end that is a label
+        "providers/e2b/client.py",  # what is left until the end that E2B states
         "providers/local/backend.py",  # ``expires_at``
         "providers/local/engine.py",
         "providers/local/entry.py",  # the age of what a dead process left

@@ -118,8 +118,8 @@ class GuestProvider(ABC):
     def list(self, labels: Mapping[str, str] | None = None) -> AsyncIterator[SandboxInfo]:
         """Yield what there is, newest first."""
 
-    async def came_up(self, backend: Backend) -> None:  # noqa: B027 - most adapters have nothing to do
-        """Called by ``create`` with the backend of ``make`` when the guest has answered."""
+    async def came_up(self, name: str) -> None:  # noqa: B027 - most adapters have nothing to do
+        """Called by ``create`` with the sandbox's name when the guest has answered."""
 
     async def close_clients(self) -> None:  # noqa: B027 - most adapters have no client to close
         """Close clients of the vendor. ``aclose`` calls this when every link is closed. Idempotent."""
@@ -203,7 +203,7 @@ class GuestProvider(ABC):
             sandbox = self._connect(backend, info, layout, tokens, start=self._limits.start)
             with anyio.fail_after(self._limits.start):
                 await sandbox.session.wait_ready()
-            await self.came_up(backend)
+            await self.came_up(name)
         except BaseException as exc:
             with anyio.move_on_after(_ENDING, shield=True):
                 await (backend if sandbox is None else sandbox).terminate()

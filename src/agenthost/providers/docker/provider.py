@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from agenthost.adapter.checks import refuse_options
 from agenthost.adapter.provider import GuestProvider
@@ -66,6 +67,8 @@ class DockerProvider(GuestProvider):
             raise ConfigError(f"carrier={carrier!r}: known are 'stdio' and 'socket'")
         self._carrier: CarrierName = carrier
         self._engine = Engine(find_address(host))
+        # What still listens to its container, by name: the sandbox may hold another backend around it.
+        self._starting: WeakValueDictionary[str, DockerBackend] = WeakValueDictionary()
 
     @property
     def address(self) -> Address:
@@ -114,14 +117,16 @@ class DockerProvider(GuestProvider):
         tmp_mib = spec.provider_options.get("tmp_mib", paths.TMP_MIB)
         assert isinstance(tmp_mib, int)
         assert spec.image is not None
-        return await make_container(
+        backend = await make_container(
             self._engine, spec, boot, spec.image, carrier=self._carrier, tmp_mib=tmp_mib
         )
+        self._starting[backend.name] = backend
+        return backend
 
-    async def came_up(self, backend: Backend) -> None:
+    async def came_up(self, name: str) -> None:
         """Stop listening to what the container prints."""
-        assert isinstance(backend, DockerBackend)
-        await backend.settle()
+        if (backend := self._starting.pop(name, None)) is not None:
+            await backend.settle()
 
     async def reach(self, sandbox_id: str) -> Backend:
         """Return a sandbox that is there; one that stands still can be ended."""
