@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from agenthost import register_provider
+from agenthost import registry
 from agenthost.testing import HostedAgentConformance, SandboxConformance
 
 pytestmark = pytest.mark.full  # the normal run has both kits on `local`
 
-register_provider("directories", "acceptance.directory_provider:DirectoryProvider")
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> Iterator[None]:
+    """Register the adapter, as a third party's test file does at its top, for the tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_registered", {})
+        registry.register_provider("directories", "acceptance.directory_provider:DirectoryProvider")
+        yield
 
 
 class Binding:

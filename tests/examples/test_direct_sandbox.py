@@ -37,6 +37,8 @@ class TestDirectSandbox(SandboxConformance):
         "test_what_cannot_be_read_is_the_builtin_error": "the error names the whole path",
         "test_what_cannot_be_written_is_the_builtin_error_and_names_the_path": "it names the whole path",
         "test_any_name_is_a_name": "a NUL is refused in other words",
+        "test_a_path_is_a_text": "a path of pathlib's is taken, too",
+        "test_what_no_program_can_be_given_is_refused_by_the_arguments_name": "the error has no name",
         "test_a_link_is_replaced_and_not_written_through": "it is written through",
     }
 
