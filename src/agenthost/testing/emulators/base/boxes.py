@@ -120,8 +120,8 @@ class Boxes(Generic[B]):
         while not box.ended.is_set():
             box.moved = anyio.Event()
             at = math.inf if box.state == "paused" else box.end_at
-            if not await self._clock.reaches(at, box.moved):
-                continue
+            if not await self._clock.reaches(at, box.moved) or box.moved.is_set():
+                continue  # its end or its state is another one by now
             try:
                 await self._expire(box)
             except AgentHostError as error:
