@@ -6,7 +6,7 @@ import json
 import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ async def test_killed_at_any_stage_nothing_outlives_the_lifetime(
         how = ["detach"] if stage in ("detaching", "detached") else []
         async with slots, host_of(workspace, prompt, *how, backend=backend) as host:
             await host.reach(stage, chance.randint(1, 100) if stage == "turn" else 1)
-            with anyio.move_on_after(chance.uniform(0, 0.3)):  # a moment of its own in the stage
+            # A moment of its own in the stage; the host may have come to its end before that is over.
+            with anyio.move_on_after(chance.uniform(0, 0.3)), suppress(anyio.IncompleteRead):
                 async for _ in host.lines():
                     pass
             await host.kill()
