@@ -232,3 +232,13 @@ async def test_an_end_that_nobody_answers_is_a_warning_after_a_bounded_time(
     with pytest.raises(ProviderError, match="no answer within"):
         await vendor.make(within=SHORT, cleanup=SHORT)
     assert "the thing may be left until its lifetime is over: no answer within 0.05 s" in caplog.text
+
+
+async def test_a_taken_name_whose_owner_cannot_be_seen_may_be_this_requests_own_and_is_ended() -> None:
+    # The vendor's client sent the request twice, and the first one has made the thing.
+    away = ProviderError("away")
+    vendor = Vendor(create=fails(NameTakenError("taken")), find=[away, away, "ours"])
+    with pytest.raises(ProviderError, match="taken, and by which sandbox is not known") as caught:
+        await vendor.make()
+    assert caught.value.outcome == "unknown"
+    assert vendor.calls == ["create", "find", "find", "find", "end ours"]

@@ -127,6 +127,8 @@ async def _create_or_find(
         try:
             found = await _look(find, looks[:1] if is_taken else looks)
         except AgentHostError as again:
+            if is_taken:  # perhaps by this very request
+                raise ProviderError(f"{exc}, and by which sandbox is not known", outcome="unknown") from again
             raise exc from again  # it may still be there
         if found is None:
             raise
