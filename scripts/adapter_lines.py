@@ -15,13 +15,12 @@ LIMITS = {"core": 250, "carrier": 100, "all": 600}
 CLOUDS = ("e2b", "modal")
 # What may be longer, and why. A new adapter has no row here.
 ALLOWED = {
-    ("e2b", "core"): 275,  # a template has a size, and its build is followed by polling
     ("modal", "core"): 425,  # an app, images built layer by layer, and files that travel through a program
     ("modal", "all"): 675,  # its client cannot be cancelled twice, logs throttling only, and reads a profile
 }
 # Everything that is not named here belongs to the core: client, spec, create, find, boot and bake.
 CARRIER = ("carrier.py",)
-ABILITIES = ("backend.py", "headers.py", "snapshot.py", "workarounds.py")
+ABILITIES = ("backend.py", "headers.py", "network.py", "snapshot.py", "workarounds.py")
 _NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -13,7 +13,7 @@ from conformance import judging, wrong_abilities, wrong_files, wrong_lives, wron
 from conformance.wrapping import WRONG, WrappedProvider, Wrong
 
 from agenthost import SandboxProvider, open_provider
-from agenthost.testing import SandboxConformance
+from agenthost.testing import FakeProvider, SandboxConformance
 from agenthost.testing.conformance import checks_of
 from agenthost.testing.conformance.clauses import missing
 from agenthost.testing.emulators.e2b import emulator
@@ -69,7 +69,10 @@ async def end_all(provider: WrappedProvider) -> None:
 
 def applies(name: str, provider: SandboxProvider) -> bool:
     return all(
-        need == "system" or missing(need, provider.capabilities) is None for need in CHECKS[name].needs
+        not isinstance(provider, FakeProvider)
+        if need == "system"
+        else missing(need, provider.capabilities) is None
+        for need in CHECKS[name].needs
     )
 
 
@@ -77,11 +80,12 @@ def applies(name: str, provider: SandboxProvider) -> bool:
 async def providers() -> AsyncGenerator[Callable[[str], SandboxProvider | None]]:
     """Yield what returns a provider for a check, the quickest of those that have what it needs."""
     async with (
+        FakeProvider() as fake,
         open_provider("local") as local,
         emulator(friendly=True) as e2b,
         open_provider("e2b", **e2b.options) as able,
     ):
-        yield lambda name: next((one for one in (local, able) if applies(name, one)), None)
+        yield lambda name: next((one for one in (fake, local, able) if applies(name, one)), None)
 
 
 def test_every_clause_has_a_sandbox_that_violates_it() -> None:

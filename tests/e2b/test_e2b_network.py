@@ -9,8 +9,7 @@ import pytest
 
 from agenthost.adapter.network import check_allowed_hosts, refuse_unreachable
 from agenthost.errors import ConfigError, UnsupportedError
-from agenthost.providers.e2b.headers import check_headers
-from agenthost.providers.e2b.network import network_options
+from agenthost.providers.e2b.network import check_headers, network_options
 from agenthost.providers.e2b.provider import E2BProvider
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
 from agenthost.testing.emulators.e2b import Emulator, Fault

@@ -76,10 +76,9 @@ class E2BVendor:
         """Make a sandbox of the template ``spec.image``. See Vendor."""
         lifetime = spec.max_lifetime or DEFAULT_LIFETIME
         secrets = tuple(header.secret for header in spec.inject)
+        doing = f"making sandbox {spec.name} of template {spec.image}"
         try:
-            async with self.calling(
-                f"making sandbox {spec.name} of template {spec.image}", secrets=secrets
-            ) as e2b:
+            async with self.calling(doing, secrets=secrets) as e2b:
                 return await e2b.AsyncSandbox.create(
                     spec.image,
                     timeout=math.ceil(lifetime),  # all of it, also with a lease: the plan must allow it
@@ -163,9 +162,8 @@ def _found(info: SandboxInfo) -> Found:
         labels=info.metadata,
         state="paused" if is_paused else "running",
         created_at=info.started_at.timestamp(),
-        expires_at=None
-        if is_paused
-        else info.end_at.timestamp(),  # of a paused one E2B states when it was paused
+        # Of a paused sandbox, E2B's "end" is the time at which it was paused.
+        expires_at=None if is_paused else info.end_at.timestamp(),
         resources={
             "cpu": str(info.cpu_count),
             "memory": f"{info.memory_mb} MiB",

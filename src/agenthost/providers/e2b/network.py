@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from agenthost.adapter.network import check_header_injection
 from agenthost.spec import SandboxSpec
 
 PUBLIC = "public_ports"
 _EVERYTHING = "0.0.0.0/0"
+
+# Sources: infra 54693ff, sandbox_create.go (hosts and their length), and its API's validation of headers.
+check_headers = partial(
+    check_header_injection,
+    vendor="E2B",
+    wildcards=False,
+    most_hosts=10,
+    longest_host=128,
+    most_of_host=20,
+    longest_name=64,
+    longest_value=2048,
+)
 
 
 def network_options(spec: SandboxSpec) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.e2b import network
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.client import USER, E2BVendor
-from agenthost.providers.e2b.headers import check_headers
 from agenthost.providers.e2b.templates import BASE, E2BTemplates
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
@@ -102,7 +101,7 @@ class E2BProvider(ImagesProvider[E2BVendor]):
 
     def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
         """Refuse headers that E2B's proxy cannot add. See SupportsHeaderInjection."""
-        check_headers(headers)
+        network.check_headers(headers)
 
     def images(self) -> E2BTemplates:
         """Return the account's templates."""
@@ -120,7 +119,5 @@ class E2BProvider(ImagesProvider[E2BVendor]):
         """Return how a recipe's template is made. Raises ConfigError for a size below the SDK's needs."""
         for name, least in _LEAST.items():
             if self._size[name] < least:
-                raise ConfigError(
-                    f"{name}={self._size[name]}: the SDK needs {least} at least in E2B's templates"
-                )
+                raise ConfigError(f"{name}={self._size[name]}: the SDK needs at least {least}")
         return super().plan(recipe)
