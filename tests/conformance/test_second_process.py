@@ -81,6 +81,7 @@ def test_checks_are_skipped_with_a_reason_where_the_second_process_cannot_import
     result.stdout.fnmatch_lines(["*clause 6.*: register_provider has put 'mine' into*cannot import*"])
 
 
+@pytest.mark.full
 async def test_a_check_whose_second_process_fails_leaves_no_sandbox(pytester: pytest.Pytester) -> None:
     label = secrets.token_hex(8)
     result = run_kit(pytester, elsewhere='raise ProviderError("not today")', label=label)

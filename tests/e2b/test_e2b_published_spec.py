@@ -83,6 +83,7 @@ async def test_a_life_of_a_sandbox_is_as_described(
     assert len(paths(calls)) >= 5
 
 
+@pytest.mark.full
 async def test_a_bake_is_as_described(published: Published, tmp_path: Path) -> None:
     # What is baked makes no difference to the calls, and the real one costs seconds.
     write_empty_wheel(tmp_path, "claude_agent_sdk", host_sdk_version())
@@ -106,6 +107,7 @@ def write_empty_wheel(directory: Path, name: str, version: str) -> None:
         wheel.writestr(f"{info}/RECORD", "")
 
 
+@pytest.mark.full
 async def test_a_snapshot_and_what_begins_with_it_are_as_described(
     published: Published, e2b_template: dict[str, Path]
 ) -> None:

@@ -49,7 +49,7 @@ async def run_schedule(seed: int, sandbox_id: str) -> int:
 async def test_each_message_arrives_once_and_no_request_is_made_twice_with_the_real_cli(
     pytestconfig: pytest.Config, anyio_backend: str
 ) -> None:
-    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=8)
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=1, full=8)
     async with shared_sandbox() as sandbox:
         run = partial(run_schedule, sandbox_id=sandbox.id)
         struck = await run_many(run, seeds, at_once=AT_ONCE)

@@ -68,7 +68,7 @@ async def live(seed: int, directory: Path) -> None:
 async def test_a_sandbox_is_made_filled_used_and_ended_while_its_link_breaks(
     pytestconfig: pytest.Config, anyio_backend: str, tmp_path: Path
 ) -> None:
-    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=2, full=8)
+    seeds = chosen_seeds(pytestconfig, anyio_backend, normal=1, full=8)
 
     async def run(seed: int) -> None:
         await live(seed, tmp_path / str(seed))

@@ -6,7 +6,9 @@ all. What the bare SDK shows is kept for the other places of a scenario.
 
 from __future__ import annotations
 
+import gc
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,20 @@ from parity.compare import compare
 from parity.scenario import Scenario
 from parity.sides import play
 from parity.table import TABLE, normal_ones
+
+# The SDK leaves the pipes of its CLI to the garbage collector, which may come when their loop has ended.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <function BaseSubprocessTransport.__del__"
+    ":pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """Collect what the bare SDK has left, before another module's tests are blamed for it."""
+    yield
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()
 
 
 @dataclass(frozen=True, slots=True)
