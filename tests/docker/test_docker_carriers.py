@@ -17,6 +17,7 @@ from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker.backend import DockerBackend
 from agenthost.providers.docker.carriers import dial_by_exec, dial_by_socket
 from agenthost.providers.docker.engine import Engine
+from agenthost.providers.docker.paths import GUEST
 from agenthost.providers.docker.provider import DockerProvider
 from agenthost.spec import SandboxSpec
 
@@ -29,10 +30,23 @@ def argv(box: GuestSandbox) -> list[str]:
     return [box.layout.python, "-I", "-S", f"{box.layout.boot_dir}/guest.pyz", "dial", "--socket", run]
 
 
+async def as_guest(engine: Engine, box: GuestSandbox, command: str) -> None:
+    """Run a shell command with the rights of the guest, which nothing of the agent's has."""
+    program = await dial_by_exec(engine, box.id, ["bash", "-c", f"{command} && echo done"], user=GUEST)
+    try:
+        with anyio.fail_after(LIMIT):
+            printed = b""
+            while data := await program.receive():
+                printed += data
+        assert printed.endswith(b"done\n"), program.stderr
+    finally:
+        await program.aclose()
+
+
 async def test_a_dial_program_ends_when_its_carrier_is_closed(box: GuestSandbox, engine: Engine) -> None:
     # An engine kills nothing when a client goes away: the program has to see the end of its stdin.
     before = await living(box, DIAL)
-    carrier = await dial_by_exec(engine, box.id, argv(box))
+    carrier = await dial_by_exec(engine, box.id, argv(box), user=GUEST)
     assert (await carrier.receive()).startswith(b"{")  # the guest says hello
     assert len(await living(box, DIAL)) == len(before) + 1
     await carrier.aclose()
@@ -42,7 +56,7 @@ async def test_a_dial_program_ends_when_its_carrier_is_closed(box: GuestSandbox,
 
 async def test_a_dial_program_ends_when_the_guest_closes_its_end(box: GuestSandbox, engine: Engine) -> None:
     before = await living(box, DIAL)
-    carrier = await dial_by_exec(engine, box.id, argv(box))
+    carrier = await dial_by_exec(engine, box.id, argv(box), user=GUEST)
     try:
         await carrier.send(b"this is no frame\n")
         with anyio.fail_after(LIMIT):
@@ -56,7 +70,8 @@ async def test_a_dial_program_ends_when_the_guest_closes_its_end(box: GuestSandb
 async def test_what_a_dial_program_says_of_a_guest_that_is_not_there_is_kept(
     box: GuestSandbox, engine: Engine
 ) -> None:
-    carrier = await dial_by_exec(engine, box.id, [*argv(box)[:-1], "/no/such/socket"])
+    command = [*argv(box)[:-1], "/no/such/socket"]
+    carrier = await dial_by_exec(engine, box.id, command, user=GUEST)
     try:
         with anyio.fail_after(LIMIT):
             assert await carrier.receive() == b""
@@ -65,12 +80,12 @@ async def test_what_a_dial_program_says_of_a_guest_that_is_not_there_is_kept(
         await carrier.aclose()
 
 
-async def test_a_link_survives_the_loss_of_its_streams(box: GuestSandbox) -> None:
+async def test_a_link_survives_the_loss_of_its_streams(box: GuestSandbox, engine: Engine) -> None:
     async with box.spawn(["cat"]) as cat:
         await cat.send_stdin(b"before\n")
         assert await cat.receive_stdout() == b"before\n"
         for pid in await living(box, DIAL):
-            await box.exec(["kill", "-9", str(pid)])
+            await as_guest(engine, box, f"kill -9 {pid}")
         await cat.send_stdin(b"behind\n")
         with anyio.fail_after(LIMIT):
             assert await cat.receive_stdout() == b"behind\n"
@@ -123,13 +138,14 @@ async def test_a_sandbox_cannot_have_the_host_speak_to_another_socket(
     async with listening:
         move = "cd /var/lib/agenthost/run && mv guest.sock kept && "
         for trick in (f"ln -s {tmp_path}/victim guest.sock", "touch guest.sock", "mkdir guest.sock"):
-            await box.exec(["bash", "-c", move + trick])
+            assert (await box.exec(["bash", "-c", move + trick])).exit_code != 0
+            await as_guest(engine, box, move + trick)
             try:
                 with pytest.raises(OSError, match=r".*"):
                     await dial_by_socket(volume)
             finally:
                 back = "cd /var/lib/agenthost/run && rm -rf guest.sock && mv kept guest.sock"
-                assert (await box.exec(["bash", "-c", back])).exit_code == 0
+                await as_guest(engine, box, back)
 
 
 def test_a_carrier_of_another_name_is_refused() -> None:

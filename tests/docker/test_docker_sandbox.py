@@ -61,6 +61,44 @@ async def test_it_has_no_capability_and_gets_none(box: GuestSandbox) -> None:
     assert (found["NoNewPrivs:"], found["Seccomp:"]) == ("1", "2")
 
 
+async def test_the_guests_socket_streams_and_keys_are_out_of_the_agents_reach(box: GuestSandbox) -> None:
+    own = box.layout.boot_dir
+    tries = [
+        f"ls {own}/run",
+        f"mv {own}/run {own}/moved",
+        f"touch {own}/mine",
+        f"ls {own}/spool",
+        f"cat {own}/guest.pyz",
+        f"{box.layout.python} -I {own}/guest.pyz dial --socket {own}/run/guest.sock",
+        "cat /proc/1/environ",
+        "cat /proc/1/maps",
+        "kill -9 1",
+        "kill -STOP 1",
+    ]
+    for attempt in tries:
+        result = await box.exec(["bash", "-c", attempt])
+        assert result.exit_code != 0, attempt
+        assert b"ermission denied" in result.stderr or b"not permitted" in result.stderr, (attempt, result)
+    # File calls are made by the guest, which is root, and have no more rights than the agent.
+    for path in (f"{own}/run/guest.sock", f"{own}/guest.pyz", "/proc/1/environ"):
+        with pytest.raises(PermissionError):
+            await box.read_file(path)
+    with pytest.raises(PermissionError):
+        await box.write_file(f"{own}/runner.pyz", b"mine")
+
+
+async def test_files_and_programs_belong_to_the_agent(box: GuestSandbox) -> None:
+    await box.write_file("/workspace/private/file", b"data", mode=0o600)
+    await shell(box, "chmod 700 /workspace/private; chmod 600 /workspace/private/file")
+    assert await box.read_file("/workspace/private/file") == b"data"
+    assert (
+        await shell(box, "stat -c %u:%g /workspace/private /workspace/private/file") == "1000:1000\n1000:1000"
+    )
+    result = await box.exec(["bash", "-c", "id -u; id -G; pwd"], cwd="/workspace/private")
+    assert result.stdout == b"1000\n1000\n/workspace/private\n"
+    await shell(box, "rm -r /workspace/private")
+
+
 async def test_it_has_no_network_but_its_own_loopback(box: GuestSandbox) -> None:
     assert (await shell(box, "cut -d: -f1 /proc/net/dev | tail -n +3")).split() == ["lo"]
     program = "import socket; socket.create_connection(('192.0.2.1', 80), 5)"

@@ -80,6 +80,7 @@ def make_boot(
         "env": dict(env),
         "lifetime": lifetime,
         "agent": agent,
+        "agent_uid": layout.agent_uid,
     }
     return Boot(
         files={

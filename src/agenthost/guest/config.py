@@ -16,6 +16,7 @@ class BootConfig:
         guest_key: Proves this guest to its hosts, hexadecimal; None where only they have its socket.
         lifetime: Seconds from the guest's start; None is no end of its own.
         agent: An agent that is started with the guest, as the parameters of the call ``start``.
+        agent_uid: See GuestLayout.
     """
 
     control_verifier: str
@@ -25,6 +26,7 @@ class BootConfig:
     env: dict[str, str]
     lifetime: float | None = None
     agent: dict[str, Any] | None = None
+    agent_uid: int | None = None
 
 
 def read_config(path: str) -> BootConfig:

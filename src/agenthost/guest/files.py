@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from agenthost.guest.agent_user import as_agent
+
 _SPECIAL_LIMIT = 64 * 1024 * 1024  # most that is read of a file that tells no size, such as those in /proc
 
 
 @contextmanager
 def named(path: str) -> Generator[None]:
-    """Have an error name the path that the caller gave, not the one at which it came up."""
+    """Act with the agent's rights, and have an error name the path that the caller gave."""
     try:
-        yield
+        with as_agent():
+            yield
     except OSError as exc:
         exc.filename = path
         raise
@@ -105,4 +108,5 @@ class FileWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            os.unlink(self._temporary)
+            with as_agent():
+                os.unlink(self._temporary)

@@ -9,6 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
+from agenthost.guest.agent_user import as_agent, is_separate
 from agenthost.guest.calls import CallError, Calls, Reply, Sinks
 from agenthost.guest.first_agent import FirstAgent
 from agenthost.guest.model import ModelEndpoint
@@ -66,7 +67,7 @@ class ProcessCalls:
             if pid == 0:
                 return
             if os.WIFSTOPPED(status):
-                with contextlib.suppress(PermissionError):  # it has changed its user
+                with as_agent(), contextlib.suppress(PermissionError):  # it has changed its user
                     os.kill(pid, signal.SIGKILL)
                 continue
             process = self._living.pop(pid, None)
@@ -110,7 +111,7 @@ class ProcessCalls:
         name = str(params["id"])
         if name in self._named:
             raise CallError("Taken", f"there is an agent {name!r} already")
-        if params.get("user") and os.getuid() != 0:
+        if params.get("user") and (os.getuid() != 0 or is_separate()):
             raise CallError("Unsupported", "a program can run as another user only where the guest is root")
 
         def spawn(env: dict[str, str]) -> Spawned:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from agenthost.guest.agent_user import as_agent
 from agenthost.guest.spawning import Spawned
 from agenthost.guest.tree import kill_group, kill_tree
 from agenthost.wire.streams import SendStream
@@ -241,12 +242,13 @@ class GuestProcess:
     def signal(self, signum: int) -> None:
         """Signal the whole process group."""
         if self.exit_code is None:
-            try:
-                os.killpg(self.pid, signum)
-            except ProcessLookupError:
-                return  # it has ended; waitpid will tell
-            except PermissionError:
-                os.kill(self.pid, signum)  # a member of the group has changed its user
+            with as_agent():
+                try:
+                    os.killpg(self.pid, signum)
+                except ProcessLookupError:
+                    return  # it has ended; waitpid will tell
+                except PermissionError:
+                    os.kill(self.pid, signum)  # a member of the group has changed its user
 
     def kill(self) -> None:
         """Kill the process and all that came of it.

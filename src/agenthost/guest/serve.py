@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 
+from agenthost.guest.agent_user import separate
 from agenthost.guest.config import read_config
 from agenthost.guest.first_agent import start_first_agent
 from agenthost.guest.hardening import harden
@@ -23,6 +24,7 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
         return 0
     harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
+    separate(config.agent_uid)
     first = start_first_agent(config)
     # It imports the SDK, which takes long, while this process imports the rest of itself.
     from agenthost.guest.guest import run_guest

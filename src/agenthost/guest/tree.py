@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from agenthost.guest.agent_user import as_agent
+
 
 def members(root: int, mark: bytes) -> set[int]:
     """Return ``root``, its group and session, who has ``mark`` in its environment, and all below them.
@@ -38,18 +40,20 @@ def members(root: int, mark: bytes) -> set[int]:
 def kill_tree(root: int, mark: bytes) -> None:
     """SIGKILL all that belong to ``root``, see ``members``; -1 is nobody but those with the mark."""
     victims: set[int] = set()
-    # Stopped processes cannot fork: once a look finds nobody new, all are found.
-    while fresh := members(root, mark) - victims:
-        for pid in fresh:
-            _kill(pid, signal.SIGSTOP)
-        victims |= fresh
-    for pid in victims:
-        _kill(pid, signal.SIGKILL)
+    with as_agent():  # its environment is closed to other users, even to root without capabilities
+        # Stopped processes cannot fork: once a look finds nobody new, all are found.
+        while fresh := members(root, mark) - victims:
+            for pid in fresh:
+                _kill(pid, signal.SIGSTOP)
+            victims |= fresh
+        for pid in victims:
+            _kill(pid, signal.SIGKILL)
 
 
 def kill_group(group: int) -> None:
     """SIGKILL a process group; nothing happens when it is empty."""
-    _kill(-group, signal.SIGKILL)
+    with as_agent():
+        _kill(-group, signal.SIGKILL)
 
 
 def _has(pid: int, mark: bytes) -> bool:

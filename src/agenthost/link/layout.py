@@ -19,6 +19,9 @@ class GuestLayout:
             would not find them.
         isolation: What keeps the sandbox apart.
         user_is_root: Whether programs run as uid 0 inside.
+        agent_uid: The uid and gid of programs and file calls, where the guest runs as root beside them: its
+            socket, its streams and its keys are then out of the agent's reach. None where both have the same
+            user.
     """
 
     workdir: str
@@ -29,6 +32,7 @@ class GuestLayout:
     site_dirs: tuple[str, ...]
     isolation: Isolation
     user_is_root: bool
+    agent_uid: int | None = None
 
     def runner_argv(self) -> list[str]:
         """Return the command of agenthost's own runner."""

@@ -43,6 +43,7 @@ class DockerBackend:
         self._engine = engine
         self._last = to_info(told)
         self._container = str(told["Id"])
+        self._user = str(told["Config"]["User"])  # the guest's; the agent's in a container of agenthost 0.1
         self._python = labels.to_spec(told["Config"]["Labels"])[labels.PYTHON]
         mounts = {mount["Destination"]: mount["Source"] for mount in told["Mounts"]}
         self._volume = str(mounts.get(paths.BOOT, ""))
@@ -72,7 +73,7 @@ class DockerBackend:
                 return await dial_by_socket(self._volume)
             argv = [self._python, "-I", "-S", f"{paths.BOOT}/guest.pyz", "dial"]
             argv += ["--socket", f"{paths.RUN}/{paths.SOCKET_NAME}"]
-            return await dial_by_exec(self._engine, self._container, argv)
+            return await dial_by_exec(self._engine, self._container, argv, user=self._user)
         except (EngineError, OSError):
             info = await self.info()
             if info.state == "ended":
@@ -188,7 +189,7 @@ def to_info(told: Mapping[str, Any]) -> SandboxInfo:
         raise SandboxNotFoundError(f"container {str(told['Id'])[:12]} is no sandbox of agenthost")
     network = "open" if host.get("NetworkMode") != "none" else "none"
     resources = {
-        "uid": str(config.get("User", "")).partition(":")[0],
+        "uid": str(paths.UID),
         "network": network,
         "memory": f"{host['Memory'] // _MIB} MiB" if host.get("Memory") else "unlimited",
         "cpu": f"{host['NanoCpus'] / 1e9:g}" if host.get("NanoCpus") else "unlimited",

@@ -19,8 +19,8 @@ from agenthost.providers.docker.upgraded import UpgradedStream
 _RUN = paths.RUN.removeprefix(f"{paths.BOOT}/")
 
 
-async def dial_by_exec(engine: Engine, container: str, argv: Sequence[str]) -> UpgradedStream:
-    """Start a ``dial`` program in a container and return its streams.
+async def dial_by_exec(engine: Engine, container: str, argv: Sequence[str], *, user: str) -> UpgradedStream:
+    """Start a ``dial`` program in a container as the guest's user, and return its streams.
 
     Closing them ends the program, since its stdin ends; an engine kills nothing when a client goes away.
 
@@ -33,7 +33,7 @@ async def dial_by_exec(engine: Engine, container: str, argv: Sequence[str]) -> U
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": False,
-        "User": f"{paths.UID}:{paths.UID}",
+        "User": user,
         "Cmd": list(argv),
     }
     made = await engine.ask("POST", f"/containers/{container}/exec", body=body)

@@ -104,7 +104,10 @@ def container_config(
         "AutoRemove": True,
         "NetworkMode": "bridge" if network_of(spec) == "open" else "none",
         "ReadonlyRootfs": True,
+        # The guest is root, apart from the agent. It can become the agent's user, and take these capabilities
+        # away from all that it starts; nothing else.
         "CapDrop": ["ALL"],
+        "CapAdd": ["SETUID", "SETGID", "SETPCAP"],
         "SecurityOpt": ["no-new-privileges"],
         "IpcMode": "private",
         "PidsLimit": PIDS if limits.pids is None else limits.pids,
@@ -123,7 +126,7 @@ def container_config(
     return {
         "Image": image,
         "Hostname": spec.name,
-        "User": f"{paths.UID}:{paths.UID}",
+        "User": paths.GUEST,
         "WorkingDir": workdir,
         # Not the spec's variables: whoever may ask the engine sees these. They travel in a file.
         "Env": [f"HOME={paths.HOME}", "USER=agent", "LOGNAME=agent", "LANG=C.UTF-8"],

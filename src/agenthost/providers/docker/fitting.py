@@ -17,7 +17,7 @@ from agenthost.providers.docker.archives import Entry, pack, unpack_file
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 
-LAYOUT = "1"  # of what is done here; another number is another image
+LAYOUT = "2"  # of what is done here; another number is another image
 _COMMIT = 600.0  # seconds: a layer of hundreds of MiB on a slow disk
 
 Archive = Callable[[list[Entry]], bytes | AsyncIterator[bytes]]
@@ -34,8 +34,9 @@ async def fit(engine: Engine, container: str, workdir: str, archive: Archive = p
         for parent in reversed(PurePosixPath(place).parents[:-1]):
             if str(parent) not in entries and not await _has(engine, container, str(parent)):
                 entries[str(parent)] = Entry(str(parent)[1:], None, 0o755)
-    for place, mode in ((paths.HOME, 0o755), (paths.BOOT, 0o700), (workdir, 0o755)):
-        entries[place] = Entry(place[1:], None, mode, paths.UID)
+    for place in (paths.HOME, workdir):
+        entries[place] = Entry(place[1:], None, 0o755, paths.UID)
+    entries[paths.BOOT] = Entry(paths.BOOT[1:], None, 0o755)  # the runner's program is read in it
     accounts = await _accounts(engine, container)
     body = archive([*entries.values(), *accounts])
     await engine.ask(

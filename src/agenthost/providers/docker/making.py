@@ -23,6 +23,7 @@ _MAKING = 150.0  # seconds: one request, and looking for a container whose makin
 _CLEANUP = 60.0  # seconds
 _LOOKS = (0.0, *(0.1 * look for look in range(1, 20)))  # seconds; an engine may be starting anew
 _ENTER = "enter.py"
+_READABLE = ("runner.pyz",)  # by the agent, whose program it is
 
 
 async def make_container(
@@ -105,8 +106,11 @@ def _boot_files(boot: Boot) -> list[Entry]:
     enter = files("agenthost.providers.docker").joinpath(_ENTER).read_bytes()
     folders = [path.removeprefix(f"{paths.BOOT}/") for path in (paths.SPOOL, paths.RUN)]
     return [
-        *(Entry(name, None, 0o700, paths.UID) for name in folders),
-        *(Entry(name, data, 0o600, paths.UID) for name, data in {**boot.files, _ENTER: enter}.items()),
+        *(Entry(name, None, 0o700) for name in folders),
+        *(
+            Entry(name, data, 0o644 if name in _READABLE else 0o600)
+            for name, data in {**boot.files, _ENTER: enter}.items()
+        ),
     ]
 
 

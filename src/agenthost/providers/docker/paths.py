@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-UID = 1000  # of every program inside
+UID = 1000  # of every program inside but the guest's own
+GUEST = "0:0"  # the guest's user
 WORKDIR = "/workspace"
 HOME = "/home/agent"
 BOOT = "/var/lib/agenthost"  # the guest's own: its program, its socket, what it keeps of streams

@@ -97,6 +97,7 @@ class DockerProvider(GuestProvider):
             site_dirs=(site,) if site else (),
             isolation="namespaces",
             user_is_root=False,
+            agent_uid=paths.UID,
         )
 
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
