@@ -15,6 +15,8 @@ from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissing
 # Seconds until a test counts as hung. Not a bound on its speed: the slowest take a tenth of it on two cores.
 _HUNG = 300
 _HUNG_FULL = 900  # with --full, where many try more
+_HUNG_DEEP = 4 * 3600  # with a flag of deep runs, where one test tries hundreds
+_DEEP = ("schedules", "all_pairs", "agents")
 # A container engine is one for a worker, and each would bake an image of its own.
 _TOGETHER = (
     "tests/cli/test_bake.py",
@@ -40,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Put the tests in order, and say for each when it is given up."""
     items.sort(key=_rank)  # those of a file stay in theirs
     hung = _HUNG_FULL if config.getoption("--full") else _HUNG
+    if any(config.getoption(flag) for flag in _DEEP):
+        hung = _HUNG_DEEP
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(hung))
