@@ -39,9 +39,14 @@ class PortProvider(UnisolatedProvider):
     name = "ported"
 
     def __init__(
-        self, *, state_dir: str | None = None, edge: str | None = None, limits: Limits | None = None
+        self,
+        *,
+        state_dir: str | None = None,
+        edge: str | None = None,
+        secret: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__(state_dir=state_dir, limits=limits)
+        super().__init__(state_dir=state_dir, secret=secret, limits=limits)
         self.edge = edge
         self.headers: dict[str, str] = {}
         self.refusal: Exception | None = None
