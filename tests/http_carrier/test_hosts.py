@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import pytest
 from http_carrier.conftest import Behind
-from http_carrier.port_provider import PortProvider, upstream_of
+from http_carrier.port_provider import HEADER, PortProvider, upstream_of
 from support.waiting import until_true
 
 from agenthost.errors import LinkLostError, ProviderError, SandboxGoneError
@@ -79,3 +81,18 @@ async def test_an_answer_that_the_guest_renews_costs_no_carrier() -> None:
                     assert provider.asked == dialled
             finally:
                 await sandbox.terminate()
+
+
+async def test_batches_share_a_connection(direct: PortProvider, box: GuestSandbox) -> None:
+    number = int((await direct.endpoint((await box.info()).labels)).headers[HEADER])
+
+    def connections() -> set[str]:
+        """Return the hosts' ends of all connections to the guest's port, those that have just ended, too."""
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return {line[1] for line in lines if line[2].endswith(f":{number:04X}")}
+
+    await box.exec(["true"])
+    before = connections()
+    for _ in range(10):
+        await box.exec(["true"])
+    assert connections() == before
