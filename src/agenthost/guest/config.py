@@ -17,6 +17,8 @@ class BootConfig:
         lifetime: Seconds from the guest's start; None is no end of its own.
         agent: An agent that is started with the guest, as the parameters of the call ``start``.
         agent_uid: See GuestLayout.
+        http: The TCP port that hosts reach the guest through, where there is one: ``address``, ``port`` and
+            perhaps ``options`` of ``agenthost.guest.http.port.Port``. ``http.pyz`` then lies beside.
     """
 
     control_verifier: str
@@ -27,6 +29,7 @@ class BootConfig:
     lifetime: float | None = None
     agent: dict[str, Any] | None = None
     agent_uid: int | None = None
+    http: dict[str, Any] | None = None
 
 
 def read_config(path: str) -> BootConfig:

@@ -22,6 +22,10 @@ class GuestLayout:
         agent_uid: The uid and gid of programs and file calls, where the guest runs as root beside them: its
             socket, its streams and its keys are then out of the agent's reach. None where both have the same
             user.
+        port: The TCP port that hosts reach the guest through, where there is one; see
+            ``agenthost.link.carriers.http``.
+        address: The address that the guest listens at then: ``0.0.0.0``, ``::``, which takes IPv4, too, or
+            one of loopback.
     """
 
     workdir: str
@@ -33,6 +37,8 @@ class GuestLayout:
     isolation: Isolation
     user_is_root: bool
     agent_uid: int | None = None
+    port: int | None = None
+    address: str = "0.0.0.0"
 
     def runner_argv(self) -> list[str]:
         """Return the command of agenthost's own runner."""
