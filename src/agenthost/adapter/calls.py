@@ -34,7 +34,8 @@ class ErrorRow:
         raises: The class to raise.
         meaning: The meaning in words, put before the vendor's text.
         outcome: Whether the call may have been carried out nevertheless. See ProviderError.
-        status: The HTTP status that the error's ``status_code`` must have; None is any.
+        status: The HTTP status that ``status_code`` of the error, or of its ``response``, must have; None is
+            any.
         contains: Text that the error's message must hold, in any case.
         quote: Whether the vendor's text may be shown. False where it may hold URLs with secrets.
         after: Returns the seconds after which the vendor wants the call again, None where the error states
@@ -54,9 +55,15 @@ class ErrorRow:
         """Return whether this row describes ``error``."""
         return (
             isinstance(error, self.vendor)
-            and self.status in (None, getattr(error, "status_code", None))
+            and self.status in (None, _status_of(error))
             and self.contains.lower() in str(error).lower()
         )
+
+
+def _status_of(error: BaseException) -> object:
+    """Return the HTTP status of an error: its own, or that of its response, as errors of httpx have it."""
+    answered = error if hasattr(error, "status_code") else getattr(error, "response", None)
+    return getattr(answered, "status_code", None)
 
 
 class LateError(ProviderError):
