@@ -94,6 +94,18 @@ async def test_an_answer_that_the_guest_renews_costs_no_carrier() -> None:
                 await sandbox.terminate()
 
 
+@pytest.mark.full
+async def test_a_guest_that_listens_at_every_address_of_ipv6_is_reached_by_ipv4() -> None:
+    with anyio.fail_after(SECONDS):
+        async with PortProvider() as provider:
+            provider.address = "::"
+            sandbox = await provider.create(SandboxSpec())
+            try:
+                assert (await sandbox.exec(["echo", "on"])).stdout == b"on\n"
+            finally:
+                await sandbox.terminate()
+
+
 async def test_batches_share_a_connection(direct: PortProvider, box: GuestSandbox) -> None:
     number = int((await direct.endpoint((await box.info()).labels)).headers[HEADER])
 
