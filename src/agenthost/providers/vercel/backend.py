@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import anyio
@@ -17,11 +18,15 @@ _HELLO = 10.0  # seconds until the program of a link has to print its first line
 _LEAST = 1.0  # seconds; less is not worth a call
 _TRIES = 3
 _LOOK_AGAIN = 0.2  # seconds
+_NO_INPUT = (400, 404)  # statuses with which Vercel refuses input that it does not pass, or not any more
+_CERTAIN = 2  # one refusal may be that of a program which has just ended
 _HINT = 'use provider option carrier="http", whose port is public and asks for a token of agenthost'
 
 
 class VercelBackend(CloudBackend[VercelVendor]):
     """One sandbox of Vercel."""
+
+    _refusals = 0  # carriers in a row of which Vercel has passed no input
 
     async def boot(self) -> None:
         """Wait until the sandbox runs, and start its guest. See CloudBackend."""
@@ -62,7 +67,7 @@ class VercelBackend(CloudBackend[VercelVendor]):
         Raises:
             UnsupportedError: Vercel passes no input to programs of this account.
         """
-        if self.vendor.refuses_input:
+        if self._refusals >= _CERTAIN:
             raise UnsupportedError(f"Vercel passes no input to programs of this account: {_HINT}")
         carrier = await super().dial()
         first = b""
@@ -77,7 +82,10 @@ class VercelBackend(CloudBackend[VercelVendor]):
         except BaseException:
             await carrier.aclose()
             raise
-        return _Heard(carrier, first)
+        return _Heard(carrier, first, self._learn)
+
+    def _learn(self, *, is_passed: bool) -> None:
+        self._refusals = 0 if is_passed else self._refusals + 1
 
 
 async def until_running(vendor: VercelVendor, sandbox_id: str) -> None:
@@ -87,14 +95,38 @@ async def until_running(vendor: VercelVendor, sandbox_id: str) -> None:
 
 
 class _Heard:
-    """A carrier whose first bytes were received already."""
+    """A carrier whose first bytes were received already, and whose first input is watched.
 
-    def __init__(self, carrier: Carrier, first: bytes) -> None:
-        self.binary = carrier.binary
-        self.send, self.aclose = carrier.send, carrier.aclose
-        self._carrier, self._first = carrier, first
+    Args:
+        carrier: The carrier.
+        first: These bytes.
+        learn: Called when it is known whether Vercel passes input.
+    """
+
+    def __init__(self, carrier: Carrier, first: bytes, learn: Callable[..., None]) -> None:
+        self.binary, self.aclose = carrier.binary, carrier.aclose
+        self._carrier, self._first, self._learn = carrier, first, learn
+        self._is_known = False
+
+    async def send(self, data: bytes) -> None:
+        """Send all bytes."""
+        try:
+            await self._carrier.send(data)
+        except anyio.BrokenResourceError as error:
+            if getattr(error.__cause__, "status_code", None) in _NO_INPUT:
+                self._tell(is_passed=False)
+            raise
+        self._tell(is_passed=True)
 
     async def receive(self) -> bytes:
         """Return these, then the next ones."""
         first, self._first = self._first, b""
-        return first or await self._carrier.receive()
+        data = first or await self._carrier.receive()
+        if not data:  # its program found its input ended before there was any
+            self._tell(is_passed=False)
+        return data
+
+    def _tell(self, *, is_passed: bool) -> None:
+        if not self._is_known:
+            self._is_known = True
+            self._learn(is_passed=is_passed)

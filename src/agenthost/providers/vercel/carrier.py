@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -19,9 +19,10 @@ from agenthost.adapter.rest import RestClient, RestError, json_lines
 from agenthost.errors import ProviderError
 
 _PIECE = 512 * 1024  # bytes of input in one call, whose body must stay below 1 MB in base64
-_AGAIN, _NO_INPUT = (429, 502, 503, 504), (400, 404)  # statuses of calls with input
+_AGAIN = (429, 502, 503, 504)  # statuses with which input is refused that is sent again
 _SENDING, _PAUSE = 30.0, 0.4  # seconds for input, and before it is sent again, doubled each time
 _MOST_PAUSE = 20.0  # seconds that Vercel may ask to wait
+_MOST_CUTS = 5  # of a log, before anything new came
 _CLOSING = 4.0  # seconds that ending a program may take
 _KEPT = 4000  # characters of stderr
 
@@ -33,20 +34,19 @@ class VercelCommand:
         api: The account's calls.
         calls: Bounds and translates them.
         path: Of the program.
-        on_no_input: Called when a program that runs has never accepted any input.
     """
 
     binary = False
 
-    def __init__(self, api: RestClient, calls: Calls, path: str, on_no_input: Callable[[], None]) -> None:
+    def __init__(self, api: RestClient, calls: Calls, path: str) -> None:
         self.stderr = b""
         self._api, self._calls, self._path = api, calls, path
-        self._on_no_input = on_no_input
         self._log = AsyncExitStack()
         self._events: AsyncGenerator[Mapping[str, Any]] | None = None
         self._seen = Counter[str]()  # characters of each stream that were delivered
         self._skip = Counter[str]()  # of these, what a replay repeats
         self._sent = 0  # bytes of input that the program has accepted
+        self._cuts = 0  # of the log, in a row
         self._closed = False
 
     async def open(self) -> None:
@@ -58,7 +58,12 @@ class VercelCommand:
             raise
 
     async def send(self, data: bytes) -> None:
-        """Send all bytes. BrokenResourceError: the program has ended, reads nothing, or is not reached."""
+        """Send all bytes.
+
+        Raises:
+            anyio.BrokenResourceError: The program has ended, reads nothing, or is not reached. Its cause is
+                what Vercel answered.
+        """
         begin, pause = self._sent, _PAUSE
         with anyio.move_on_after(_SENDING):
             while not self._closed:
@@ -76,8 +81,6 @@ class VercelCommand:
                     self._sent = max(self._sent, int(error.details.get("bytesWritten") or 0))
                     wait = error.retry_after or pause
                     if error.status_code not in _AGAIN or wait > _MOST_PAUSE:
-                        if error.status_code in _NO_INPUT and not self._sent and await self._is_running():
-                            self._on_no_input()
                         raise anyio.BrokenResourceError from error
                 await anyio.sleep(wait)
                 pause *= 2
@@ -86,19 +89,20 @@ class VercelCommand:
     async def receive(self) -> bytes:
         """Return the next bytes; ``b""`` at the end. OSError where the log was cut off."""
         while True:
-            lost: Exception | None = None
             try:
                 async for event in self._events or await self._follow():
                     if text := self._take(event):
+                        self._cuts = 0
                         return text.encode("ascii", "replace")
-            except (OSError, RestError) as error:
-                lost = error
-            # The log of a program that gets input is a carrier's: it only grows, and is never opened again,
-            # since another program takes over.
-            if self._sent or not await self._is_running():
-                if lost is None:
+                if self._sent or not await self._is_running():
                     return b""
-                raise ConnectionResetError(f"the output was lost: {lost}") from lost
+            except (OSError, RestError) as error:
+                # The log of a program that gets input is a carrier's: it only grows, and is never opened
+                # again, since another program takes over.
+                self._cuts += 1
+                is_refused = getattr(error, "status_code", _AGAIN[0]) < _AGAIN[0]
+                if self._sent or is_refused or self._cuts > _MOST_CUTS:
+                    raise ConnectionResetError(f"the output was lost: {error}") from error
             await self._forget()
             await anyio.sleep(_PAUSE)
 
@@ -128,7 +132,7 @@ class VercelCommand:
     def _take(self, event: Mapping[str, Any]) -> str:
         stream, data = event["stream"], event["data"]
         if stream == "error":
-            raise RestError(410, data["code"], data["message"])
+            raise ConnectionResetError(f"{data['code']}: {data['message']}")
         skipped = min(self._skip[stream], len(data))
         self._skip[stream] -= skipped
         self._seen[stream] += len(data) - skipped

@@ -8,7 +8,6 @@ import re
 import tarfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, cast
 
 from agenthost.adapter.bootstrap import archive_of
@@ -62,7 +61,6 @@ class VercelVendor:
         self._account = account_source(token, team, project)
         self.api = RestClient(base_url, self._authorize)
         self.calls = Calls("Vercel", lambda: ROWS, secrets=(token or "",))
-        self.refuses_input = False  # learned from a program that runs and has accepted none
 
     async def create(self, spec: SandboxSpec, labels: Mapping[str, str]) -> str:
         """Make a sandbox. See Vendor."""
@@ -147,11 +145,11 @@ class VercelVendor:
 
     async def run(self, handle: str, argv: Sequence[str], *, env: Mapping[str, str]) -> VercelCommand:
         """Start a program. See Vendor."""
-        path, on_no_input = self.session_path(handle, "cmd"), partial(setattr, self, "refuses_input", True)
+        path = self.session_path(handle, "cmd")
         body = {"command": argv[0], "args": list(argv[1:]), "env": dict(env), "attachStdin": True}
         async with self.calls.bounded(f"starting a program in sandbox {handle}", within=30):
             made = (await self.api.ask("POST", path, body=body))["command"]
-            command = VercelCommand(self.api, self.calls, f"{path}/{made['id']}", on_no_input)
+            command = VercelCommand(self.api, self.calls, f"{path}/{made['id']}")
             await command.open()
             return command
 

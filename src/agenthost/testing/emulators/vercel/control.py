@@ -159,7 +159,7 @@ class Control:
         if box.snapshot is None:
             raise Refusal(400, "snapshot_not_found", "Cannot resume sandbox: no snapshot available.")
         made = await self._make(box.body, self._snapshots.usable(box.snapshot))
-        made.snapshot, box.removed = box.snapshot, True
+        made.snapshot, made.state, box.removed = box.snapshot, "running", True
         return made.whole_json(resumed=True)
 
     async def delete(self, call: Call) -> dict[str, Any]:
