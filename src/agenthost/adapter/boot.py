@@ -21,6 +21,7 @@ from agenthost.sandbox import Boot
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip can tell: archives are equal byte for byte
 _UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # a .pyc that is never compared with its source
 _GUEST = ("wire", "guest")
+_HTTP = ("guest/http",)
 _RUNNER = ("wire", "runner")
 # The guest never needs these; without them it fits one buffered exec (48 KiB).
 _HOST_ONLY = ("agenthost/wire/host.py", "agenthost/wire/codec.py")
@@ -39,6 +40,12 @@ sys.exit(main())
 def guest_zipapp(*, compiled: bool = False) -> bytes:
     """Return the guest. ``compiled`` adds byte code for this Python; another one reads the source."""
     return _zipapp(_GUEST, "agenthost.guest.__main__", compiled=compiled)
+
+
+@cache
+def http_archive(*, compiled: bool = False) -> bytes:
+    """Return what a guest with a port has in addition."""
+    return _zipapp(_HTTP, None, compiled=compiled)
 
 
 @cache
@@ -81,25 +88,27 @@ def make_boot(
         "lifetime": lifetime,
         "agent": agent,
     }
+    files = {"guest.pyz": guest_zipapp(compiled=compiled), "runner.pyz": runner_zipapp(compiled=compiled)}
+    if layout.port is not None:
+        if guest_key is None:
+            raise ValueError("a port needs the guest's key: `private_socket` is for sockets alone")
+        config["http"] = {"address": layout.address, "port": layout.port}
+        files["http.pyz"] = http_archive(compiled=compiled)
     return Boot(
-        files={
-            "guest.pyz": guest_zipapp(compiled=compiled),
-            "runner.pyz": runner_zipapp(compiled=compiled),
-            "boot.json": json.dumps(config).encode(),
-        },
+        files={**files, "boot.json": json.dumps(config).encode()},
         config=config,
         needs_sdk=needs_sdk or agent is not None,
         on_progress=on_progress,
     )
 
 
-def _zipapp(packages: tuple[str, ...], main: str, *, compiled: bool) -> bytes:
+def _zipapp(packages: tuple[str, ...], main: str | None, *, compiled: bool) -> bytes:
     buffer = io.BytesIO()
     # Byte code is for a sandbox on this machine: reading it must be fast, its size does not matter.
     method = zipfile.ZIP_STORED if compiled else zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(buffer, "w", method, compresslevel=9) as archive:
-        start = _MAIN.format(main=main).encode()
-        _add(archive, "__main__.py", start, None, compiled=compiled)
+        if main is not None:
+            _add(archive, "__main__.py", _MAIN.format(main=main).encode(), None, compiled=compiled)
         for folder in _folders(packages):
             # Without an entry of its own zipimport does not see a package that has no __init__.
             archive.writestr(_entry(folder + "/", zipfile.ZIP_STORED), b"")

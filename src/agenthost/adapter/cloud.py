@@ -42,10 +42,11 @@ from agenthost.errors import (
     SandboxPausedError,
     UnsupportedError,
 )
+from agenthost.link.carriers.http import HttpDialer
 from agenthost.link.layout import GuestLayout
 from agenthost.sandbox import Backend, Boot, Carrier, Isolation, SandboxInfo, SandboxState
 from agenthost.spec import SandboxSpec
-from agenthost.supports import SupportsLease
+from agenthost.supports import Endpoint, SupportsLease, SupportsPorts
 
 H = TypeVar("H")
 
@@ -338,6 +339,7 @@ class CloudBackend(Generic[V]):
         self._handle = handle
         self._boot = boot
         self._carrier: DialCarrier | None = None
+        self._dialer: HttpDialer | None = None
 
     async def boot(self) -> None:
         """Put the guest's files and run the bootstrap.
@@ -349,7 +351,7 @@ class CloudBackend(Generic[V]):
         boot, handle, name = self._boot, self._handle, self.known.name
         assert boot is not None
         assert handle is not None
-        directory = self._boot_dir
+        directory = self._layout.boot_dir
         workdir = str(boot.config["workdir"])
         files = {**bootstrap_files(boot), mark(self.known.labels[NONCE_LABEL]): b""}
         argv = ["sh", "-c", _PREPARE, "sh", workdir, directory, *bootstrap_command(boot, directory)]
@@ -381,13 +383,16 @@ class CloudBackend(Generic[V]):
         bootstrap.finish(code, stderr)
 
     async def dial(self) -> Carrier:
-        """Start a ``dial`` program.
+        """Start a ``dial`` program, or dial the guest's port where the layout has one.
 
         Raises:
             SandboxGoneError: The sandbox has ended, or its guest has.
             SandboxPausedError: The sandbox is paused.
             ProviderError: The vendor did not start it; another dial may succeed.
+            OSError: The port cannot be reached; another dial may succeed.
         """
+        if (port := self._layout.port) is not None:
+            return await self._dial_port(port)
         if self._carrier is not None and self._carrier.refused:
             raise SandboxGoneError(
                 f"the guest of sandbox {self.known.name} has ended, its sandbox was restarted"
@@ -395,7 +400,7 @@ class CloudBackend(Generic[V]):
         handle = self._handle or await self.reached()
         try:
             # A login shell reads the profiles at home, which an agent may have written.
-            directory = self._boot_dir
+            directory = self._layout.boot_dir
             running = await self.vendor.run(handle, dial_command(directory), env={"HOME": directory})
         except (ProviderError, SandboxGoneError, SandboxNotFoundError) as error:
             self._handle = None  # what the handle holds, an address or a token, may have changed
@@ -447,10 +452,19 @@ class CloudBackend(Generic[V]):
         """Return the seconds of the sandbox's lease, None where it has none."""
         return number_in(self.known.labels, LEASE_LABEL)
 
+    async def _dial_port(self, port: int) -> Carrier:
+        if self._dialer is None:
+
+            async def endpoint() -> Endpoint:
+                assert isinstance(self, SupportsPorts)
+                return await self.endpoint(port)
+
+            self._dialer = HttpDialer(endpoint, guest_key=self.provider.guest_key(self.known))
+        return await self._dialer.dial()
+
     @property
-    def _boot_dir(self) -> str:
-        known = SandboxSpec(name=self.known.name, labels=self.known.labels)
-        return self.provider.layout(known).boot_dir
+    def _layout(self) -> GuestLayout:
+        return self.provider.layout(SandboxSpec(name=self.known.name, labels=self.known.labels))
 
     def refuse_unless_running(self, info: SandboxInfo) -> None:
         """Raise SandboxGoneError or SandboxPausedError for a sandbox that does not run."""

@@ -16,6 +16,8 @@ class BootConfig:
         guest_key: Proves this guest to its hosts, hexadecimal; None where only they have its socket.
         lifetime: Seconds from the guest's start; None is no end of its own.
         agent: An agent that is started with the guest, as the parameters of the call ``start``.
+        http: The TCP port that hosts reach the guest through, where there is one: ``address``, ``port`` and
+            perhaps ``options`` of ``agenthost.guest.http.port.Port``. ``http.pyz`` then lies beside.
     """
 
     control_verifier: str
@@ -25,6 +27,7 @@ class BootConfig:
     env: dict[str, str]
     lifetime: float | None = None
     agent: dict[str, Any] | None = None
+    http: dict[str, Any] | None = None
 
 
 def read_config(path: str) -> BootConfig:

@@ -6,8 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agenthost.guest.calls import Calls, Reply, Sinks, about
 from agenthost.guest.carrier import Carriers
@@ -19,13 +20,18 @@ from agenthost.guest.process_calls import ProcessCalls
 from agenthost.wire.events import Called, DriverChanged, Ended, Event, LinkForgotten, Received
 from agenthost.wire.guest import GuestHub, GuestLink
 
+if TYPE_CHECKING:
+    from agenthost.guest.http.port import Port
+
 _LAST_WORD = 0.05  # seconds between the answer to ``stop`` and the end
 _TICK = 1.0  # seconds between looks at silent links; the wire's own times are far longer
 
 
-def run_guest(config: BootConfig, listener: socket.socket, first: FirstAgent | None) -> None:
+def run_guest(
+    config: BootConfig, listener: socket.socket, first: FirstAgent | None, port: socket.socket | None
+) -> None:
     """Run until told to end, or until the lifetime is over."""
-    asyncio.run(_Guest(config).run(listener, first))
+    asyncio.run(_Guest(config).run(listener, first, port))
 
 
 class _Guest:
@@ -40,6 +46,7 @@ class _Guest:
         self._hub.look = self._look
         self._ended = asyncio.Event()
         self._carriers: Carriers | None = None
+        self._port: Port | None = None
         sinks = self._sinks = Sinks(self._hub)
         self._model = ModelEndpoint(self._hub, config.spool_dir)
         self._calls = Calls(sinks)
@@ -61,7 +68,9 @@ class _Guest:
         self._calls.add("forget", self._forget)
         self._kept_until: float | None = None
 
-    async def run(self, listener: socket.socket, first: FirstAgent | None) -> None:
+    async def run(
+        self, listener: socket.socket, first: FirstAgent | None, port: socket.socket | None
+    ) -> None:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._ended.set)
@@ -71,11 +80,17 @@ class _Guest:
             self._processes.adopt(first)
             self._processes.reap()  # it may have ended before anybody listened
         carriers = self._carriers = Carriers(self._hub, listener)
+        if port is not None:
+            port_class = _load_port()
+            self._port = port_class(self._hub, **(self._config.http or {}).get("options", {}))
+            await self._port.serve(port)
         if self._config.lifetime is not None:
             loop.call_later(self._config.lifetime, self._ended.set)
         loop.call_later(_TICK, self._tick)
         await self._ended.wait()
         carriers.close()
+        if self._port is not None:
+            self._port.close()
         self._processes.kill_all()
 
     def _tick(self) -> None:
@@ -83,6 +98,8 @@ class _Guest:
         now = time.monotonic()
         if self._carriers is not None:
             self._carriers.tick(now)
+        if self._port is not None:
+            self._port.tick(now)
         self._hub.tick(now)
         self._look(None)
         self._processes.tick()
@@ -141,3 +158,14 @@ class _Guest:
     def _cut(self, reply: Reply, params: dict[str, Any]) -> None:
         self._model.cut(str(params["agent"]), str(params["stream"]))
         reply.ok()
+
+
+def _load_port() -> type[Port]:
+    """Import what only a guest with a port has: it lies in an archive beside this one."""
+    import agenthost.guest
+
+    beside = os.path.dirname(os.path.abspath(sys.path[0]))
+    agenthost.guest.__path__.append(beside + "/http.pyz/agenthost/guest")
+    from agenthost.guest.http.port import Port
+
+    return Port

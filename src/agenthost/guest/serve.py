@@ -18,6 +18,7 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
         # Before any program of the sandbox runs: who reads the key in it can play the guest to its hosts.
         os.unlink(boot_path)
     listener = _listen(listen_fd, socket_path)
+    port = None if config.http is None else _listen_tcp(config.http["address"], config.http["port"])
     os.umask(0o022)
     if detach and _leave_to_child(listener):
         return 0
@@ -27,7 +28,7 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
     # It imports the SDK, which takes long, while this process imports the rest of itself.
     from agenthost.guest.guest import run_guest
 
-    run_guest(config, listener, first)
+    run_guest(config, listener, first, port)
     return 0
 
 
@@ -44,6 +45,17 @@ def _listen(fd: int | None, path: str | None) -> socket.socket:
         listener.listen(64)
     else:
         raise SystemExit("serve wants --listen-fd or --socket")
+    return listener
+
+
+def _listen_tcp(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" takes IPv4, too
+    listener.bind((address, port))
+    listener.listen(64)
     return listener
 
 

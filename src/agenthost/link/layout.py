@@ -19,6 +19,10 @@ class GuestLayout:
             would not find them.
         isolation: What keeps the sandbox apart.
         user_is_root: Whether programs run as uid 0 inside.
+        port: The TCP port that hosts reach the guest through, where there is one; see
+            ``agenthost.link.carriers.http``.
+        address: The address that the guest listens at then: ``0.0.0.0``, ``::``, which takes IPv4, too, or
+            one of loopback.
     """
 
     workdir: str
@@ -29,6 +33,8 @@ class GuestLayout:
     site_dirs: tuple[str, ...]
     isolation: Isolation
     user_is_root: bool
+    port: int | None = None
+    address: str = "0.0.0.0"
 
     def runner_argv(self) -> list[str]:
         """Return the command of agenthost's own runner."""
