@@ -10,9 +10,10 @@ from contextlib import suppress
 import anyio
 
 from agenthost.adapter.cloud import CloudBackend
-from agenthost.errors import ProviderError, SandboxNotFoundError, UnsupportedError
+from agenthost.errors import ConfigError, ProviderError, SandboxNotFoundError, UnsupportedError
 from agenthost.providers.vercel.client import VercelVendor
 from agenthost.sandbox import Carrier
+from agenthost.supports import Endpoint
 
 _HELLO = 10.0  # seconds until the program of a link has to print its first line
 _LEAST = 1.0  # seconds; less is not worth a call
@@ -61,8 +62,22 @@ class VercelBackend(CloudBackend[VercelVendor]):
                 if error.outcome == "refused" or attempt == _TRIES - 1:
                     raise
 
+    async def endpoint(self, port: int) -> Endpoint:
+        """Return where the guest's own port is reached; Vercel has no other. See SupportsPorts.
+
+        Raises:
+            ConfigError: The port was not declared when the sandbox was made.
+            SandboxGoneError: The sandbox has ended.
+        """
+        self.refuse_unless_running(await self.info())
+        doing, path = f"looking up port {port}", self.vendor.session_path(self.known.id, "")
+        for route in (await self.vendor.ask(doing, "GET", path.rstrip("/")))["routes"]:
+            if route["port"] == port:
+                return Endpoint(url=route["url"], headers={})
+        raise ConfigError(f"port {port} of sandbox {self.known.name} was not declared when it was made")
+
     async def dial(self) -> Carrier:
-        """Start a ``dial`` program and wait for its first line. See CloudBackend.
+        """Start a ``dial`` program and wait for its first line, or dial the port. See CloudBackend.
 
         Raises:
             UnsupportedError: Vercel passes no input to programs of this account.
@@ -70,6 +85,8 @@ class VercelBackend(CloudBackend[VercelVendor]):
         if self._refusals >= _CERTAIN:
             raise UnsupportedError(f"Vercel passes no input to programs of this account: {_HINT}")
         carrier = await super().dial()
+        if carrier.binary:  # a port's
+            return carrier
         first = b""
         try:
             with anyio.move_on_after(_HELLO) as scope:

@@ -25,17 +25,15 @@ from agenthost.errors import (
 from agenthost.providers.vercel.carrier import VercelCommand
 from agenthost.providers.vercel.credentials import account_source
 from agenthost.providers.vercel.errors import ROWS
-from agenthost.providers.vercel.headers import network_policy
+from agenthost.providers.vercel.headers import settings_of
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
 API = "https://vercel.com/api"
 SANDBOXES = "/v2/sandboxes"
 TAGS = PackedLabels(5, 256)  # what Vercel keeps; a list is filtered by one of them
-_SNAPSHOT = "snap_"  # how the ids of snapshots begin
 _LISTED = {"limit": 50, "tags": f"{PROVIDER_LABEL}:vercel"}  # 50 is Vercel's most
 _HOBBY = 45 * 60.0  # seconds of the smallest plan, where an answer does not state the limit
 _LONGEST = re.compile(r"`timeout`(?:.*?(\d{5,}))?", re.DOTALL)  # milliseconds
-_LIVE = ("pending", "running")
 
 
 class VercelVendor:
@@ -67,8 +65,7 @@ class VercelVendor:
         lifetime = spec.max_lifetime or DEFAULT_LIFETIME
         # A lease is the first end, which ``extend`` moves: Vercel never brings one forward.
         body = create_body(spec, min(lifetime, spec.lease or lifetime))
-        given = {"tags": TAGS.pack(labels), "networkPolicy": network_policy(spec), "region": spec.region}
-        body.update({name: value for name, value in given.items() if value is not None})
+        body.update(settings_of(spec), tags=TAGS.pack(labels))
         try:
             return await self.make(f"making sandbox {spec.name}", body, [one.secret for one in spec.inject])
         except ConfigError as error:
@@ -185,7 +182,7 @@ def create_body(spec: SandboxSpec, seconds: float) -> dict[str, Any]:
     """Return what a create says of the machine: two cores unless more are asked for, 2 GiB for each."""
     cores = max(2, math.ceil(spec.cpu or 0), math.ceil((spec.memory_mib or 0) / 2048))
     cores += cores % 2
-    is_snapshot = (spec.image or "").startswith(_SNAPSHOT)
+    is_snapshot = (spec.image or "").startswith("snap_")  # as the ids of snapshots do
     source = (
         {"source": {"type": "snapshot", "snapshotId": spec.image}} if is_snapshot else {"image": spec.image}
     )
@@ -203,7 +200,7 @@ def _found(sandbox: Mapping[str, Any]) -> Found:
     return Found(
         id=_id_of(sandbox),
         labels=TAGS.unpack(sandbox["name"], sandbox.get("tags", {})),
-        state="running" if sandbox["status"] in _LIVE else "ended",
+        state="running" if sandbox["status"] in ("pending", "running") else "ended",
         created_at=sandbox["createdAt"] / 1000,
         expires_at=sandbox.get("expiresAt", 0) / 1000 or None,
         resources={name: str(sandbox.get(name, "?")) for name in ("status", "vcpus", "memory", "region")},

@@ -1,12 +1,12 @@
-"""What a sandbox may reach, and the headers that Vercel's firewall adds to its requests on the way out."""
+"""What a sandbox may reach, what reaches it, and the headers that Vercel's firewall adds to its requests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from agenthost.adapter.network import check_header_injection, is_host
+from agenthost.adapter.record import PORT_LABEL
 from agenthost.errors import UnsupportedError
 from agenthost.spec import SandboxSpec
 
@@ -25,8 +25,8 @@ def check_network(spec: SandboxSpec) -> None:
             )
 
 
-def network_policy(spec: SandboxSpec) -> Mapping[str, Any] | None:
-    """Return the policy as Vercel takes it; None is its default, an open network."""
+def settings_of(spec: SandboxSpec) -> dict[str, Any]:
+    """Return what a create says of a sandbox's network, its place and the port of its guest."""
     policy = spec.network
     mode = "open" if policy is None else policy.mode
     hosts = ["*"] if mode == "open" else [host.lower() for host in policy.hosts] if policy else []
@@ -36,6 +36,11 @@ def network_policy(spec: SandboxSpec) -> Mapping[str, Any] | None:
         added.setdefault(one.host.lower(), {})[one.header] = one.secret
     for host, headers in added.items():
         allow[host] = [{"transform": [{"headers": headers}]}]
+    given: dict[str, Any] = {} if spec.region is None else {"region": spec.region}
     if mode == "none":
-        return {"mode": "deny-all"}
-    return None if mode == "open" and not added else {"allow": allow}
+        given["networkPolicy"] = {"mode": "deny-all"}
+    elif mode == "allow" or added:
+        given["networkPolicy"] = {"allow": allow}
+    if PORT_LABEL in spec.labels:
+        given["ports"] = [int(spec.labels[PORT_LABEL])]
+    return given

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import secrets
+from dataclasses import replace
+from typing import Any, Literal
 
 from agenthost.adapter.checks import refuse_fields
 from agenthost.adapter.images import ImagesProvider
+from agenthost.adapter.record import PORT_LABEL
 from agenthost.providers.vercel.backend import VercelBackend
 from agenthost.providers.vercel.client import API, TAGS, VercelVendor
 from agenthost.providers.vercel.headers import check_headers, check_network
 from agenthost.providers.vercel.images import UNIVERSAL, VercelImages
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
-from agenthost.spec import HeaderInjection, Limits, SandboxSpec
+from agenthost.spec import Limits, SandboxSpec
 
 
 class VercelProvider(ImagesProvider[VercelVendor]):
@@ -23,6 +25,8 @@ class VercelProvider(ImagesProvider[VercelVendor]):
             VERCEL_TEAM_ID and VERCEL_PROJECT_ID.
         team_id: The team.
         project_id: The project that the sandboxes belong to.
+        carrier: How hosts reach a guest: ``stdio`` by the streams of a program, or ``http`` by a port, which
+            is public and admits nothing without a token of agenthost's.
         base_url: Of the API, an emulator's for instance.
         secret: See GuestProvider.
         limits: See GuestProvider.
@@ -43,6 +47,7 @@ class VercelProvider(ImagesProvider[VercelVendor]):
     home = "/vercel"
     longest = 24 * 3600.0  # of the larger plans
     default_base = UNIVERSAL
+    check_headers = staticmethod(check_headers)  # see SupportsHeaderInjection
 
     def __init__(
         self,
@@ -50,18 +55,19 @@ class VercelProvider(ImagesProvider[VercelVendor]):
         token: str | None = None,
         team_id: str | None = None,
         project_id: str | None = None,
+        carrier: Literal["stdio", "http"] = "stdio",
         base_url: str = API,
         secret: str | bytes | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
-        self._credentials = (token, team_id, project_id)
-        self._base_url = base_url
+        self._carrier = carrier
+        self._account = (token, team_id, project_id, base_url)
         self.make_vendor()  # raises without a credential
 
     def make_vendor(self) -> VercelVendor:
         """Return a client."""
-        return VercelVendor(*self._credentials, base_url=self._base_url)
+        return VercelVendor(*self._account)
 
     def backend(self, known: SandboxInfo, handle: Any, boot: Boot | None = None) -> VercelBackend:
         """Return the backend of a sandbox."""
@@ -74,9 +80,11 @@ class VercelProvider(ImagesProvider[VercelVendor]):
         check_network(spec)
         TAGS.pack(spec.labels)
 
-    def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
-        """Refuse headers that Vercel's firewall cannot add. See SupportsHeaderInjection."""
-        check_headers(headers)
+    async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
+        """Fill in the image, and the port of the guest where there is to be one."""
+        spec = await super().resolve(spec)
+        port = {PORT_LABEL: str(20_000 + secrets.randbelow(20_000))} if self._carrier == "http" else {}
+        return replace(spec, labels={**spec.labels, **port})
 
     def images(self) -> VercelImages:
         """Return the project's snapshots."""

@@ -32,6 +32,8 @@ class VercelBox(Box):
 
     Attributes:
         body: What its sandbox was asked to be.
+        url: Where its ports are reached.
+        ports: By the subdomains of each.
         site: What its snapshot has brought to /opt/agenthost/site.
         snapshot: The newest snapshot of its sandbox, with which another session begins.
         programs: By their ids.
@@ -43,6 +45,8 @@ class VercelBox(Box):
     session: str
     machine: Machine  # pyright: ignore[reportIncompatibleVariableOverride]  # it has one from the first moment
     body: Mapping[str, Any]
+    url: str
+    ports: Mapping[str, int]
     site: Path | None
     snapshot: str | None = None
     stopped_at: float | None = None
@@ -95,9 +99,15 @@ class VercelBox(Box):
 
     def whole_json(self, *, resumed: bool = False) -> dict[str, Any]:
         """Return both, as most calls answer."""
-        routes: list[Any] = []
         told = {"sandbox": self.sandbox_json(), "session": self.session_json()}
-        return {**told, "routes": routes, "resumed": resumed}
+        return {**told, "routes": self.routes_json(), "resumed": resumed}
+
+    def routes_json(self) -> list[dict[str, Any]]:
+        """Return its ports as Vercel describes them."""
+        return [
+            {"url": f"{self.url}/{subdomain}", "subdomain": subdomain, "port": port}
+            for subdomain, port in self.ports.items()
+        ]
 
 
 def _ms(seconds: float) -> int:

@@ -31,6 +31,7 @@ ROUTES = {
 }
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}\Z")
 _MOST_TAGS, _LONGEST_TAG, _MOST_PORTS = 5, 256, 15
+_FIRST_PORT, _LAST_PORT = 1024, 65535
 _LIMIT, _MOST_LIMIT = 20, 50
 _DAY = 86_400_000  # milliseconds
 _WEEK = 7 * _DAY
@@ -175,7 +176,7 @@ class Control:
     async def get_session(self, call: Call) -> dict[str, Any]:
         """Describe a session."""
         box = self._session(call)
-        return {"session": box.session_json(), "routes": []}
+        return {"session": box.session_json(), "routes": box.routes_json()}
 
     async def stop(self, call: Call) -> dict[str, Any]:
         """Stop a session; a persistent one is kept as a snapshot."""
@@ -251,8 +252,11 @@ class Control:
         for value in tags.values():
             if not isinstance(value, str) or len(value) > _LONGEST_TAG:
                 raise invalid(f"`tags` should NOT be longer than {_LONGEST_TAG} characters.")
-        if len(cast("list[Any]", call.body.get("ports") or [])) > _MOST_PORTS:
+        ports = cast("list[Any]", call.body.get("ports") or [])
+        if len(ports) > _MOST_PORTS:
             raise invalid(f"`ports` should NOT have more than {_MOST_PORTS} items.")
+        if not all(type(port) is int and _FIRST_PORT <= port <= _LAST_PORT for port in ports):
+            raise invalid(f"`ports` should be >= {_FIRST_PORT} and <= {_LAST_PORT}.")
         source = cast("dict[str, Any]", call.body.get("source") or {})
         if source and source.get("type") != "snapshot":
             raise Refusal(501, "not_implemented", REFUSED["source"])

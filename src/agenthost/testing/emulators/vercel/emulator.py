@@ -7,6 +7,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from agenthost.testing.emulators.base.archive import unpack
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
+from agenthost.testing.emulators.base.ports import relay
+from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.vercel import commands, control
 from agenthost.testing.emulators.vercel.api import ROOT, Api, Call, Handler, Refusal
 from agenthost.testing.emulators.vercel.boxes import HOME, PROJECT, TEAM, WORKDIR, VercelBox, new_id
@@ -24,6 +27,7 @@ from agenthost.testing.emulators.vercel.snapshots import Snapshot, Snapshots
 from agenthost.testing.loopback import Exchange, LoopbackServer
 
 CREATE = f"POST {ROOT}/v3/sandboxes"
+_SUBDOMAIN = "sb-"  # how those of ports begin
 
 
 class Emulator(HttpEmulator[VercelBox]):
@@ -51,6 +55,7 @@ class Emulator(HttpEmulator[VercelBox]):
         super().__init__()
         self.boxes = Boxes[VercelBox](tasks, self.clock, self._end, list_lag=list_lag)
         self.snapshots = Snapshots(self.clock)
+        self._url = server.url
         self._machines = machines
         self._friendly = friendly
         self._env = dict(env)
@@ -107,12 +112,27 @@ class Emulator(HttpEmulator[VercelBox]):
 
     def is_control(self, exchange: Exchange) -> bool:
         """Return whether a request ends by itself: one about a program may last as long as that."""
-        return "/cmd/" not in exchange.request.target
+        target = exchange.request.target
+        return "/cmd/" not in target and not target.startswith(f"/{_SUBDOMAIN}")
 
     async def route(self, exchange: Exchange, call: str) -> bool:
         """Answer one request; False: it is not known."""
         del call
+        subdomain, _, rest = exchange.request.target.removeprefix("/").partition("/")
+        if subdomain.startswith(_SUBDOMAIN):
+            await self._forward(subdomain, f"/{rest}", exchange)
+            return True
         return await self._api.answer(exchange)
+
+    async def _forward(self, subdomain: str, target: str, exchange: Exchange) -> None:
+        box = next((box for box in self.boxes.running() if subdomain in box.ports), None)
+        if box is not None:
+            inner = Exchange(replace(exchange.request, target=target), exchange.incoming)
+            if await relay(
+                box.machine, box.ports[subdomain], inner, host=f"{subdomain}.vercel.run", without=()
+            ):
+                return
+        await reply(exchange, 502, {"error": {"code": "SANDBOX_NOT_LISTENING", "message": "Bad gateway"}})
 
     def _check(self, call: Call) -> None:
         scheme, _, token = call.exchange.request.headers.get("authorization", "").partition(" ")
@@ -144,6 +164,8 @@ class Emulator(HttpEmulator[VercelBox]):
             session=session,
             machine=machine,
             body=dict(body),
+            url=self._url,
+            ports={f"{_SUBDOMAIN}{secrets.token_hex(6)}": port for port in body.get("ports") or []},
             site=site,
             started_at=now,
             end_at=now + body.get("timeout", 300_000) / 1000,
