@@ -18,7 +18,7 @@ def check_network(spec: SandboxSpec) -> None:
     """Refuse addresses in a list of hosts. Raises UnsupportedError."""
     policy = spec.network
     for host in policy.hosts if policy is not None and policy.mode == "allow" else ():
-        if not is_host(host):
+        if not is_host(host) or host.replace(".", "").isdecimal():
             raise UnsupportedError(
                 f"network=allow: with the address {host!r} in the list Vercel leaves DNS open to every name; "
                 "name hosts only"

@@ -106,6 +106,13 @@ class Emulator(HttpEmulator[VercelBox]):
         self.snapshots.all[made.id] = made
         return made.id
 
+    async def resume(self, name: str, snapshot: str) -> VercelBox:
+        """Have another client start another session of a sandbox that has stopped; return it."""
+        box = self.box_of(name)
+        made = await self._make(box.body, self.snapshots.all[snapshot])
+        made.state, made.snapshot, box.removed = "running", snapshot, True
+        return made
+
     async def lose(self, sandbox_id: str) -> None:
         """Have a session be lost, as by a failure of its machine."""
         await self._end(self.box(sandbox_id))
