@@ -66,7 +66,9 @@ def errors() -> tuple[Sequence[Any], Sequence[Example]]:
         Example(RestError(500, "internal_server_error", "no"), ProviderError, UNKNOWN, "Vercel failed"),
         Example(RestError(502, "", "a page of the edge"), ProviderError, UNKNOWN, "Vercel failed"),
         Example(TransportError("ConnectError at vercel.com"), ProviderError, REFUSED, "could not be reached"),
-        Example(TransportError("ReadError at vercel.com"), ProviderError, UNKNOWN, "answer of Vercel was lost"),
+        Example(
+            TransportError("ReadError at vercel.com"), ProviderError, UNKNOWN, "answer of Vercel was lost"
+        ),
         # Without a row.
         Example(KeyError("sandbox"), ProviderError, UNKNOWN, "client failed"),
     )

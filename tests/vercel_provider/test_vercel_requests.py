@@ -8,7 +8,7 @@ import json
 import re
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from emulators.recorder import Recorded, recorder
@@ -41,13 +41,13 @@ EVERY_SESSION = {
 EVERY_SNAPSHOT = {"id", "sourceSessionId", "region", "status", "sizeBytes", "createdAt", "updatedAt"}
 
 
-async def life(vercel: Emulator, **options: Any) -> tuple[GuestSandbox, list[Recorded]]:
+async def life(vercel: Emulator) -> tuple[GuestSandbox, list[Recorded]]:
     """Make a sandbox, use and end it; return it with all requests."""
     inject = HeaderInjection(host="api.anthropic.com", header="x-api-key", secret="sk-ant-of-this-test")
     network = NetworkPolicy.allow(["api.anthropic.com", "*.Example.org"])
     spec = SandboxSpec(network=network, inject=(inject,), lease=300, max_lifetime=600, region="fra1")
     async with recorder(vercel) as (url, requests):
-        given = {**vercel.options, "base_url": f"{url}/api", **options}
+        given: dict[str, Any] = {**vercel.options, "base_url": f"{url}/api"}
         async with VercelProvider(**given) as provider:
             box = await provider.create(spec)
             backend = box.backend
@@ -160,12 +160,11 @@ async def test_a_policy_travels_as_vercels_firewall_has_it(
 
 async def bake(vercel: Emulator) -> list[Recorded]:
     """Bake, twice; return all requests."""
-    async with (
-        recorder(vercel) as (url, requests),
-        VercelProvider(**{**vercel.options, "base_url": f"{url}/api"}) as provider,
-    ):
-        image = await provider.build(ImageRecipe())
-        assert await provider.build(ImageRecipe()) == image
+    async with recorder(vercel) as (url, requests):
+        given: dict[str, Any] = {**vercel.options, "base_url": f"{url}/api"}
+        async with VercelProvider(**given) as provider:
+            image = await provider.build(ImageRecipe())
+            assert await provider.build(ImageRecipe()) == image
     return requests
 
 
@@ -203,9 +202,8 @@ def fits(row: dict[str, Any], item: Recorded) -> bool:
 
 def names(listed: object) -> set[str]:
     """Return the fields that a row of the table lists."""
-    if not isinstance(listed, list):
-        return set()
-    return {re.split(r"[^\w]", str(field), maxsplit=1)[0] for field in listed}
+    fields = cast("list[object]", listed) if isinstance(listed, list) else []
+    return {re.split(r"[^\w]", str(field), maxsplit=1)[0] for field in fields}
 
 
 def check_answer(answer: dict[str, Any]) -> None:

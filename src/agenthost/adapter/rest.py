@@ -138,11 +138,13 @@ async def json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any]:
 
 def _error_of(status: int, text: str, again: str) -> RestError:
     """Return the error of an answer: JSON with ``code`` and ``message``, below ``error`` or not; or text."""
+    details: Mapping[str, Any] = {}
     try:
         parsed: Any = json.loads(text)
-        details: Mapping[str, Any] = parsed.get("error") or parsed
+        details = parsed.get("error") or parsed
         code, message = str(details.get("code", "")), str(details["message"])
     except (ValueError, AttributeError, LookupError, TypeError):  # a page of a proxy, for instance
-        details, code, message = {}, "", text.strip()[:_MOST_TEXT] or "no reason was given"
+        details = {}
+        code, message = "", text.strip()[:_MOST_TEXT] or "no reason was given"
     seconds = float(again) if again.isdecimal() else None
     return RestError(status, code, message, retry_after=seconds, details=details)

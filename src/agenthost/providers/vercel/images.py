@@ -44,8 +44,8 @@ class VercelImages:
 
     async def build(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
         """Build the snapshot of a plan. See Images."""
-        del force  # an earlier snapshot makes room in any case: it has the name
-        report(f"getting claude-agent-sdk {plan.sdk} into snapshot {plan.name} on {plan.base}")
+        machine, again = "", "once more " if force else ""  # an earlier snapshot makes room: it has the name
+        report(f"getting claude-agent-sdk {plan.sdk} {again}into snapshot {plan.name} on {plan.base}")
         await self.remove(plan)
         body = create_body(SandboxSpec(name=plan.name, image=plan.base), _BUILDING)
         try:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from agenthost.testing.emulators.base.rest import reply
@@ -132,4 +132,4 @@ def _parse(exchange: Exchange) -> Mapping[str, Any]:
         raise invalid("the body is not JSON") from None
     if not isinstance(found, dict):
         raise invalid("the body is not an object")
-    return {str(name): value for name, value in found.items()}
+    return cast("dict[str, Any]", found)

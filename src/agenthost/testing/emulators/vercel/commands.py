@@ -172,7 +172,8 @@ class Commands:
 
     async def _start(self, box: VercelBox, about: Mapping[str, Any], body: Mapping[str, Any]) -> Program:
         argv = [about["name"], *about["args"]]
-        env = {**cast("dict[str, str]", box.body.get("env") or {}), **(body.get("env") or {})}
+        given: list[dict[str, str]] = [one.get("env") or {} for one in (box.body, body)]
+        env = {**given[0], **given[1]}
         try:
             process = await box.machine.start(argv, cwd=about["cwd"], env={"HOME": HOME, **env})
         except OSError:

@@ -164,6 +164,7 @@ class Emulator(HttpEmulator[VercelBox]):
             except BaseException:
                 await machine.end()
                 raise
+        ports: list[int] = body.get("ports") or []
         now, session = self.clock.now(), new_id("sbx_")
         box = VercelBox(
             id=f"{body['name']}.{session}",
@@ -172,7 +173,7 @@ class Emulator(HttpEmulator[VercelBox]):
             machine=machine,
             body=dict(body),
             url=self._url,
-            ports={f"{_SUBDOMAIN}{secrets.token_hex(6)}": port for port in body.get("ports") or []},
+            ports={f"{_SUBDOMAIN}{secrets.token_hex(6)}": port for port in ports},
             site=site,
             started_at=now,
             end_at=now + body.get("timeout", 300_000) / 1000,
