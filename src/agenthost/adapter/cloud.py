@@ -241,7 +241,9 @@ class CloudProvider(GuestProvider, Generic[V]):
         labels = record.to_labels(self.label_rule)
         mine = self._encoded({NAME_LABEL: record.name, NONCE_LABEL: spec.labels[NONCE_LABEL]})
         if not vendor.names_are_unique:
-            async for _ in vendor.find(self._encoded({NAME_LABEL: record.name})):
+            namesakes = self._encoded({NAME_LABEL: record.name})
+            # To its end: trio reports a generator that is left in the middle.
+            if [found async for found in vendor.find(namesakes)]:
                 raise NameTakenError(f"a sandbox named {record.name} exists already")
 
         handles: dict[str, Any] = {}
@@ -253,10 +255,8 @@ class CloudProvider(GuestProvider, Generic[V]):
             return vendor.id_of(handle)
 
         async def find() -> str | None:
-            async for found in vendor.find(mine):
-                seen[found.id] = found
-                return found.id
-            return None
+            seen.update({found.id: found async for found in vendor.find(mine)})
+            return next(iter(seen), None)
 
         def backend_of(sandbox_id: str) -> CloudBackend[V]:
             info = self.info_of(Found(id=sandbox_id, labels=labels))
