@@ -28,6 +28,7 @@ from agenthost.adapter.record import (
     LEASE_LABEL,
     NAME_LABEL,
     NONCE_LABEL,
+    PORT_LABEL,
     PROVIDER_LABEL,
     LabelRule,
     SandboxRecord,
@@ -224,13 +225,15 @@ class CloudProvider(GuestProvider, Generic[V]):
         An adapter whose sandboxes differ in this returns a ``bootstrap_layout`` of its own.
         """
         workdir = spec.workdir or SandboxRecord(spec.name or "", self.name, spec.labels).workdir
-        return bootstrap_layout(
+        layout = bootstrap_layout(
             self.boot_dir,
             home=self.home,
             workdir=workdir or self.workdir,
             isolation=self.capabilities.isolation,
             user_is_root=self.user_is_root,
         )
+        port = number_in(spec.labels, PORT_LABEL)  # ``resolve`` has chosen one
+        return layout if port is None else replace(layout, port=int(port))
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         """Make a sandbox, once."""
@@ -238,7 +241,9 @@ class CloudProvider(GuestProvider, Generic[V]):
         labels = record.to_labels(self.label_rule)
         mine = self._encoded({NAME_LABEL: record.name, NONCE_LABEL: spec.labels[NONCE_LABEL]})
         if not vendor.names_are_unique:
-            async for _ in vendor.find(self._encoded({NAME_LABEL: record.name})):
+            namesakes = self._encoded({NAME_LABEL: record.name})
+            # To its end: trio reports a generator that is left in the middle.
+            if [found async for found in vendor.find(namesakes)]:
                 raise NameTakenError(f"a sandbox named {record.name} exists already")
 
         handles: dict[str, Any] = {}
@@ -250,10 +255,8 @@ class CloudProvider(GuestProvider, Generic[V]):
             return vendor.id_of(handle)
 
         async def find() -> str | None:
-            async for found in vendor.find(mine):
-                seen[found.id] = found
-                return found.id
-            return None
+            seen.update({found.id: found async for found in vendor.find(mine)})
+            return next(iter(seen), None)
 
         def backend_of(sandbox_id: str) -> CloudBackend[V]:
             info = self.info_of(Found(id=sandbox_id, labels=labels))
