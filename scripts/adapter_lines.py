@@ -12,7 +12,7 @@ import tokenize
 from pathlib import Path
 
 LIMITS = {"core": 250, "carrier": 100, "all": 600}
-CLOUDS = ("e2b", "modal")
+CLOUDS = ("e2b", "fly", "modal")
 # What may be longer, and why. A new adapter has no row here.
 ALLOWED = {
     ("e2b", "core"): 275,  # a template has a size, and its build is followed by polling
@@ -21,7 +21,7 @@ ALLOWED = {
 }
 # Everything that is not named here belongs to the core: client, spec, create, find, boot and bake.
 CARRIER = ("carrier.py",)
-ABILITIES = ("backend.py", "headers.py", "snapshot.py", "workarounds.py")
+ABILITIES = ("app.py", "backend.py", "headers.py", "snapshot.py", "workarounds.py")
 _NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
