@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from providers.row import EmulatedWorld, Example, Row, World
 
+from agenthost.adapter.rest import RestError
 from agenthost.errors import (
     ConfigError,
     NameTakenError,
@@ -20,7 +21,6 @@ from agenthost.http import TransportError
 from agenthost.providers.fly.errors import (
     AppError,
     CapacityError,
-    FlyError,
     ForeignAppError,
     MissingAppError,
     rows,
@@ -45,28 +45,33 @@ def errors() -> tuple[Sequence[Any], Sequence[Example]]:
     """Return the table, and an example for each row."""
     taken = "already_exists: unique machine name violation, machine ID 1 already exists with name"
     return rows(), (
-        Example(FlyError(taken, 409), NameTakenError, "", "the name is taken"),
+        Example(RestError(409, "", taken), NameTakenError, "", "the name is taken"),
         Example(
-            AppError('{"error": "taken", "status": "name_taken"}', 422), NameTakenError, "", "the name is"
+            AppError(422, "", '{"error": "taken", "status": "name_taken"}'), NameTakenError, "", "the name is"
         ),
-        Example(FlyError("over the allowed quota", 403), QuotaError, REFUSED, "as many machines"),
-        Example(AppError('{"status": "insufficient_capacity"}', 422), CapacityError, REFUSED, "no room"),
-        Example(FlyError("insufficient resources available", 412), CapacityError, REFUSED, "no room"),
-        Example(FlyError("insufficient memory available", 409), CapacityError, REFUSED, "no room"),
-        Example(FlyError("no capacity available", 400), CapacityError, REFUSED, "no room"),
-        Example(FlyError("could not reserve resource for machine", 500), CapacityError, REFUSED, "no room"),
-        Example(FlyError("invalid config", 400), ConfigError, "", "does not accept this (invalid config)"),
-        Example(FlyError("unauthorized", 401), ProviderError, REFUSED, "refused the token"),
-        Example(AppError("not authorized", 403), ForeignAppError, REFUSED, "another organisation"),
-        Example(FlyError("not authorized", 403), ProviderError, REFUSED, "does not allow this"),
-        Example(AppError("app not found", 404), MissingAppError, "", "`agenthost fly init` makes it"),
-        Example(FlyError("machine not found", 404), SandboxNotFoundError, "", "no such machine"),
-        Example(FlyError("deadline_exceeded", 408), ProviderError, UNKNOWN, "did not do this in time"),
-        Example(FlyError("lease held", 409), ProviderBusyError, REFUSED, "cannot do this now"),
-        Example(FlyError("not in state started", 412), ProviderError, REFUSED, "state of the machine"),
-        Example(FlyError("validation failed", 422), ConfigError, "", "does not accept this"),
-        Example(FlyError("rate limit exceeded", 429), ProviderBusyError, REFUSED, "too many requests"),
-        Example(FlyError("broken", 500), ProviderError, UNKNOWN, "Fly failed (broken)"),
+        Example(RestError(403, "", "over the allowed quota"), QuotaError, REFUSED, "as many machines"),
+        Example(AppError(422, "", '{"status": "insufficient_capacity"}'), CapacityError, REFUSED, "no room"),
+        Example(RestError(412, "", "insufficient resources available"), CapacityError, REFUSED, "no room"),
+        Example(RestError(409, "", "insufficient memory available"), CapacityError, REFUSED, "no room"),
+        Example(RestError(400, "", "no capacity available"), CapacityError, REFUSED, "no room"),
+        Example(RestError(500, "", "could not reserve resource"), CapacityError, REFUSED, "no room"),
+        Example(
+            RestError(400, "", "invalid config"),
+            ConfigError,
+            "",
+            "accept this (400: invalid config)",
+        ),
+        Example(RestError(401, "", "unauthorized"), ProviderError, REFUSED, "refused the token"),
+        Example(AppError(403, "", "not authorized"), ForeignAppError, REFUSED, "another organisation"),
+        Example(RestError(403, "", "not authorized"), ProviderError, REFUSED, "does not allow this"),
+        Example(AppError(404, "", "app not found"), MissingAppError, "", "`agenthost fly init` makes it"),
+        Example(RestError(404, "", "machine not found"), SandboxNotFoundError, "", "no such machine"),
+        Example(RestError(408, "", "deadline_exceeded"), ProviderError, UNKNOWN, "did not do this in time"),
+        Example(RestError(409, "", "lease held"), ProviderBusyError, REFUSED, "cannot do this now"),
+        Example(RestError(412, "", "not in state started"), ProviderError, REFUSED, "state of the machine"),
+        Example(RestError(422, "", "validation failed"), ConfigError, "", "does not accept this"),
+        Example(RestError(429, "", "rate limit exceeded"), ProviderBusyError, REFUSED, "too many requests"),
+        Example(RestError(500, "", "broken"), ProviderError, UNKNOWN, "Fly failed (500: broken)"),
         Example(TransportError("ConnectError at api"), ProviderError, REFUSED, "could not be reached"),
         Example(TransportError("ConnectTimeout at api"), ProviderError, REFUSED, "could not be reached"),
         Example(TransportError("ReadError at api"), ProviderError, UNKNOWN, "answer of Fly was lost"),

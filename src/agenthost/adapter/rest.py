@@ -154,7 +154,7 @@ def _error_of(status: int, text: str, again: str, name: str) -> RestError:
         details: Mapping[str, Any] = parsed.get("error") or parsed
         code, message = str(details.get("code", "")), str(details["message"])
     except (ValueError, AttributeError, LookupError, TypeError):  # a page of a proxy, for instance
-        details, code, message = {}, "", text.strip()[:_MOST_TEXT] or "no reason was given"
+        details, code, message = dict[str, Any](), "", text.strip()[:_MOST_TEXT] or "no reason was given"
     message += f", {name}" if name else ""
     seconds = float(again) if again.isdecimal() else None
     return RestError(status, code, message, retry_after=seconds, details=details)

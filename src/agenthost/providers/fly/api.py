@@ -12,8 +12,8 @@ import anyio
 
 from agenthost.adapter.calls import Calls
 from agenthost.adapter.rates import Rates
-from agenthost.adapter.rest import RestClient
-from agenthost.providers.fly.errors import AppError, FlyError, rows
+from agenthost.adapter.rest import RestClient, RestError
+from agenthost.providers.fly.errors import AppError, rows
 
 PUBLIC = "https://api.machines.dev"
 # For each action on one machine or app. Source: "Working with the Machines API", superfly/docs 5c22c8c.
@@ -51,9 +51,8 @@ class FlyApi:
 
     def __init__(self, *, token: str, url: str) -> None:
         sent = {"authorization": token if token.startswith(("FlyV1 ", "Bearer ")) else f"Bearer {token}"}
-        self._rest = RestClient(
-            f"{url.rstrip('/')}/v1/apps", headers=lambda: sent, refusal=_refusal, request_id="fly-request-id"
-        )
+        base_url = f"{url.rstrip('/')}/v1/apps"
+        self._rest = RestClient(base_url, lambda: (sent, {}), request_id="fly-request-id")
         self._rates = Rates(_USUAL, _OF_ACTION)
         self.calls = Calls("Fly", rows, secrets=(token, token.partition(" ")[2]))
 
@@ -77,17 +76,8 @@ class FlyApi:
             await self._rates.wait(call.action, machine or app)
             try:
                 return await self._rest.ask(call.method, path, query=call.query, body=call.body)
-            except FlyError as error:
+            except RestError as error:
                 if error.status_code != 429 or not left:
-                    kind = FlyError if machine else AppError
-                    raise kind(str(error), error.status_code, retry_after=error.retry_after) from None
+                    raise error if machine else AppError.of(error) from None
                 await anyio.sleep(_PAUSE if error.retry_after is None else error.retry_after)
         raise AssertionError
-
-
-def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> FlyError:
-    # As it is, whatever form it has: its ``status`` says more than its ``error`` now and then.
-    text = body.decode(errors="replace").strip()[:1000] or f"HTTP {status}"
-    text += f", fly-request-id {headers.get('fly-request-id')}"
-    after = headers.get("retry-after", "")
-    return FlyError(text, status, retry_after=float(after) if after.isdecimal() else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agenthost.adapter.calls import ErrorRow, rest_rows
+from agenthost.adapter.rest import RestError
 from agenthost.errors import (
     ConfigError,
     NameTakenError,
@@ -15,22 +16,13 @@ from agenthost.errors import (
 )
 
 
-class FlyError(Exception):
-    """An answer of the Machines API with a status of 400 or above.
-
-    Attributes:
-        status_code: The HTTP status.
-        retry_after: Seconds after which Fly wants the call again, None where the answer states none.
-    """
-
-    def __init__(self, message: str, status_code: int, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status_code = status_code
-        self.retry_after = retry_after
-
-
-class AppError(FlyError):
+class AppError(RestError):
     """A refusal of a call that is about an app, not about one machine."""
+
+    @classmethod
+    def of(cls, error: RestError) -> AppError:
+        """Return the same refusal, of such a call."""
+        return cls(error.status_code, error.code, str(error), retry_after=error.retry_after)
 
 
 class MissingAppError(ConfigError):
@@ -65,20 +57,20 @@ def rows() -> Sequence[ErrorRow]:
 
 
 _ROWS = (
-    ErrorRow(FlyError, NameTakenError, "the name is taken", contains="unique machine name violation"),
+    ErrorRow(RestError, NameTakenError, "the name is taken", contains="unique machine name violation"),
     ErrorRow(AppError, NameTakenError, "the name is taken", contains="name_taken"),
-    ErrorRow(FlyError, QuotaError, _OVER_QUOTA, contains="over the allowed quota"),
-    *(ErrorRow(FlyError, CapacityError, _NO_ROOM, contains=words) for words in _CAPACITY),
-    ErrorRow(FlyError, ConfigError, "Fly does not accept this", status=400),
-    ErrorRow(FlyError, ProviderError, _NO_TOKEN, status=401),
+    ErrorRow(RestError, QuotaError, _OVER_QUOTA, contains="over the allowed quota"),
+    *(ErrorRow(RestError, CapacityError, _NO_ROOM, contains=words) for words in _CAPACITY),
+    ErrorRow(RestError, ConfigError, "Fly does not accept this", status=400),
+    ErrorRow(RestError, ProviderError, _NO_TOKEN, status=401),
     ErrorRow(AppError, ForeignAppError, _NOT_YOURS, status=403),
-    ErrorRow(FlyError, ProviderError, "Fly does not allow this", status=403),
+    ErrorRow(RestError, ProviderError, "Fly does not allow this", status=403),
     ErrorRow(AppError, MissingAppError, _NO_APP, status=404),
-    ErrorRow(FlyError, SandboxNotFoundError, "Fly has no such machine", status=404),
-    ErrorRow(FlyError, ProviderError, "Fly did not do this in time", "unknown", status=408),
-    ErrorRow(FlyError, ProviderBusyError, "Fly cannot do this now", status=409),
-    ErrorRow(FlyError, ProviderError, "the state of the machine does not allow this", status=412),
-    ErrorRow(FlyError, ConfigError, "Fly does not accept this", status=422),
-    ErrorRow(FlyError, ProviderBusyError, "Fly received too many requests", status=429),
-    ErrorRow(FlyError, ProviderError, "Fly failed", "unknown"),
+    ErrorRow(RestError, SandboxNotFoundError, "Fly has no such machine", status=404),
+    ErrorRow(RestError, ProviderError, "Fly did not do this in time", "unknown", status=408),
+    ErrorRow(RestError, ProviderBusyError, "Fly cannot do this now", status=409),
+    ErrorRow(RestError, ProviderError, "the state of the machine does not allow this", status=412),
+    ErrorRow(RestError, ConfigError, "Fly does not accept this", status=422),
+    ErrorRow(RestError, ProviderBusyError, "Fly received too many requests", status=429),
+    ErrorRow(RestError, ProviderError, "Fly failed", "unknown"),
 )
