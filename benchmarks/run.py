@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 
 import agent_rows
+import carrier_rows
 import link_rows
 import many_rows
 import sandbox_rows
@@ -16,7 +17,7 @@ from measure import Row
 from rich.console import Console
 from rich.table import Table
 
-_GROUPS = ("sandbox", "agent", "link", "many")
+_GROUPS = ("sandbox", "agent", "link", "carriers", "many")
 
 
 async def _measure(groups: Sequence[str], rounds: int, site: str | None, console: Console) -> list[Row]:
@@ -28,6 +29,8 @@ async def _measure(groups: Sequence[str], rounds: int, site: str | None, console
             rows = agent_rows.rows(rounds, site)
         elif group == "link":
             rows = link_rows.rows(rounds)
+        elif group == "carriers":
+            rows = carrier_rows.rows(rounds)
         else:
             rows = many_rows.rows()
         async for row in rows:

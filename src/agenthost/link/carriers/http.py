@@ -184,6 +184,8 @@ class HttpCarrier:
                 with anyio.fail_after(_ANSWER):
                     async with self._request("POST", target, token, body) as answer:
                         status = answer.status
+                        async for _ in answer.chunks:  # to the end: so that the connection is kept
+                            pass
             except OSError as error:
                 if not await trouble.is_passing(error):
                     raise
