@@ -29,10 +29,10 @@ def fly_images(e2b_template: dict[str, Path]) -> Mapping[str, Path]:
 
 
 @pytest.fixture(scope="module")
-async def fly(anyio_backend: str, fly_images: Mapping[str, Path]) -> AsyncIterator[Emulator]:
-    """Give an emulator, as hostile as Fly, whose image has the SDK."""
+async def fly(anyio_backend: str) -> AsyncIterator[Emulator]:
+    """Give an emulator, as hostile as Fly. Its image has no SDK."""
     del anyio_backend
-    async with emulator(images=fly_images) as running:
+    async with emulator() as running:
         yield running
         assert running.unknown == []
 

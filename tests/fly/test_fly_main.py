@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class Machine:
     def __init__(self, root: Path) -> None:
         self.directory = root / "boot"
         self.programs = root / "programs"
+        self.started: list[subprocess.Popen[bytes]] = []
         self.directory.mkdir()
         self.programs.mkdir()
         self._write("date", "cat ${0%/*}/now")
@@ -41,7 +44,8 @@ class Machine:
     def start(self) -> subprocess.Popen[bytes]:
         argv = ["/bin/sh", str(self.directory / "main.sh"), str(self.directory), str(END)]
         env = {"PATH": f"{self.programs}:{os.environ['PATH']}"}
-        return subprocess.Popen(argv, env=env, stderr=subprocess.PIPE)
+        self.started.append(subprocess.Popen(argv, env=env, start_new_session=True))
+        return self.started[-1]
 
     def send(self, script: str) -> None:
         """Do what the host does."""
@@ -50,8 +54,13 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    for process in made.started:
+        with suppress(ProcessLookupError):  # also what the main program has left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture
@@ -64,9 +73,9 @@ def guest() -> Iterator[subprocess.Popen[bytes]]:
 
 async def ended(process: subprocess.Popen[bytes]) -> int:
     """Return the exit code when a program has ended."""
-    with anyio.fail_after(LIMIT), process:
+    with anyio.fail_after(LIMIT):
         await until_true(lambda: process.poll() is not None)
-        return process.returncode
+    return process.returncode
 
 
 async def test_it_ends_when_no_host_sends_what_is_to_be_done(machine: Machine) -> None:

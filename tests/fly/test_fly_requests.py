@@ -14,12 +14,13 @@ from fly.schema import CALLS, deviations
 
 from agenthost.adapter.rates import Rates
 from agenthost.adapter.record import CREATED_LABEL, END_LABEL, NONCE_LABEL
-from agenthost.errors import ConfigError, NameTakenError, ProviderBusyError, ProviderError
+from agenthost.errors import ConfigError, NameTakenError, ProviderBusyError, ProviderError, QuotaError
 from agenthost.providers.fly.api import Call, FlyApi
 from agenthost.providers.fly.app import prepare_app
 from agenthost.providers.fly.client import FlyVendor
-from agenthost.providers.fly.errors import ForeignAppError, MissingAppError
+from agenthost.providers.fly.errors import CapacityError, ForeignAppError, MissingAppError
 from agenthost.spec import SandboxSpec
+from agenthost.testing.emulators.fly.config import COATS
 from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 TOKEN = "fm2_of-this-test"
@@ -114,6 +115,43 @@ async def test_a_machine_is_asked_for_with_a_name_that_finds_it_again(fly: Fly, 
     assert (config["image"], config["rootfs"]) == ("r/i@sha256:1", {"size_gb": 9})
     assert config["init"]["exec"][:3] == ["/bin/sh", "/root/.agenthost/main.sh", "/root/.agenthost"]
     assert {one["guest_path"].rpartition("/")[0] for one in config["files"]} == {"/root/.agenthost"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        pytest.param({}, ("shared", 1, 2048), id="default"),
+        pytest.param({"memory_mib": 1100}, ("shared", 1, 1280), id="a step of 256"),
+        pytest.param({"cpu": 3}, ("shared", 4, 2048), id="no three cores"),
+        pytest.param({"memory_mib": 5000}, ("shared", 4, 5120), id="memory by cores"),
+        pytest.param({"cpu": 1, "kind": "performance"}, ("performance", 1, 2048), id="performance"),
+        pytest.param({"cpu": 4, "kind": "performance"}, ("performance", 4, 8192), id="the least of four"),
+    ],
+)
+async def test_a_machine_is_the_smallest_that_has_what_is_asked_for(
+    fly: Fly, vendor: FlyVendor, asked: dict[str, Any], size: tuple[str, int, int]
+) -> None:
+    fly.answer(200, MACHINE)
+    kind = {"cpu_kind": asked["kind"]} if "kind" in asked else {}
+    wanted = {name: value for name, value in asked.items() if name != "kind"}
+    await vendor.create(SandboxSpec(name="box", labels=LABELS, provider_options=kind, **wanted), {})
+    guest = json.loads(fly.requests[0].body)["config"]["guest"]
+    assert (guest["cpu_kind"], guest["cpus"], guest["memory_mb"]) == size
+
+
+@pytest.mark.parametrize("coat", COATS)
+async def test_a_lack_of_room_has_many_forms_and_each_leads_to_the_next_region(
+    fly: Fly, vendor: FlyVendor, coat: str
+) -> None:
+    status, message, code = COATS[coat]
+    fly.answer(status, {"error": message, "status": code})
+    fly.answer(200, MACHINE)
+    assert await vendor.create(SandboxSpec(name="box", labels=LABELS), {}) == MACHINE["id"]
+    assert [json.loads(one.body)["region"] for one in fly.requests] == ["ams", "fra"]
+    fly.answer(status, {"error": message, "status": code})
+    with pytest.raises((CapacityError, QuotaError)) as caught:
+        await vendor.create(SandboxSpec(name="box", labels=LABELS, region="nrt"), {})
+    assert caught.value.outcome == "refused"
 
 
 async def test_fly_chooses_the_region_where_none_is_named_and_the_specs_comes_first(

@@ -6,13 +6,13 @@
 # END is in seconds since the epoch. By the clock, not by a count of seconds: a machine may be suspended.
 umask 077
 cd "$1" || exit 1
+late() { [ "$(date +%s)" -ge "$1" ]; }
+limit=$(($(date +%s) + 120))
 # A machine that starts again has lost its guest, also one that was to be resumed with its memory.
 mkdir begun || exit 1
 : >out
-late() { [ "$(date +%s)" -ge "$1" ]; }
 
 # The host sends this within seconds after the start. One that has died never does.
-limit=$(($(date +%s) + 120))
 until [ -e run.sh ]; do
     late "$limit" && exit 1
     sleep 0.1
