@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
 from agenthost.link.client import GuestSandbox
-from agenthost.providers.fly.machine import IMAGE
 from agenthost.providers.fly.provider import FlyProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.fly import Emulator, emulator
@@ -19,13 +17,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run on both loops: there is no client of the vendor's."""
     backend: str = request.param
     return backend
-
-
-@pytest.fixture(scope="session")
-def fly_images(e2b_template: dict[str, Path]) -> Mapping[str, Path]:
-    """Give an image that has the SDK: what was baked is the same everywhere."""
-    (site,) = e2b_template.values()
-    return {IMAGE: site}
 
 
 @pytest.fixture(scope="module")
