@@ -137,6 +137,15 @@ async def test_what_fly_does_not_have_is_refused_before_any_call(
     assert len(fly.calls) == before
 
 
+async def test_within_the_private_network_the_guest_is_reached_without_the_proxy(fly: Emulator) -> None:
+    before = len(fly.proxied)
+    async with FlyProvider(**fly.options, private=True) as provider:
+        box = await provider.create(SandboxSpec())
+        assert (await box.exec(["echo", "here"])).stdout == b"here\n"
+        await box.terminate()
+    assert len(fly.proxied) == before
+
+
 # ---- room
 
 

@@ -108,6 +108,22 @@ async def test_it_ends_with_the_guest_and_keeps_nothing_that_the_host_has_sent(
     assert await ended(main) == 0
 
 
+async def test_it_waits_for_a_guest_that_says_who_it_is_after_the_start(
+    machine: Machine, guest: subprocess.Popen[bytes]
+) -> None:
+    main = machine.start()
+    machine.send("true")
+    with anyio.fail_after(LIMIT):
+        await until_true((machine.directory / "code").exists)
+        await until_true(lambda: not (machine.directory / "run.sh").exists())
+    (machine.directory / "guest.new").write_text(f"{guest.pid}\n")
+    (machine.directory / "guest.new").rename(machine.directory / "guest.sock.pid")
+    assert main.poll() is None
+    guest.kill()
+    guest.wait()
+    assert await ended(main) == 0
+
+
 async def test_it_ends_when_the_lifetime_is_over_although_the_guest_lives_on(
     machine: Machine, guest: subprocess.Popen[bytes]
 ) -> None:

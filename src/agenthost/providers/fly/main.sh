@@ -31,6 +31,12 @@ if [ "$(cat code)" != 0 ]; then
     sleep 60 # the host reads why, and ends the machine
     exit 1
 fi
+# The guest writes this a moment after its start has returned.
+limit=$(($(date +%s) + 60))
+until [ -s guest.sock.pid ]; do
+    late "$limit" && exit 1
+    sleep 0.1
+done
 read -r guest <guest.sock.pid
 while kill -0 "$guest" 2>/dev/null; do
     late "$2" && exit 1

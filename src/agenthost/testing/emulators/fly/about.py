@@ -20,7 +20,7 @@ REFUSED = {
 _UNLIKE = [
     "Every image is the same: what this machine has. Images of `images` have the SDK; nothing is pulled.",
     "All machines share the network of this machine: the port of a service must be free on its loopback.",
-    "There is no TLS, and all apps have one address: it is `app_url`. A private address is not reached.",
+    "There is no TLS, and all apps have one address: it is `app_url`. Private addresses are `::1`.",
     "Updates of machines, volumes, leases, secrets, network policies and certificates are unknown calls.",
     "A program that runs too long for `exec` is killed.",
     "The proxy stops idle machines when a test calls `look_for_idle`, not every few minutes.",

@@ -40,7 +40,7 @@ class FlyBox(Box):
     boots: int = 0
     keeps_memory: bool = True
     instance_id: str = field(default_factory=lambda: secrets.token_hex(13).upper())
-    private_ip: str = field(default_factory=lambda: f"fdaa:0:1:a7b:{secrets.token_hex(2)}:0:a:2")
+    private_ip: str = "::1"
     events: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     changed: anyio.Event = field(default_factory=anyio.Event, repr=False)
 

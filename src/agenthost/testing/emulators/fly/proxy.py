@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 
-from agenthost.http import HttpClient, TransportError
+from agenthost.http import HttpClient, StreamedAnswer, TransportError
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import reply
@@ -104,23 +105,25 @@ class Proxy:
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(end_with_the_client)
-                try:
-                    async with self._client.stream(request.method, url, headers, request.body) as answer:
-                        back = {name: value for name, value in answer.headers if name not in _HOP}
-                        if lose:
-                            async for _ in answer.chunks:
-                                pass
-                            tasks.cancel_scope.cancel()
-                            return
-                        await exchange.start(answer.status, {**back, "via": "1.1 fly.io"})
-                        async for chunk in answer.chunks:
-                            await self._streams.passing(len(chunk))
-                            await exchange.write(chunk)
-                        await exchange.finish()
-                except TransportError:
-                    if not exchange.started:
-                        await _say(exchange, 502, "the instance refused the connection")
+                with suppress(anyio.BrokenResourceError, ConnectionError):  # the client has gone
+                    try:
+                        async with self._client.stream(request.method, url, headers, request.body) as answer:
+                            await self._pass_on(exchange, answer, lose=lose)
+                    except TransportError:
+                        if not exchange.started:
+                            await _say(exchange, 502, "the instance refused the connection")
                 tasks.cancel_scope.cancel()
+
+    async def _pass_on(self, exchange: Exchange, answer: StreamedAnswer, *, lose: bool) -> None:
+        back = {name: value for name, value in answer.headers if name not in _HOP}
+        if not lose:
+            await exchange.start(answer.status, {**back, "via": "1.1 fly.io"})
+        async for chunk in answer.chunks:
+            await self._streams.passing(len(chunk))
+            if not lose:
+                await exchange.write(chunk)
+        if not lose:
+            await exchange.finish()
 
 
 async def _say(exchange: Exchange, status: int, message: str) -> None:
