@@ -22,6 +22,7 @@ FILES = {
         PACKAGE / "src" / "agenthost_ssh" / "provider.py",
         PACKAGE / "tests" / "test_conformance.py",
         EXAMPLES / "guest_provider.py",
+        EXAMPLES / "port_provider.py",
     ],
     "toml": [PACKAGE / "pyproject.toml"],
 }
@@ -96,6 +97,10 @@ async def test_its_program_for_bakes_builds_once() -> None:
 
 async def test_the_program_whose_guest_starts_with_the_machine_runs() -> None:
     assert await run_example("guest_provider.py") == "b'hello\\n'\n"
+
+
+async def test_the_program_whose_guest_has_a_port_runs() -> None:
+    assert await run_example("port_provider.py") == "b'hello\\n'\n"
 
 
 def test_what_it_names_is_there() -> None:

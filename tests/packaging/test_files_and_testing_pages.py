@@ -42,8 +42,9 @@ async def test_the_program_of_the_page_on_files_runs(tmp_path: Path) -> None:
     [
         pytest.param(0, id="agent"),
         pytest.param(1, id="sandbox", marks=pytest.mark.full),
-        pytest.param(2, id="cloud", marks=pytest.mark.full),
-        pytest.param(3, id="fixtures", marks=pytest.mark.full),
+        pytest.param(2, id="edge", marks=pytest.mark.full),
+        pytest.param(3, id="cloud", marks=pytest.mark.full),
+        pytest.param(4, id="fixtures", marks=pytest.mark.full),
     ],
 )
 async def test_the_tests_of_the_page_on_testing_pass(tmp_path: Path, number: int) -> None:

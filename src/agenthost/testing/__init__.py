@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agenthost.testing.conformance import HostedAgentConformance, SandboxConformance
+    from agenthost.testing.edge import Edge, EdgeFault, EdgeRules
     from agenthost.testing.fake_agent import FakeAgent
     from agenthost.testing.fake_cli import FakeCLI
     from agenthost.testing.fake_clock import FakeClock
@@ -41,6 +42,9 @@ __all__ = [
     "Asked",
     "Block",
     "Cut",
+    "Edge",
+    "EdgeFault",
+    "EdgeRules",
     "FakeAgent",
     "FakeCLI",
     "FakeClock",
@@ -72,6 +76,9 @@ __all__ = [
 
 _WHERE = {
     "Asked": "fake_turns",
+    "Edge": "edge",
+    "EdgeFault": "edge",
+    "EdgeRules": "edge",
     "FakeAgent": "fake_agent",
     "FakeCLI": "fake_cli",
     "FakeClock": "fake_clock",

@@ -29,6 +29,7 @@ _KINDS: tuple[EdgeKind, ...] = ("drop", "lose", "refuse", "double", "cut", "dela
 _STATUSES = (502, 503, 504)
 _FARTHEST = 100_000  # bytes of an answer that pass before a seeded fault cuts it, at most
 _LONGEST = 0.05  # seconds that a seeded fault delays a request, at most
+_PAGE = "<html>Désolé: the application does not answer.</html>".encode("latin-1")  # a page in an old encoding
 _HOP = ("connection", "keep-alive", "transfer-encoding", "content-length")
 
 
@@ -128,7 +129,7 @@ class Edge:
         if fault.kind == "drop":
             raise ClientGoneError
         if fault.kind == "refuse":
-            await exchange.reply(fault.status, b"the edge has no answer")
+            await exchange.reply(fault.status, _PAGE)
             return
         if rules.body_limit is not None and len(request.body) > rules.body_limit:
             await exchange.reply(413, b"the body is too large")
