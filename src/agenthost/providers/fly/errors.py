@@ -22,7 +22,8 @@ class AppError(RestError):
     @classmethod
     def of(cls, error: RestError) -> AppError:
         """Return the same refusal, of such a call."""
-        return cls(error.status_code, error.code, str(error), retry_after=error.retry_after)
+        message = str(error).removeprefix(f"{error.status_code}: ")
+        return cls(error.status_code, error.code, message, retry_after=error.retry_after)
 
 
 class MissingAppError(ConfigError):
