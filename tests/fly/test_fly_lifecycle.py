@@ -26,6 +26,7 @@ from agenthost.providers.fly.backend import FlyBackend
 from agenthost.providers.fly.errors import CapacityError
 from agenthost.providers.fly.provider import FlyProvider
 from agenthost.spec import NetworkPolicy, SandboxSpec
+from agenthost.testing.edge import seeded_faults
 from agenthost.testing.emulators.fly import Emulator, Fault
 
 LIMIT = 120  # seconds for what has to happen; nothing waits that long
@@ -135,6 +136,17 @@ async def test_what_fly_does_not_have_is_refused_before_any_call(
     with pytest.raises(ConfigError, match=r"cpu_kind.*shared, performance"):
         await provider.create(SandboxSpec(provider_options={"cpu_kind": "quantum"}))
     assert len(fly.calls) == before
+
+
+async def test_a_sandbox_is_reached_through_a_proxy_that_loses_doubles_and_cuts_requests(
+    box: GuestSandbox, fly: Emulator
+) -> None:
+    fly.edge.plan(*seeded_faults(11))
+    with anyio.fail_after(LIMIT):
+        for number in range(5):
+            done = await box.exec(["sh", "-c", f"seq 20000; echo {number}"])
+            assert done.stdout.endswith(f"20000\n{number}\n".encode())
+    assert fly.edge.struck != []
 
 
 async def test_within_the_private_network_the_guest_is_reached_without_the_proxy(fly: Emulator) -> None:

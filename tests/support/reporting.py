@@ -31,7 +31,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "examples": (42, 150),
     "faults": (58, 255),
     "files": (24, 95),
-    "fly": (32, 260),
+    "fly": (40, 330),
     "guest": (12, 30),
     "harness": (11, 25),
     "http_carrier": (6, 60),

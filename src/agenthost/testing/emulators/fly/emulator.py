@@ -10,7 +10,7 @@ from typing import Any
 
 from agenthost.background import BackgroundTasks
 from agenthost.errors import AgentHostError, ConfigError
-from agenthost.http import HttpClient
+from agenthost.testing.edge import Edge
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
@@ -29,6 +29,7 @@ class Emulator(HttpEmulator[FlyBox]):
     """What a test holds of the emulator. Use ``emulator``.
 
     Attributes:
+        edge: How the proxy passes requests on: its rules, and faults that a test plans.
         proxied: Every request that came to the proxy: its headers, ``method`` and ``target``.
         apps: The apps, by their names.
         full: By region, what it says, since it has no room. A test can change it.
@@ -38,7 +39,7 @@ class Emulator(HttpEmulator[FlyBox]):
         self,
         machines: Machines,
         tasks: BackgroundTasks,
-        client: HttpClient,
+        edge: Edge,
         *,
         friendly: bool,
         env: Mapping[str, str],
@@ -68,8 +69,9 @@ class Emulator(HttpEmulator[FlyBox]):
         self.apps = self._control.apps
         self.full = self._control.full
         self.apps[APP] = App(APP, "personal", APP, {"shared_v4": "203.0.113.7", "v6": "2001:db8::7"})
-        self._proxy = Proxy(self.boxes, self.streams, self.faults, client, self._start, self._has_address)
+        self._proxy = Proxy(self.boxes, self.streams, self.faults, edge, self._start, self._has_address)
         self.proxied = self._proxy.requests
+        self.edge = edge
 
     async def lose(self, sandbox_id: str) -> None:
         """Have a machine be lost, as by a failure of its host."""
@@ -238,15 +240,15 @@ async def emulator(
         await found[0].proxy(exchange)
 
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(HttpClient(direct=True))
+        edge = await stack.enter_async_context(Edge())
         machines = await stack.enter_async_context(Machines(Account("root", 0, HOME)))
         tasks = await stack.enter_async_context(BackgroundTasks())
         api = await stack.enter_async_context(LoopbackServer(handle))
-        edge = await stack.enter_async_context(LoopbackServer(proxy))
+        front = await stack.enter_async_context(LoopbackServer(proxy))
         running = Emulator(
             machines,
             tasks,
-            client,
+            edge,
             friendly=friendly,
             env=env or {},
             images=images or {},
@@ -255,6 +257,6 @@ async def emulator(
             foreign_apps=foreign_apps,
             full=full or {},
         )
-        running.options = {"token": token, "app": APP, "api_url": api.url, "app_url": edge.url}
+        running.options = {"token": token, "app": APP, "api_url": api.url, "app_url": front.url}
         found.append(running)
         yield running

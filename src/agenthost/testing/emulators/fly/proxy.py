@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 
-import anyio
-
-from agenthost.http import HttpClient, StreamedAnswer, TransportError
+from agenthost.testing.edge import Edge, EdgeFault
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import reply
@@ -17,7 +14,6 @@ from agenthost.testing.loopback import Exchange
 
 FORCE, PREFER = "fly-force-instance-id", "fly-prefer-instance-id"
 _UNROUTED = (503, 502, 404)  # the answers of a proxy that does not know a machine yet, in turn
-_HOP = ("connection", "keep-alive", "transfer-encoding", "content-length")
 
 
 class Proxy:
@@ -27,7 +23,7 @@ class Proxy:
         boxes: The machines.
         streams: Which requests are open, so that a test can cut them.
         faults: What is to go wrong: calls are ``proxy GET /path``.
-        client: Connections to the ports.
+        edge: How requests are passed on.
         wake: Starts a machine whose service wants that.
         answers: Whether an app has an address.
     """
@@ -37,7 +33,7 @@ class Proxy:
         boxes: Boxes[FlyBox],
         streams: Streams,
         faults: Faults,
-        client: HttpClient,
+        edge: Edge,
         wake: Callable[[FlyBox], Awaitable[None]],
         answers: Callable[[str], bool],
     ) -> None:
@@ -45,7 +41,7 @@ class Proxy:
         self._boxes = boxes
         self._streams = streams
         self._faults = faults
-        self._client = client
+        self.edge = edge
         self._wake = wake
         self._answers = answers
 
@@ -77,9 +73,11 @@ class Proxy:
             return
         box.requests += 1
         try:
-            await self._forward(
-                exchange, int(service["internal_port"]), lose=fault is not None and fault.lose
-            )
+            if fault is not None and fault.lose:
+                self.edge.plan(EdgeFault("lose"))
+            with self._streams.opened():
+                upstream = f"http://127.0.0.1:{service['internal_port']}"
+                await self.edge.forward(_Passing(exchange, self._streams), upstream)
         finally:
             box.requests -= 1
 
@@ -92,38 +90,42 @@ class Proxy:
         others = [box for box in running.values() if box.id != headers.get(PREFER)]
         return next(iter([*others, *running.values()]), None)
 
-    async def _forward(self, exchange: Exchange, port: int, *, lose: bool) -> None:
-        request = exchange.request
-        headers = [(name, value) for name, value in request.headers.items() if name not in _HOP]
-        headers += [("content-length", str(len(request.body))), ("fly-client-ip", "198.51.100.9")]
-        url = f"http://127.0.0.1:{port}{request.target}"
-        with self._streams.opened():
-            async with anyio.create_task_group() as tasks:
 
-                async def end_with_the_client() -> None:
-                    await exchange.client_gone()
-                    tasks.cancel_scope.cancel()
+class _Passing(Exchange):
+    """Passes an answer on as fast as the streams of the emulator do."""
 
-                tasks.start_soon(end_with_the_client)
-                with suppress(anyio.BrokenResourceError, ConnectionError):  # the client has gone
-                    try:
-                        async with self._client.stream(request.method, url, headers, request.body) as answer:
-                            await self._pass_on(exchange, answer, lose=lose)
-                    except TransportError:
-                        if not exchange.started:
-                            await _say(exchange, 502, "the instance refused the connection")
-                tasks.cancel_scope.cancel()
+    def __init__(self, inner: Exchange, streams: Streams) -> None:
+        super().__init__(inner.request, inner.incoming)
+        self._inner = inner  # its server looks whether it was answered
+        self._streams = streams
 
-    async def _pass_on(self, exchange: Exchange, answer: StreamedAnswer, *, lose: bool) -> None:
-        back = {name: value for name, value in answer.headers if name not in _HOP}
-        if not lose:
-            await exchange.start(answer.status, {**back, "via": "1.1 fly.io"})
-        async for chunk in answer.chunks:
-            await self._streams.passing(len(chunk))
-            if not lose:
-                await exchange.write(chunk)
-        if not lose:
-            await exchange.finish()
+    async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Answer with a complete body."""
+        await self._streams.passing(len(body))
+        await self._inner.reply(status, body, headers)
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the head of an answer in chunks."""
+        await self._inner.start(status, headers)
+
+    async def write(self, data: bytes) -> None:
+        """Send one chunk."""
+        await self._streams.passing(len(data))
+        await self._inner.write(data)
+
+    async def finish(self) -> None:
+        """End an answer in chunks."""
+        await self._inner.finish()
+
+    @property
+    def answered(self) -> bool:
+        """Whether a complete answer was sent."""
+        return self._inner.answered
+
+    @property
+    def started(self) -> bool:
+        """Whether a head was sent."""
+        return self._inner.started
 
 
 async def _say(exchange: Exchange, status: int, message: str) -> None:
