@@ -1,4 +1,4 @@
-"""``agenthost fly init`` makes an app at Fly ready, says what it did, and can be repeated."""
+"""``agenthost fly init`` makes an app at Fly ready, prints what it did, and can be repeated."""
 
 from __future__ import annotations
 
@@ -41,10 +41,15 @@ async def test_it_makes_an_app_and_its_addresses_once() -> None:
             ["shared_v4", "v6"],
         )
         again = await run_agenthost("fly", "init", "new-app", "--json", env=variables(fly))
-        told: dict[str, Any] = json.loads(again.stdout)
-        assert told["made"] == []
-        assert told["found"] == ["app", "shared_v4", "v6"]
-        assert (told["name"], told["organization"], told["monthly_cost"]) == ("new-app", "an-org", 0)
+        answered: dict[str, Any] = json.loads(again.stdout)
+        assert answered["made"] == []
+        assert answered["found"] == ["app", "shared_v4", "v6"]
+        assert (answered["name"], answered["organization"]) == ("new-app", "an-org")
+        assert answered["monthly_cost"] == 0
+            "new-app",
+            "an-org",
+            0,
+        )
 
 
 async def test_without_a_name_it_is_the_app_of_the_options_and_a_taken_name_is_a_clear_error() -> None:

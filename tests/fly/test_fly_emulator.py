@@ -65,8 +65,8 @@ class Client:
         """Make a call."""
         content = None if body is None else json.dumps(body)
         answer = await self._http.request(method, path, content=content, headers=self._headers)
-        told = answer.json() if answer.content else None
-        self.calls.append((f"{method} {path.partition('?')[0]}", body, answer.status_code, told))
+        answered = answer.json() if answer.content else None
+        self.calls.append((f"{method} {path.partition('?')[0]}", body, answer.status_code, answered))
         return answer
 
     async def make(self, name: str = "box", **more: Any) -> str:
@@ -79,8 +79,8 @@ class Client:
 
     async def state(self, machine: str) -> str:
         """Return the state of a machine."""
-        told: dict[str, Any] = (await self.ask("GET", f"{MACHINES}/{machine}")).json()
-        return told["state"]
+        answered: dict[str, Any] = (await self.ask("GET", f"{MACHINES}/{machine}")).json()
+        return answered["state"]
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -139,10 +139,10 @@ async def test_every_answer_is_as_the_documentation_describes_it(client: Client)
     with anyio.fail_after(LIMIT):
         await a_life(client)
     assert {route_of(call) for call, *_ in client.calls} == set(ROUTES) == set(CALLS)
-    for call, body, status, told in client.calls:
+    for call, body, status, answered in client.calls:
         asked, answers = CALLS[route_of(call)]
         assert deviations(body, asked if body is not None else None, call) == []
-        assert deviations(told, answers.get(status, ERROR), call) == []
+        assert deviations(answered, answers.get(status, ERROR), call) == []
     assert {status for _, _, status, _ in client.calls} == {200, 201, 202, 400, 403, 404, 409, 422}
 
 
@@ -156,7 +156,7 @@ async def test_every_answer_is_as_the_published_description_has_it_as_far_as_tha
     with anyio.fail_after(LIMIT):
         await a_life(client)
     unknown: set[str] = set()
-    for call, body, status, told in client.calls:
+    for call, body, status, answered in client.calls:
         method, _, path_of_it = route_of(call).partition(" /v1")
         named = path_of_it.replace("{app}", "{app_name}").replace("{id}", "{machine_id}")
         known: dict[str, Any] = published["paths"].get(named, {})
@@ -171,7 +171,7 @@ async def test_every_answer_is_as_the_published_description_has_it_as_far_as_tha
         if status >= 400:
             schema = {"$ref": "#/definitions/ErrorResponse"}
         if schema is not None and not call.endswith("/exec"):  # which was described as bytes then
-            assert violations(published, schema, told, call) == []
+            assert violations(published, schema, answered, call) == []
     assert unknown == {  # younger than the description
         "GET /v1/apps/{app}/ip_assignments",
         "POST /v1/apps/{app}/ip_assignments",

@@ -46,10 +46,10 @@ async def until_gone(box: GuestSandbox) -> None:
 
 
 def everything_readable(fly: Emulator, sandbox_id: str) -> str:
-    """Return what whoever may use the app reads of a machine, with its files as text."""
-    told = fly.box(sandbox_id).described()
-    files = [base64.b64decode(one["raw_value"]) for one in told["config"]["files"]]
-    return json.dumps(told) + "".join(data.decode("latin-1") for data in files)
+    """Return what everyone who may use the app reads of a machine, with its files as text."""
+    described = fly.box(sandbox_id).described()
+    files = [base64.b64decode(one["raw_value"]) for one in described["config"]["files"]]
+    return json.dumps(described) + "".join(data.decode("latin-1") for data in files)
 
 
 # ---- how it is made

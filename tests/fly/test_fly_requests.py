@@ -40,7 +40,7 @@ LABELS = {NONCE_LABEL: "0123", CREATED_LABEL: "1", END_LABEL: "2"}
 
 
 class Fly:
-    """A server that answers what it is told to, in turn, and keeps what came.
+    """A server that answers what a test has planned, in turn, and keeps what came.
 
     Attributes:
         answers: Status, body and headers of each; an empty list is 200 and an empty object.

@@ -82,7 +82,7 @@ class FlyVendor:
         return found
 
     async def connect(self, found: Found) -> str:
-        """Return the handle. Calls nobody."""
+        """Return the handle. No call is made."""
         return found.id
 
     def id_of(self, handle: str) -> str:

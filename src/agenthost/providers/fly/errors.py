@@ -45,7 +45,7 @@ _OVER_QUOTA = (
 _NO_APP = "there is no such app; `agenthost fly init` makes it"
 _NOT_YOURS = "the token is not for this app, or another organisation has an app of this name"
 _NO_TOKEN = "Fly refused the token"
-# Fly has no status for a lack of room. What it says of one differs from call to call.
+# Fly has no status for a lack of room. Its words for one differ from call to call.
 _CAPACITY = (
     *("insufficient_capacity", "insufficient resources", "insufficient memory", "no capacity"),
     "could not reserve resource",

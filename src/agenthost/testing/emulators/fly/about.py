@@ -37,7 +37,7 @@ _TRAPS = [
     "Names of machines are unique in their app (409), and those of apps everywhere (422; `GET` is a 403).",
     "Without `fly-force-instance-id` a request reaches any machine, also with `fly-prefer-instance-id`.",
     "A machine without `auto_destroy` is kept when its main program ends. None has an end of its own.",
-    "The proxy stops what gets no requests, and starts what gets one, unless the service says otherwise.",
+    "The proxy stops what gets no requests and starts what gets one, as `autostop` and `autostart` say.",
     "A suspended machine may start without its memory, with its files (after `forget_memory`).",
 ]
 

@@ -20,7 +20,7 @@ _SIZES = {
 }
 _AUTOSTOP = ("off", "stop", "suspend", True, False)
 
-# What each region says that has no room, by a short name.
+# How a region without room refuses a machine, by a short name.
 COATS = {
     "resources": (412, "insufficient resources available to fulfill request", "unknown"),
     "memory": (409, "insufficient memory available to fulfill request", "unknown"),

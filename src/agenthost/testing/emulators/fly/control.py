@@ -79,7 +79,7 @@ class Control:
         turns: Makes, starts, suspends and ends machines.
         token: The one token.
         foreign: Names of apps that another organisation has.
-        full: By region, which of ``COATS`` it says, since it has no room.
+        full: By region without room, which of ``COATS`` it answers.
         is_limited: Whether calls may come too often.
     """
 
@@ -126,7 +126,7 @@ class Control:
     async def _list_apps(self, asked: Asked) -> Answer:
         organization = asked.text("org_slug")
         apps = [app for app in self.apps.values() if app.organization == organization]
-        told = [
+        described = [
             {
                 "id": app.name,
                 "name": app.name,
@@ -135,7 +135,7 @@ class Control:
             }
             for app in apps
         ]
-        return Answer(200, {"total_apps": len(told), "apps": told})
+        return Answer(200, {"total_apps": len(described), "apps": described})
 
     async def _create_app(self, asked: Asked) -> Answer:
         name = asked.text("app_name")
@@ -151,8 +151,8 @@ class Control:
     async def _get_app(self, asked: Asked) -> Answer:
         app = self._app(asked)
         organization = {"name": app.organization, "slug": app.organization}
-        told = {"id": app.name, "name": app.name, "organization": organization, "status": "deployed"}
-        return Answer(200, told)
+        described = {"id": app.name, "name": app.name, "organization": organization, "status": "deployed"}
+        return Answer(200, described)
 
     async def _delete_app(self, asked: Asked) -> Answer:
         app = self._app(asked)
@@ -163,8 +163,10 @@ class Control:
 
     async def _list_addresses(self, asked: Asked) -> Answer:
         found = self._app(asked).addresses
-        told = [{"ip": ip, "region": "global", "shared": kind == "shared_v4"} for kind, ip in found.items()]
-        return Answer(200, {"ips": told})
+        described = [
+            {"ip": ip, "region": "global", "shared": kind == "shared_v4"} for kind, ip in found.items()
+        ]
+        return Answer(200, {"ips": described})
 
     async def _assign_address(self, asked: Asked) -> Answer:
         app, kind = self._app(asked), asked.text("type")
@@ -261,12 +263,12 @@ class Control:
             raise Refusal(408, "deadline_exceeded: command did not end in time") from error
         except OSError as error:
             raise Refusal(400, f"unknown: the command cannot be started: {error.strerror}") from error
-        told = {
+        described = {
             "exit_code": done.exit_code,
             "stdout": done.stdout.decode(errors="replace"),
             "stderr": done.stderr.decode(errors="replace"),
         }
-        return Answer(200, {name: value for name, value in told.items() if value})
+        return Answer(200, {name: value for name, value in described.items() if value})
 
     async def _start(self, asked: Asked) -> Answer:
         box = self._box(asked)

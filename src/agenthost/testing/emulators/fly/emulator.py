@@ -32,7 +32,7 @@ class Emulator(HttpEmulator[FlyBox]):
         edge: How the proxy passes requests on: its rules, and faults that a test plans.
         proxied: Every request that came to the proxy: its headers, ``method`` and ``target``.
         apps: The apps, by their names.
-        full: By region, what it says, since it has no room. A test can change it.
+        full: By region, what it answers, since it has no room. A test can change it.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Emulator(HttpEmulator[FlyBox]):
             if box.ended.is_set():
                 return
             site = self._images.get(box.config["image"])
-            told = {
+            described = {
                 "FLY_APP_NAME": box.app,
                 "FLY_MACHINE_ID": box.id,
                 "FLY_REGION": box.region,
@@ -141,7 +141,7 @@ class Emulator(HttpEmulator[FlyBox]):
                 "FLY_PRIVATE_IP": box.private_ip,
             }
             asked: dict[str, str] = box.config.get("env") or {}
-            env = {"HOME": HOME, **told, **asked, **self._env}
+            env = {"HOME": HOME, **described, **asked, **self._env}
             box.machine = await self._machines.make(workdir=_WORKDIR, network=True, site=site, env=env)
             for path, (data, mode) in files_of(box.config).items():
                 await box.machine.sandbox.write_file(path, data, mode=mode)
