@@ -46,10 +46,6 @@ async def test_it_makes_an_app_and_its_addresses_once() -> None:
         assert answered["found"] == ["app", "shared_v4", "v6"]
         assert (answered["name"], answered["organization"]) == ("new-app", "an-org")
         assert answered["monthly_cost"] == 0
-            "new-app",
-            "an-org",
-            0,
-        )
 
 
 async def test_without_a_name_it_is_the_app_of_the_options_and_a_taken_name_is_a_clear_error() -> None:
