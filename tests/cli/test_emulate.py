@@ -137,7 +137,7 @@ def test_as_json_it_is_one_line_for_programs_with_the_environment() -> None:
     assert listed.exit_code == 0, listed.stderr
 
 
-@pytest.mark.parametrize("client", ("e2b", "modal"))
+@pytest.mark.parametrize("client", ["e2b", "modal"])
 async def test_without_the_vendors_client_it_is_an_error_that_says_how_to_install_it(
     client: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
