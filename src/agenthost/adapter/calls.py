@@ -219,3 +219,15 @@ def httpx_rows(vendor: str) -> tuple[ErrorRow, ...]:
         ErrorRow(HTTPX_TIMEOUT, ProviderError, late, "unknown", quote=False),
         ErrorRow(HTTPX_TRANSPORT_ERROR, ProviderError, lost, "unknown", quote=False),
     )
+
+
+def rest_rows(vendor: str) -> tuple[ErrorRow, ...]:
+    """Return the rows for a vendor that is called by a RestClient."""
+    from agenthost.http import TransportError
+
+    unreachable, lost = f"{vendor} could not be reached", f"the answer of {vendor} was lost"
+    return (
+        ErrorRow(TransportError, ProviderError, unreachable, contains="ConnectError"),
+        ErrorRow(TransportError, ProviderError, unreachable, contains="ConnectTimeout"),
+        ErrorRow(TransportError, ProviderError, lost, "unknown"),
+    )
