@@ -13,8 +13,9 @@ import trio.testing
 from fly.schema import CALLS, deviations
 
 from agenthost.adapter.rates import Rates
-from agenthost.adapter.record import CREATED_LABEL, END_LABEL, NONCE_LABEL
+from agenthost.adapter.record import NONCE_LABEL
 from agenthost.errors import ConfigError, NameTakenError, ProviderBusyError, ProviderError, QuotaError
+from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.fly.api import Call, FlyApi
 from agenthost.providers.fly.app import prepare_app
 from agenthost.providers.fly.client import FlyVendor
