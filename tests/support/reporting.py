@@ -34,7 +34,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "fly": (40, 330),
     "guest": (12, 30),
     "harness": (11, 25),
-    "http_carrier": (6, 60),
+    "http_carrier": (6, 75),
     "link": (12, 30),
     "local": (62, 255),
     "modal_provider": (44, 200),

@@ -22,7 +22,7 @@ BATCH = 256 * 1024  # bytes of one request up: what the guest takes
 _LEAST = 4 * 1024  # bytes of a request that everything between has to let through
 _GREETING = 33  # bytes: the guest's nonce and a newline
 _HELLO = 3.0  # seconds for the first bytes; then something between holds answers back until they are complete
-_POLL = 15.0  # seconds for the first bytes by a poll, which is answered at once
+_POLL = 6.0  # seconds for the first bytes by a poll, which is answered at once; and for a connection
 _CLOSING = 5.0  # seconds that closing may take
 _ANSWER = 20.0  # seconds for the answer to a batch
 # Seconds of failed requests in a row after which a carrier has ended: the link then asks the provider how the
@@ -86,7 +86,7 @@ class HttpCarrier:
     def __init__(self, dialer: HttpDialer, endpoint: Endpoint, key: bytes, *, polls: bool) -> None:
         from agenthost.http import HttpClient  # here, because importing httpx takes long
 
-        self._client = HttpClient()
+        self._client = HttpClient(connect_timeout=_POLL)
         self._dialer = dialer
         self._url = endpoint.url.rstrip("/")
         self._headers = [*endpoint.headers.items(), ("cache-control", "no-store")]
