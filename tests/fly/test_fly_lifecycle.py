@@ -217,6 +217,9 @@ async def test_an_exec_whose_answer_is_lost_brings_back_no_file_that_the_guest_h
         inside = (await box.exec(["ls", "/root/.agenthost"])).stdout.split()
         assert b"boot.json" not in inside
         assert b"run.sh" not in inside
+        # A call that Fly carries out after it was made again.
+        await provider.vendor.put_files(box.id, "/root/.agenthost", {"boot.json": b"late"})
+        assert b"boot.json" not in (await box.exec(["ls", "/root/.agenthost"])).stdout.split()
         await box.terminate()
         assert fly.calls.count(f"{CREATE}/{box.id}/exec") > 4  # of which two are made again
 

@@ -131,6 +131,7 @@ async def test_it_ends_when_the_lifetime_is_over_although_the_guest_lives_on(
     machine.send(f"echo {guest.pid} >guest.sock.pid")
     with anyio.fail_after(LIMIT):
         await until_true((machine.directory / "code").exists)
+        await until_true(lambda: not (machine.directory / "run.sh").exists())  # it looks at the guest now
     machine.move_clock(END)
     assert await ended(main) == 1
     assert guest.poll() is None

@@ -26,7 +26,7 @@ COATS = {
     "memory": (409, "insufficient memory available to fulfill request", "unknown"),
     "quota": (403, "your organization is over the allowed quota for this region", "unknown"),
     "volume": (400, "no capacity available for this volume", "unknown"),
-    "reserve": (422, "could not reserve resource for machine: insufficient memory", "unknown"),
+    "reserve": (422, "could not reserve resource for machine", "unknown"),
     "status": (422, "the machine cannot be placed", "insufficient_capacity"),
 }
 
