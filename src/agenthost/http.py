@@ -10,11 +10,12 @@ import os
 import ssl
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import anyio
 import httpx
 
 from agenthost.trust import trusted_authorities
@@ -133,7 +134,13 @@ class HttpClient:
             yield StreamedAnswer(response.status_code, pairs, chunks)
         finally:
             try:
-                await chunks.aclose()  # who read a part of it leaves it unfinished
+                # A body that was read in part leaves generators of httpx in the middle, which trio reports:
+                # the cancellation ends each of them.
+                with anyio.CancelScope() as scope, suppress(TransportError):
+                    scope.cancel()
+                    async for _ in chunks:
+                        pass
+                await chunks.aclose()
             finally:
                 await response.aclose()
 
