@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import anyio
 import httpx
 
 from agenthost.trust import trusted_authorities
