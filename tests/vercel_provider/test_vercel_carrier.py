@@ -241,9 +241,13 @@ async def test_where_input_is_refused_the_error_names_the_other_carrier() -> Non
 async def test_where_the_program_of_the_link_prints_nothing_the_error_names_the_other_carrier(
     vercel: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def silent(directory: str) -> list[str]:
+        del directory
+        return ["sleep", "600"]
+
     monkeypatch.setattr(backend, "_HELLO", 0.05)
-    monkeypatch.setattr(cloud, "dial_command", lambda _directory: ["sleep", "600"])
-    limits = Limits(start=4.0, link_budget=4.0)
+    monkeypatch.setattr(cloud, "dial_command", silent)
+    limits = Limits(start=60.0, link_budget=4.0)
     async with VercelProvider(**vercel.options, limits=limits) as provider:
         with (
             anyio.fail_after(LIMIT),
