@@ -21,8 +21,8 @@ from agenthost import open_provider
 from agenthost.background import BackgroundTasks
 from agenthost.errors import UnsupportedError
 from agenthost.spec import SandboxSpec
-from agenthost.testing import FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
-from agenthost.testing.emulators import e2b, modal, vercel
+from agenthost.testing import Edge, FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
+from agenthost.testing.emulators import e2b, fly, modal, vercel
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.loopback import Exchange, LoopbackServer
@@ -50,6 +50,20 @@ async def _busy_server() -> AsyncGenerator[None]:
         await anyio.sleep_forever()
 
     async with LoopbackServer(hold) as server, _asked(server.url):
+        await reached.wait()
+        yield
+
+
+@asynccontextmanager
+async def _busy_edge() -> AsyncGenerator[None]:
+    reached = anyio.Event()
+
+    async def hold(exchange: Exchange) -> None:
+        del exchange
+        reached.set()
+        await anyio.sleep_forever()
+
+    async with LoopbackServer(hold) as upstream, Edge() as edge, edge.serve(upstream.url) as url, _asked(url):
         await reached.wait()
         yield
 
@@ -109,7 +123,10 @@ def _local() -> Any:
 
 # By what is found in the package; a few more stand for it when it is in use.
 OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
+    "edge.Edge": Edge,
+    "edge.Edge.serve": _busy_edge,
     "emulators.e2b.emulator.emulator": e2b.emulator,
+    "emulators.fly.emulator.emulator": fly.emulator,
     "emulators.base.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),
     "emulators.modal.emulator.emulator": modal.emulator,
     "emulators.vercel.emulator.emulator": vercel.emulator,
