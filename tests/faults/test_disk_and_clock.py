@@ -126,6 +126,10 @@ def test_what_measures_time_does_not_look_at_the_wall_clock() -> None:
         "providers/docker/one_off.py",
         "adapter/cloud.py",  # what is left until an end that is a label
         "providers/e2b/client.py",  # what is left until the end that E2B states
+        "providers/fly/machine.py",  # the end that the main program of a machine compares with its clock
+        "providers/vercel/backend.py",  # what is left until the end that Vercel states
+        "providers/vercel/credentials.py",  # the end of an OIDC token
+        "providers/vercel/images.py",  # the end of a snapshot
         "providers/local/backend.py",  # ``expires_at``
         "providers/local/engine.py",
         "providers/local/entry.py",  # the age of what a dead process left

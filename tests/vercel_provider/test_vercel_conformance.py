@@ -12,6 +12,13 @@ from agenthost.testing.emulators.vercel import Emulator
 pytestmark = pytest.mark.full  # the normal run has both kits on `local`
 
 
+@pytest.fixture(scope="module", params=["trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on trio alone: the other files try both loops, and the port has the kit on asyncio."""
+    backend: str = request.param
+    return backend
+
+
 class TestVercel(SandboxConformance):
     provider_name = "vercel"
 
@@ -26,13 +33,3 @@ class TestVercelAgent(HostedAgentConformance):
     @pytest.fixture
     def provider_options(self, vercel: Emulator) -> Mapping[str, object]:
         return vercel.options
-
-
-class TestVercelPort(SandboxConformance):
-    """The same through a port that is declared when a sandbox is made."""
-
-    provider_name = "vercel"
-
-    @pytest.fixture
-    def provider_options(self, vercel: Emulator) -> Mapping[str, object]:
-        return {**vercel.options, "carrier": "http"}
