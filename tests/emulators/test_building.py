@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import anyio
+import pytest
+from support.waiting import until_true
 
 from agenthost.testing.emulators.base.image_build import ImageBuild
 
@@ -33,6 +36,31 @@ async def test_its_python_is_the_one_that_machines_have(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         assert await ImageBuild(tmp_path).run(["python3", "-I", "-c", program], printed.append) == 0
     assert printed == ["True"]
+
+
+async def test_a_step_outlives_the_thread_that_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio._core._thread_cache.IDLE_TIMEOUT", 0.01)  # ten seconds else
+    build = ImageBuild(tmp_path)
+    step = "echo begun; until [ -e /opt/agenthost/go ]; do sleep 0.02; done; echo done"
+    printed: list[str] = []
+    begun = anyio.Event()
+
+    def on_line(line: str) -> None:
+        printed.append(line)
+        begun.set()
+
+    async def let_it_go_on() -> None:
+        await begun.wait()
+        await until_true(lambda: not any("rio" in thread.name for thread in threading.enumerate()))
+        (tmp_path / "go").touch()
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(let_it_go_on)
+            assert await build.run(["sh", "-c", step], on_line) == 0
+    assert printed == ["begun", "done"]
 
 
 async def test_a_step_that_is_cancelled_is_killed_with_what_it_started(tmp_path: Path) -> None:

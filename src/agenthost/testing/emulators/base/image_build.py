@@ -89,7 +89,10 @@ class ImageBuild:
             options += ["--ro-bind", f"/opt/{name}", f"/opt/{name}"]
         # A directory of the emulator's lies below /tmp, which the step has for itself.
         options += ["--bind", str(self._directory), _KEPT, "--chdir", "/tmp"]
-        return [bwrap, "--unshare-pid", "--die-with-parent", "--new-session", *options, "--"]
+        isolated = [bwrap, "--unshare-pid", "--die-with-parent", "--new-session", *options, "--"]
+        # Its parent is the thread that starts it, and trio's threads end after some idle seconds: a shell
+        # stands between, which is killed when the step is cancelled.
+        return ["sh", "-c", '"$@"; exit $?', "sh", *isolated]
 
     def _path(self) -> str:
         return f"{os.path.dirname(host_interpreter())}:/usr/local/bin:/usr/bin:/bin"
