@@ -21,9 +21,11 @@ from testing.blocks import (
 import agenthost
 from agenthost import HostedAgent, SandboxSpec, open_provider, prewarm
 from agenthost.adapter.on_sandbox import guest_on
+from agenthost.adapter.rest import RestClient
 from agenthost.background import BackgroundTasks
 from agenthost.link.client import GuestSandbox
 from agenthost.testing import FakeCLI
+from agenthost.testing.loopback import Exchange, LoopbackServer
 
 LIMIT = 60
 PLAIN = "local-unisolated"
@@ -92,6 +94,26 @@ async def _guest_in_a_lent_sandbox(directory: Path) -> AsyncGenerator[None]:
         yield
 
 
+@asynccontextmanager
+async def _answer_that_goes_on(directory: Path) -> AsyncGenerator[None]:
+    del directory
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.start(200, {})
+        await exchange.write(b"the beginning")
+        await anyio.sleep_forever()
+
+    async with LoopbackServer(answer) as server:
+        client = RestClient(server.url, lambda: ({}, {}))
+        try:
+            async with client.stream("GET", "/logs") as streamed:
+                assert await anext(streamed.chunks) == b"the beginning"
+                yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+
+
 # Each with the context managers that it enters, as they are called in the package.
 OPENED: dict[str, tuple[Callable[[Path], Context], set[str]]] = {
     "an agent": (_agent, {"HostedAgent"}),
@@ -102,6 +124,7 @@ OPENED: dict[str, tuple[Callable[[Path], Context], set[str]]] = {
     "a guest in a lent sandbox": (_guest_in_a_lent_sandbox, {"guest_on"}),
     "a provider": (lambda _: open_provider(PLAIN), {"GuestProvider", "SandboxProvider"}),
     "a sandbox that was started ahead": (lambda _: prewarm(PLAIN), {"Prewarmed"}),
+    "an answer that goes on": (_answer_that_goes_on, {"RestClient.stream"}),
     "background tasks": (lambda _: BackgroundTasks(), {"BackgroundTasks"}),
 }
 # Entered and left by one function of agenthost, in one task.
