@@ -36,11 +36,13 @@ _FIRST = (
         *_TOGETHER,
         "tests/conformance/",
         "tests/e2b/",
+        "tests/fly/",
         "tests/modal_provider/",
         "tests/vercel_provider/",
         "tests/providers/",
     ),
-    *("tests/faults/", "tests/parity/", "tests/agent/", "tests/cli/", "tests/examples/"),
+    *("tests/faults/", "tests/local/", "tests/parity/", "tests/http_carrier/", "tests/agent/"),
+    *("tests/cli/", "tests/examples/"),
 )
 
 
