@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from emulators.recorder import Recorded, recorder
 
-from agenthost.errors import AccessDeniedError, ProviderError
+from agenthost.errors import AccessDeniedError, ConfigError, ProviderError
 from agenthost.providers.vercel.provider import VercelProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.vercel import Emulator, Fault
@@ -111,3 +111,9 @@ async def test_no_token_is_in_a_url_a_log_an_error_or_a_repr(
     shown += "".join(traceback.format_exception(caught.value)) + "".join(one.target for one in requests)
     assert "***" in shown
     assert token not in shown
+
+
+def test_a_carrier_of_another_name_is_refused() -> None:
+    account = {"token": "t", "team_id": "team", "project_id": "prj"}
+    with pytest.raises(ConfigError, match="known are 'stdio' and 'http'"):
+        VercelProvider(**account, carrier="pigeon")  # type: ignore[arg-type] # it is what is tested

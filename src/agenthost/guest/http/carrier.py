@@ -69,7 +69,7 @@ class HttpCarrier:
     def down(self, connection: Connection, number: int, have: int, *, polls: bool) -> bool:
         """Send on the answer to this request what comes after the host's first ``have`` bytes.
 
-        Return False for the number of an earlier request: who has recorded it learns nothing.
+        Return False for the number of an earlier request: a recorded request gets no bytes.
         """
         if number <= self._requests:
             return False

@@ -27,7 +27,7 @@ class AppError(RestError):
 
 
 class MissingAppError(ConfigError):
-    """There is no such app. ``agenthost fly init`` makes it."""
+    """The app does not exist. ``agenthost fly init`` makes it."""
 
 
 class ForeignAppError(ProviderError):
@@ -42,7 +42,7 @@ _NO_ROOM = "Fly has no room for this machine in the region; name more regions, o
 _OVER_QUOTA = (
     "the organisation has as many machines in the region as Fly allows; end some, or ask Fly for more"
 )
-_NO_APP = "there is no such app; `agenthost fly init` makes it"
+_NO_APP = "the app does not exist; `agenthost fly init` makes it"
 _NOT_YOURS = "the token is not for this app, or another organisation has an app of this name"
 _NO_TOKEN = "Fly refused the token"
 # Fly has no status for a lack of room. Its words for one differ from call to call.

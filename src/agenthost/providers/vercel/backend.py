@@ -31,7 +31,7 @@ class VercelBackend(CloudBackend[VercelVendor]):
 
     async def boot(self) -> None:
         """Wait until the sandbox runs, and start its guest. See CloudBackend."""
-        with suppress(SandboxNotFoundError):  # said by the next call, with what it means
+        with suppress(SandboxNotFoundError):  # the next call raises it, with its meaning
             await until_running(self.vendor, self.known.id)
         await super().boot()
 
@@ -57,7 +57,7 @@ class VercelBackend(CloudBackend[VercelVendor]):
                     await self.vendor.api.ask("POST", path, body=body)
                 return
             except SandboxNotFoundError:
-                continue  # the next look says that it has ended
+                continue  # the next look shows that the sandbox has ended
             except ProviderError as error:
                 if error.outcome == "refused" or attempt == _TRIES - 1:
                     raise

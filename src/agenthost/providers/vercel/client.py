@@ -126,7 +126,7 @@ class VercelVendor:
             await self.remove(sandbox_id.partition(".")[0])
 
     async def remove(self, name: str, **query: str) -> None:
-        """Remove a sandbox by its name. SandboxNotFoundError: there is none."""
+        """Remove the sandbox of this name. Raises SandboxNotFoundError where Vercel has none."""
         query["projectId"] = self.project
         await self.ask(f"removing sandbox {name}", "DELETE", f"{SANDBOXES}/{name}", query=query)
 
@@ -186,10 +186,9 @@ def create_body(spec: SandboxSpec, seconds: float) -> dict[str, Any]:
     source = (
         {"source": {"type": "snapshot", "snapshotId": spec.image}} if is_snapshot else {"image": spec.image}
     )
-    size = {"vcpus": cores, "memory": cores * 2048}
     # Vercel's default keeps, and bills, a snapshot of every sandbox that stops.
     kept = {"persistent": False, "timeout": math.ceil(seconds * 1000)}
-    return {"name": spec.name, "resources": size, **kept, **source}
+    return {"name": spec.name, "resources": {"vcpus": cores, "memory": cores * 2048}, **kept, **source}
 
 
 def _id_of(sandbox: Mapping[str, Any]) -> str:

@@ -50,9 +50,8 @@ def _oidc_account() -> Account:
         claims = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
         team, project, end = str(claims["owner_id"]), str(claims["project_id"]), float(claims["exp"])
     except (OSError, LookupError, ValueError, TypeError):
-        raise AccessDeniedError(
-            f"{OIDC} or {OIDC_FILE} does not hold a valid OIDC token: {_REMEDY}"
-        ) from None
+        where = f"{OIDC} or {OIDC_FILE}"
+        raise AccessDeniedError(f"{where} does not hold a valid OIDC token: {_REMEDY}") from None
     if end <= time.time():
         raise AccessDeniedError(f"the OIDC token of Vercel has expired: {_REMEDY}")
     return token, team, project

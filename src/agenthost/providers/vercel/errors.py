@@ -18,7 +18,6 @@ from agenthost.errors import (
 
 _QUOTA = "the account runs as many sandboxes as its plan allows; end some, or ask Vercel for more"
 _BUSY = "Vercel received too many requests"
-_GONE = "the sandbox has stopped"
 
 ROWS = (
     ErrorRow(RestError, NameTakenError, "a sandbox of this name exists already", contains="already exists"),
@@ -32,7 +31,7 @@ ROWS = (
     ErrorRow(RestError, ProviderBusyError, "Vercel cannot do this now", status=409),
     # Also where Vercel has lost its own connection to a sandbox that runs.
     ErrorRow(RestError, ProviderError, "the stream was closed", "unknown", contains="stream_closed"),
-    ErrorRow(RestError, SandboxGoneError, _GONE, status=410),
+    ErrorRow(RestError, SandboxGoneError, "the sandbox has stopped", status=410),
     ErrorRow(RestError, ProviderBusyError, "the sandbox accepts no calls now", status=422),
     ErrorRow(RestError, QuotaError, _QUOTA, status=429, contains="concurrency limit"),
     ErrorRow(RestError, ProviderBusyError, _BUSY, status=429),

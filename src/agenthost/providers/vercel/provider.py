@@ -9,6 +9,7 @@ from typing import Any, Literal
 from agenthost.adapter.checks import refuse_fields
 from agenthost.adapter.images import ImagesProvider
 from agenthost.adapter.record import PORT_LABEL
+from agenthost.errors import ConfigError
 from agenthost.providers.vercel.backend import VercelBackend
 from agenthost.providers.vercel.client import API, TAGS, VercelVendor
 from agenthost.providers.vercel.headers import check_headers, check_network
@@ -61,6 +62,8 @@ class VercelProvider(ImagesProvider[VercelVendor]):
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
+        if carrier not in ("stdio", "http"):
+            raise ConfigError(f"carrier={carrier!r}: known are 'stdio' and 'http'")
         self._carrier = carrier
         self._account = (token, team_id, project_id, base_url)
         self.make_vendor()  # raises without a credential
@@ -83,9 +86,10 @@ class VercelProvider(ImagesProvider[VercelVendor]):
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
         """Fill in the image, and the port of the guest where there is to be one."""
         spec = await super().resolve(spec)
+        if self._carrier == "stdio":
+            return spec
         port = str(20_000 + secrets.randbelow(12_000))  # below the ports of clients
-        added = {PORT_LABEL: port} if self._carrier == "http" else {}
-        return replace(spec, labels={**spec.labels, **added})
+        return replace(spec, labels={**spec.labels, PORT_LABEL: port})
 
     def images(self) -> VercelImages:
         """Return the project's snapshots."""
