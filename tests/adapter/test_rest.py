@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from agenthost.adapter import rest
 from agenthost.adapter.rest import RestClient, RestError, json_lines
 from agenthost.http import TransportError
 from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
@@ -108,11 +109,25 @@ async def test_lines_of_json_come_whole_in_whatever_pieces_they_are_sent() -> No
         assert [value async for value in json_lines(chunks())] == [{"a": 1}, {"b": "two"}]
 
 
-async def test_lines_that_end_in_the_middle_are_an_error() -> None:
+@pytest.mark.parametrize("text", [b'{"b', b"not JSON\n", b"[" * 200])
+async def test_what_is_not_a_line_of_json_is_an_error_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    monkeypatch.setattr(rest, "_MOST_BYTES", 100)
+
     async def chunks() -> AsyncIterator[bytes]:
-        yield b'{"a": 1}\n{"b'
+        yield b'{"a": 1}\n'
+        yield text
 
     values = json_lines(chunks())
     assert await anext(values) == {"a": 1}
     with pytest.raises(ConnectionResetError):
         await anext(values)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_that_is_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.setattr(rest, "_MOST_BYTES", 100)
+    async with serving(status, b'"' + b"x" * 1000 + b'"') as (client, _):
+        with pytest.raises(RestError, match="longer than 100 bytes"):
+            await client.ask("GET", "/boxes")

@@ -255,8 +255,26 @@ async def test_a_script_that_fails_is_an_error_although_the_status_is_200(
     fly: Fly, vendor: FlyVendor
 ) -> None:
     fly.answer(200, {"exit_code": 1, "stderr": "no space left"})
-    with pytest.raises(ProviderError, match="exit code 1: no space left"):
+    with pytest.raises(ProviderError, match="exit code 1, and printed: no space left"):
         await vendor.put_files("e2865013d24908", "/root/.agenthost", {"boot.json": b"{}"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"exit_code": 0, "stdout": "not base64"},
+        {"exit_code": 10, "stdout": "", "stderr": "no number\n"},
+        {"exit_code": 3, "stdout": "x" * 1_000_000},
+    ],
+)
+async def test_a_machine_that_answers_with_anything_is_a_short_error_of_the_provider(
+    fly: Fly, vendor: FlyVendor, answer: dict[str, Any]
+) -> None:
+    program = await vendor.run("e2865013d24908", ["sh"], env={})
+    fly.answer(200, answer)
+    with pytest.raises(ProviderError) as caught:
+        await program.receive()
+    assert len(str(caught.value)) < 5000
 
 
 async def test_an_error_holds_what_fly_answers_and_the_id_of_the_call(

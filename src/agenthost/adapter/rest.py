@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("agenthost.adapter")
 
 _MOST_TEXT = 300  # characters of an answer that is not the API's own
+_MOST_BYTES = 32 * 1024 * 1024  # of an answer, or of a line of one
 _FIRST_REFUSED = 300  # status; a redirect is not followed, as it would take the token along
 
 Authorization = tuple[Mapping[str, str], Mapping[str, object]]
@@ -92,7 +93,7 @@ class RestClient:
             TransportError: There was no answer, or not all of one.
         """
         async with self.stream(method, path, query=query, body=body, headers=headers) as answer:
-            data = b"".join([chunk async for chunk in answer.chunks])
+            data = await _whole(answer)
         try:
             return json.loads(data or b"{}")
         except ValueError:
@@ -124,25 +125,42 @@ class RestClient:
             name = f"{self._request_id} {known[self._request_id]}" if self._request_id in known else ""
             _log.debug("%s %s: %d %s", method, path, answer.status, name)
             if answer.status >= _FIRST_REFUSED:
-                text = b"".join([chunk async for chunk in answer.chunks]).decode(errors="replace")
+                text = (await _whole(answer)).decode(errors="replace")
                 token = granted.get("authorization", "").rpartition(" ")[2]
                 text = text.replace(token, "***") if token else text
                 raise _error_of(answer.status, text, known.get("retry-after", ""), name)
             yield answer
 
 
+async def _whole(answer: StreamedAnswer) -> bytes:
+    """Return a body, which programs in a sandbox may have a part in. Raises RestError for a long one."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in answer.chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size > _MOST_BYTES:
+            raise RestError(answer.status, "", f"the answer is longer than {_MOST_BYTES} bytes")
+    return b"".join(parts)
+
+
 async def json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any]:
     """Yield the values of an answer that is one JSON value in each line.
 
     Raises:
-        ConnectionResetError: The answer ended in the middle of a line.
+        ConnectionResetError: The answer ended in the middle of a line, or a line is not JSON, or too long.
     """
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _MOST_BYTES:
+            raise ConnectionResetError(f"a line of the answer is longer than {_MOST_BYTES} bytes")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise ConnectionResetError("a line of the answer is not JSON") from None
     if rest.strip():
         raise ConnectionResetError("the answer ended in the middle of a line")
 

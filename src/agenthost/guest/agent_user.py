@@ -49,13 +49,14 @@ def as_agent() -> Generator[int | None]:
         yield None
         return
     uid = _agent[0]
-    os.setegid(uid)
-    os.seteuid(uid)
+    user, group = os.geteuid(), os.getegid()  # the agent's already, in a block within a block
     try:
+        os.setegid(uid)
+        os.seteuid(uid)
         yield uid
     finally:
-        os.seteuid(os.getuid())
-        os.setegid(os.getgid())
+        os.seteuid(user)
+        os.setegid(group)
 
 
 def _empty_bounding_set() -> None:

@@ -67,7 +67,8 @@ class Shell:
         # What is 0 or empty may be left out.
         code, out, errors = int(answer.get("exit_code") or 0), answer.get("stdout"), answer.get("stderr")
         if code not in allowed:
-            raise ProviderError(f"{doing}: it failed with exit code {code}: {errors or out or 'no reason'}")
+            printed = str(errors or out or "nothing")[-_KEPT:]
+            raise ProviderError(f"{doing}: it failed with exit code {code}, and printed: {printed}")
         return code, str(out or ""), str(errors or "")
 
 
@@ -113,11 +114,14 @@ class FlyProgram:
         while self._exit_code is None:
             look = _LOOK.format(seen=self._taken)
             code, text, errors = await self._shell.run(self._directory, look, allowed=(0, _ENDED))
-            data = base64.b64decode(text)
+            try:
+                data = base64.b64decode(text)
+                if code == _ENDED and len(data) < _PIECE:
+                    first, _, rest = errors.partition("\n")
+                    self._exit_code, self.stderr = int(first), rest.encode()
+            except ValueError:  # an image whose shell is not a shell, for instance
+                raise ProviderError("the machine answers a look at its program with other things") from None
             self._taken += len(data)
-            if code == _ENDED and len(data) < _PIECE:
-                first, _, rest = errors.partition("\n")
-                self._exit_code, self.stderr = int(first), rest.encode()
             if data:
                 return data
         return b""
