@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
@@ -115,14 +115,15 @@ async def test_what_is_not_a_line_of_json_is_an_error_of_the_connection(
 ) -> None:
     monkeypatch.setattr(rest, "_MOST_BYTES", 100)
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes]:
         yield b'{"a": 1}\n'
         yield text
 
-    values = json_lines(chunks())
-    assert await anext(values) == {"a": 1}
-    with pytest.raises(ConnectionResetError):
-        await anext(values)
+    async with aclosing(chunks()) as sent:
+        values = json_lines(sent)
+        assert await anext(values) == {"a": 1}
+        with pytest.raises(ConnectionResetError):
+            await anext(values)
 
 
 @pytest.mark.parametrize("status", [200, 500])

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.boxes import own_box
 
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.e2b.provider import E2BProvider
-from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.e2b import Emulator, emulator
 
 
@@ -39,8 +39,5 @@ async def provider(e2b: Emulator) -> AsyncIterator[E2BProvider]:
 @pytest.fixture
 async def box(provider: E2BProvider) -> AsyncIterator[GuestSandbox]:
     """Give a sandbox of one test's own."""
-    sandbox = await provider.create(SandboxSpec())
-    try:
+    async with own_box(provider) as sandbox:
         yield sandbox
-    finally:
-        await sandbox.terminate()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from support.boxes import COUNTED, count_through_cuts, own_box, send_through_a_stall
 
 from agenthost.adapter import cloud
 from agenthost.adapter.bootstrap import dial_command
@@ -30,7 +31,6 @@ LIMIT = 120
 KILL = "POST /process.Process/SendSignal"
 START, INPUT = "POST /process.Process/Start", "POST /process.Process/StreamInput"
 BOOT = "/home/user/.agenthost"
-COUNT = "for i in $(seq 2000); do echo $i; done; read -r go; seq 2001 4000"
 
 
 def dials(e2b: Emulator, sandbox_id: str) -> list[int]:
@@ -57,44 +57,17 @@ async def test_no_program_of_the_link_has_a_limit_of_time(e2b: Emulator, box: Gu
 async def test_a_stream_that_is_cut_loses_nothing_and_repeats_nothing(
     e2b: Emulator, box: GuestSandbox
 ) -> None:
-    with anyio.fail_after(LIMIT):
-        async with box.spawn(["sh", "-c", COUNT]) as process:
-            seen = b""
-            while len(seen.split()) < 1000:
-                seen += await process.receive_stdout()
-            before = e2b.calls.count(START)
-            e2b.cut()
-            while e2b.calls.count(START) == before:  # noqa: ASYNC110 - the emulator tells only who asks
-                await anyio.sleep(0.02)
-            e2b.stall()
-            await process.send_stdin(b"go\n")  # it is on its way to nowhere
-            e2b.cut()
-            e2b.flow()
-            while data := await process.receive_stdout():
-                seen += data
-            assert await process.wait() == 0
-    assert seen.split() == [b"%d" % number for number in range(1, 4001)]
+    assert await count_through_cuts(box, e2b, lambda: e2b.calls.count(START), within=LIMIT) == COUNTED
 
 
 async def test_a_stream_that_stalls_is_given_up_and_another_one_goes_on(e2b: Emulator) -> None:
     class Impatient(E2BProvider):
         wire = WireSettings(ping_every=0.5, silence=2.0)
 
-    async with Impatient(**e2b.options) as provider:
-        box = await provider.create(SandboxSpec())
-        try:
-            with anyio.fail_after(LIMIT):
-                async with box.spawn(["cat"]) as process:
-                    before = e2b.calls.count(START)
-                    e2b.stall()
-                    await process.send_stdin(b"through")
-                    while e2b.calls.count(START) == before:  # noqa: ASYNC110 - the emulator tells only who asks
-                        await anyio.sleep(0.05)
-                    e2b.flow()
-                    assert await process.receive_stdout() == b"through"
-        finally:
-            e2b.flow()
-            await box.terminate()
+    async with Impatient(**e2b.options) as provider, own_box(provider) as box:
+        assert (
+            await send_through_a_stall(box, e2b, lambda: e2b.calls.count(START), within=LIMIT) == b"through"
+        )
 
 
 async def test_a_program_that_says_nothing_for_long_is_not_lost(e2b: Emulator) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from support.boxes import own_box
 
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.fly.provider import FlyProvider
-from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.fly import Emulator, emulator
 
 
@@ -38,8 +38,5 @@ async def provider(fly: Emulator) -> AsyncIterator[FlyProvider]:
 @pytest.fixture
 async def box(provider: FlyProvider) -> AsyncIterator[GuestSandbox]:
     """Give a sandbox of one test's own."""
-    sandbox = await provider.create(SandboxSpec())
-    try:
+    async with own_box(provider) as sandbox:
         yield sandbox
-    finally:
-        await sandbox.terminate()

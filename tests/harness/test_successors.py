@@ -8,6 +8,12 @@ from pathlib import Path
 PARITY = "parity/test_parity.py::test_a_hosted_agent_shows_what_the_bare_sdk_shows"
 ROOT = Path(__file__).parents[2]
 
+
+def _file_of(test: str) -> str:
+    """Return which file of tests/providers has a test of every adapter."""
+    return "test_closing.py" if test.startswith("test_it_is_opened") else "test_every_adapter.py"
+
+
 # By file, tests that an adapter had of its own, each with the test of every adapter that proves the same.
 _OF_ADAPTERS: dict[str, dict[str, str]] = {
     "e2b/test_e2b_errors.py": {
@@ -150,7 +156,7 @@ SUCCESSORS = {
         "agent/test_hosted_agent.py::test_query_raises_result_error_after_an_error_result": PARITY,
     }.items()
 } | {
-    f"tests/{file}::{gone}": f"tests/providers/test_every_adapter.py::{successor}"
+    f"tests/{file}::{gone}": f"tests/providers/{_file_of(successor)}::{successor}"
     for file, tests in _OF_ADAPTERS.items()
     for gone, successor in tests.items()
 }

@@ -10,6 +10,7 @@ import anyio
 import modal as vendor
 import pytest
 from modal_provider.accounts import BOOT, vendor_of
+from support.boxes import own_box
 
 from agenthost.adapter.cloud import mark
 from agenthost.adapter.record import NAME_LABEL, NONCE_LABEL
@@ -38,11 +39,8 @@ async def provider(bare: ModalEmulator) -> AsyncIterator[ModalProvider]:
 
 @pytest.fixture(scope="module")
 async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
-    sandbox = await provider.create(SandboxSpec())
-    try:
+    async with own_box(provider) as sandbox:
         yield sandbox
-    finally:
-        await sandbox.terminate()
 
 
 async def test_more_than_a_page_of_sandboxes_is_listed_newest_first_and_only_ours(

@@ -11,6 +11,7 @@ from typing import Any, cast
 import anyio
 import pytest
 from modal_provider.accounts import shorten
+from support.boxes import own_box
 
 from agenthost.adapter import cloud
 from agenthost.adapter.dial_carrier import DialCarrier
@@ -37,11 +38,8 @@ async def provider(bare: ModalEmulator) -> AsyncIterator[ModalProvider]:
 
 @pytest.fixture
 async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
-    sandbox = await provider.create(SandboxSpec())
-    try:
+    async with own_box(provider) as sandbox:
         yield sandbox
-    finally:
-        await sandbox.terminate()
 
 
 async def carrier_to(sandbox: GuestSandbox, *argv: str, times: Times | None = None) -> ExecCommand:

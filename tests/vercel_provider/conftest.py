@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.boxes import own_box
 
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.vercel.provider import VercelProvider
-from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.vercel import Emulator, emulator
 
 VARIABLES = (
@@ -47,8 +47,5 @@ async def provider(vercel: Emulator) -> AsyncIterator[VercelProvider]:
 @pytest.fixture
 async def box(provider: VercelProvider) -> AsyncIterator[GuestSandbox]:
     """Give a sandbox of one test's own."""
-    sandbox = await provider.create(SandboxSpec())
-    try:
+    async with own_box(provider) as sandbox:
         yield sandbox
-    finally:
-        await sandbox.terminate()

@@ -6,6 +6,7 @@ from typing import cast
 
 import anyio
 import pytest
+from support.boxes import COUNTED, count_through_cuts, own_box, send_through_a_stall
 from support.waiting import until_true
 
 from agenthost.adapter import cloud
@@ -22,7 +23,6 @@ from agenthost.wire.settings import WireSettings
 
 LIMIT = 60
 BIG = 8_000_000  # bytes: more than all that lies between holds
-COUNT = "for i in $(seq 2000); do echo $i; done; read -r go; seq 2001 4000"
 
 
 def programs(vercel: Emulator, box: GuestSandbox) -> list[Program]:
@@ -57,22 +57,7 @@ async def read(command: VercelCommand, size: int) -> bytes:
 async def test_a_log_that_is_cut_is_replaced_by_another_program_and_loses_and_repeats_nothing(
     vercel: Emulator, box: GuestSandbox
 ) -> None:
-    with anyio.fail_after(LIMIT):
-        async with box.spawn(["sh", "-c", COUNT]) as process:
-            seen = b""
-            while len(seen.split()) < 1000:
-                seen += await process.receive_stdout()
-            before = started(vercel, box)
-            vercel.cut()
-            await until_true(lambda: started(vercel, box) > before)
-            vercel.stall()
-            await process.send_stdin(b"go\n")  # it is on its way to nowhere
-            vercel.cut()
-            vercel.flow()
-            while data := await process.receive_stdout():
-                seen += data
-            assert await process.wait() == 0
-    assert seen.split() == [b"%d" % number for number in range(1, 4001)]
+    assert await count_through_cuts(box, vercel, lambda: started(vercel, box), within=LIMIT) == COUNTED
 
 
 async def test_a_stream_that_the_edge_cuts_after_five_minutes_is_noticed(
@@ -89,20 +74,10 @@ async def test_a_stream_that_stalls_is_given_up_and_another_one_goes_on(vercel: 
     class Impatient(VercelProvider):
         wire = WireSettings(ping_every=0.5, silence=2.0)
 
-    async with Impatient(**vercel.options) as provider:
-        box = await provider.create(SandboxSpec())
-        try:
-            with anyio.fail_after(LIMIT):
-                async with box.spawn(["cat"]) as process:
-                    before = started(vercel, box)
-                    vercel.stall()
-                    await process.send_stdin(b"through")
-                    await until_true(lambda: started(vercel, box) > before)
-                    vercel.flow()
-                    assert await process.receive_stdout() == b"through"
-        finally:
-            vercel.flow()
-            await box.terminate()
+    async with Impatient(**vercel.options) as provider, own_box(provider) as box:
+        assert (
+            await send_through_a_stall(box, vercel, lambda: started(vercel, box), within=LIMIT) == b"through"
+        )
 
 
 async def test_the_output_of_a_program_without_input_survives_a_cut_once_and_whole(

@@ -7,12 +7,33 @@ import contextlib
 import socket
 import sys
 import time
+from collections.abc import Callable
 
 from agenthost.wire.frames import ProtocolError
-from agenthost.wire.guest import GuestHub
+from agenthost.wire.guest import GuestCarrier, GuestHub
 
 _CHUNK = 256 * 1024  # bytes taken from the socket, and handed to it, at once
 _BUFFER = 1024 * 1024  # what the kernel is asked to keep for each direction; it gives what it allows
+
+
+def feed(state: GuestCarrier, data: bytes, wake: Callable[[], None]) -> bool:
+    """Hand what has arrived to the state machine. Return False where the carrier has to be closed.
+
+    Args:
+        state: Of the carrier.
+        data: What has arrived.
+        wake: Called from now on when the link has something to send, once a host has proved itself.
+    """
+    known = state.link
+    try:
+        state.receive(data, time.monotonic())
+    except ProtocolError as exc:
+        sys.stderr.write(f"a carrier was closed: {exc}\n")
+        return False
+    link = state.link
+    if link is not None and known is None and link.carrier is state:
+        link.wake = wake
+    return True
 
 
 class Carriers:
@@ -90,17 +111,10 @@ class SocketEnd:
         if not data:
             self.close()
             return
-        known = self._state.link
-        try:
-            self._state.receive(data, time.monotonic())
-        except ProtocolError as exc:
-            sys.stderr.write(f"a carrier was closed: {exc}\n")
+        if feed(self._state, data, self._wake):
+            self._wake()
+        else:
             self.close()
-            return
-        link = self._state.link
-        if link is not None and known is None and link.carrier is self._state:
-            link.wake = self._wake
-        self._wake()
 
     def _wake(self) -> None:
         if not self._scheduled and not self._closed and not self._unsent:

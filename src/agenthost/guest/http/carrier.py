@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 
+from agenthost.guest.carrier import feed
 from agenthost.guest.http.connection import Connection
 from agenthost.wire.admission import carrier_key
-from agenthost.wire.frames import ProtocolError
 from agenthost.wire.guest import GuestHub
 
 RENEW = 240.0  # seconds after which an answer in chunks ends: edges cut those of 5 minutes
@@ -128,17 +127,10 @@ class HttpCarrier:
         return connection
 
     def _receive(self, data: bytes) -> None:
-        known = self._state.link
-        try:
-            self._state.receive(data, time.monotonic())
-        except ProtocolError as exc:
-            sys.stderr.write(f"a carrier was closed: {exc}\n")
+        if feed(self._state, data, self.wake):
+            self.wake()
+        else:
             self.close()
-            return
-        link = self._state.link
-        if link is not None and known is None and link.carrier is self._state:
-            link.wake = self.wake
-        self.wake()
 
     def _flush(self) -> None:
         self._scheduled = False

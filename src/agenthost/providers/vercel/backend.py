@@ -107,7 +107,7 @@ class VercelBackend(CloudBackend[VercelVendor]):
 
 async def until_running(vendor: VercelVendor, sandbox_id: str) -> None:
     """Return when a new sandbox is no longer pending: until then it accepts no program."""
-    while (await vendor.look_up(sandbox_id)).resources["status"] == "pending":  # noqa: ASYNC110 - it tells only who asks
+    while (await vendor.look_up(sandbox_id)).resources["status"] == "pending":  # noqa: ASYNC110 - Vercel sends no event for this
         await anyio.sleep(_LOOK_AGAIN)
 
 

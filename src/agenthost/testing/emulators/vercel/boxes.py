@@ -83,24 +83,24 @@ class VercelBox(Box):
 
     def session_json(self) -> dict[str, Any]:
         """Return the session as Vercel describes it."""
-        told = self.sandbox_json()
+        described = self.sandbox_json()
         same = ("status", "region", "vcpus", "memory", "cwd", "createdAt", "updatedAt")
         return {
-            **{name: told[name] for name in same},
+            **{name: described[name] for name in same},
             "id": self.session,
             "sourceSandboxName": self.name,
             "projectId": PROJECT,
             "runtime": "node24",
             "timeout": _ms(self.end_at - self.started_at),
-            "requestedAt": told["createdAt"],
-            "startedAt": told["createdAt"],
+            "requestedAt": described["createdAt"],
+            "startedAt": described["createdAt"],
             **({"stoppedAt": _ms(self.stopped_at)} if self.stopped_at else {}),
         }
 
     def whole_json(self, *, resumed: bool = False) -> dict[str, Any]:
         """Return both, as most calls answer."""
-        told = {"sandbox": self.sandbox_json(), "session": self.session_json()}
-        return {**told, "routes": self.routes_json(), "resumed": resumed}
+        described = {"sandbox": self.sandbox_json(), "session": self.session_json()}
+        return {**described, "routes": self.routes_json(), "resumed": resumed}
 
     def routes_json(self) -> list[dict[str, Any]]:
         """Return its ports as Vercel describes them."""

@@ -131,9 +131,9 @@ class Commands:
     async def kill(self, call: Call) -> dict[str, Any]:
         """Send a signal to a program. The answer does not tell that it has ended."""
         program = self._program(call)
-        told = program.as_json()
+        described = program.as_json()
         await program.kill(call.integer("signal", 15, 1, 31))
-        return {"command": told}
+        return {"command": described}
 
     async def write_files(self, call: Call) -> dict[str, Any]:
         """Unpack an archive."""

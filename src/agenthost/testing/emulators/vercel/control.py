@@ -147,8 +147,8 @@ class Control:
         if call.parameter("sortOrder", "desc") == "desc":
             found.reverse()
         some, following = page(found, call.parameter("cursor") or None, min(limit, self.page))
-        told = [box.sandbox_json() for box in some]
-        return {"sandboxes": told, "pagination": {"count": len(told), "next": following}}
+        described = [box.sandbox_json() for box in some]
+        return {"sandboxes": described, "pagination": {"count": len(described), "next": following}}
 
     async def get(self, call: Call) -> dict[str, Any]:
         """Describe a sandbox; with ``resume`` start another session where none runs."""
@@ -206,16 +206,16 @@ class Control:
             kept = await self._keep(box, expiration)
         except AgentHostError:
             raise Refusal(410, "sandbox_stopped", "Sandbox has stopped execution") from None
-        told = {"snapshot": kept.as_json(), "session": box.session_json()}
+        described = {"snapshot": kept.as_json(), "session": box.session_json()}
         await self._end(box)
-        return 201, told
+        return 201, described
 
     async def list_snapshots(self, call: Call) -> dict[str, Any]:
         """List snapshots, of one sandbox or of all."""
         if call.parameter("project") != PROJECT:
             raise Refusal(404, "not_found", "Project not found.")
-        told = [one.as_json() for one in self._snapshots.of(call.parameter("name"))]
-        return {"snapshots": told, "pagination": {"count": len(told), "next": None}}
+        described = [one.as_json() for one in self._snapshots.of(call.parameter("name"))]
+        return {"snapshots": described, "pagination": {"count": len(described), "next": None}}
 
     async def get_snapshot(self, call: Call) -> dict[str, Any]:
         """Describe a snapshot."""

@@ -24,7 +24,7 @@ class Program:
     """One program. It runs on when its client has gone.
 
     Attributes:
-        about: What is told of it.
+        about: The program as the API describes it.
         process: What runs; None for one that is root.
         log: What it printed: a stream and text.
         code: Its exit code, when it has ended.

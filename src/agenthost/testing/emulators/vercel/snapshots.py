@@ -35,10 +35,10 @@ class Snapshot:
         """Return it as Vercel describes it."""
         at = round(self.created_at * 1000)
         end = {} if self.expires_at is None else {"expiresAt": round(self.expires_at * 1000)}
-        told = {"id": self.id, "sourceSessionId": self.session, "region": REGION, "regions": [REGION]}
+        described = {"id": self.id, "sourceSessionId": self.session, "region": REGION, "regions": [REGION]}
         times = {"createdAt": at, "updatedAt": at, **end}
         return {
-            **told,
+            **described,
             **times,
             "status": self.status,
             "sizeBytes": len(self.files),
