@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import anyio
 import httpx
 
 from agenthost.trust import trusted_authorities
@@ -114,7 +115,8 @@ class HttpClient:
     ) -> AsyncGenerator[StreamedAnswer]:
         """Send a request and yield its answer when its head is there.
 
-        A body in pieces is sent as it comes, chunked. Header values are Latin-1.
+        A body in pieces is sent as it comes, chunked; a generator is closed in any case. Header values are
+        Latin-1.
 
         Raises:
             TransportError: Nothing, or not all of it, came; or the request could not be built.
@@ -122,9 +124,11 @@ class HttpClient:
         with _Mapped(url):
             encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
             request = self._client.build_request(method, url, headers=encoded, content=body)
-            if isinstance(body, bytes):
-                request.stream = _Whole(body)
-            response = await self._client.send(request, stream=True)
+            request.stream = pieces = _Pieces(_whole(body) if isinstance(body, bytes) else body)
+            try:
+                response = await self._client.send(request, stream=True)
+            finally:
+                await pieces.end()
         chunks = _chunks(response, url)
         try:
             self._client.cookies.clear()
@@ -140,19 +144,26 @@ class HttpClient:
                 await _exhaust(chunks)
 
 
-class _Whole(httpx.AsyncByteStream):
-    """A body that is there. httpx's own is a generator, which a request that fails leaves unfinished."""
+class _Pieces(httpx.AsyncByteStream):
+    """A body. httpx's own is a generator, which a request that fails leaves unfinished."""
 
-    def __init__(self, data: bytes) -> None:
-        self._left = [data] if data else []
+    def __init__(self, body: AsyncIterable[bytes]) -> None:
+        self._body = aiter(body)
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body
 
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
+    async def end(self) -> None:
+        """Close the body where it is a generator, which may not be at its end."""
+        close = getattr(self._body, "aclose", None)
+        if close is not None:
+            with anyio.CancelScope(shield=True):
+                await close()
+
+
+async def _whole(data: bytes) -> AsyncGenerator[bytes]:
+    if data:
+        yield data
 
 
 class _ThroughProxies(httpx.AsyncBaseTransport):

@@ -39,19 +39,23 @@ def find(role: str) -> list[int]:
 
 
 def kill(role: str) -> bool:
-    """Kill the oldest process of a role by SIGKILL; False where there is none."""
-    for pid in find(role):
+    """Kill by SIGKILL, oldest first, until no process has the role; False where there was none.
+
+    One is not enough: a keeper that has just detached still has the process beside it that started it.
+    """
+    killed = False
+    while pids := find(role):
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pids[0], signal.SIGKILL)
+            killed = True
         except ProcessLookupError:
             continue
-        return True
-    return False
+    return killed
 
 
 @contextmanager
 def killer(role: str, delay: float) -> Generator[threading.Event]:
-    """In the block, kill a role's first process so many seconds after it appeared. The event: it was."""
+    """In the block, kill a role so many seconds after it appeared. The event: it was killed."""
     done, killed = threading.Event(), threading.Event()
 
     def work() -> None:
