@@ -92,6 +92,7 @@ _BUILT_IN = {
         Registration(
             name="modal", target="agenthost.providers.modal.provider:ModalProvider", extra="agenthost[modal]"
         ),
+        Registration(name="vercel", target="agenthost.providers.vercel.provider:VercelProvider"),
     )
 }
 

@@ -175,3 +175,37 @@ async def test_an_error_that_holds_no_secret_is_chained(calls: Calls) -> None:
         async with calls.bounded("making"):
             raise error
     assert caught.value.__cause__ is error
+
+
+async def test_a_call_that_must_be_made_once_is_made_again_only_when_the_vendor_asks_for_that(
+    calls: Calls,
+) -> None:
+    call = Counted(VendorError("later", status=429, after=0), VendorError("later", status=429, after=0))
+    assert await calls.when_free("making it", call) == "done"
+    assert call.count == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        VendorError("busy", status=429),
+        VendorError("much later", status=429, after=21),
+        VendorError("lost", status=502, after=0),
+        VendorError("no", after=0),
+    ],
+    ids=["without a time", "too late", "unknown", "refused"],
+)
+async def test_no_other_error_of_a_call_that_must_be_made_once_makes_it_again(
+    calls: Calls, error: VendorError
+) -> None:
+    call = Counted(error)
+    with pytest.raises(ProviderError):
+        await calls.when_free("making it", call)
+    assert call.count == 1
+
+
+async def test_a_vendor_that_always_asks_for_later_is_asked_three_times(calls: Calls) -> None:
+    call = Counted(*[VendorError("later", status=429, after=0) for _ in range(5)])
+    with pytest.raises(ProviderBusyError):
+        await calls.when_free("making it", call)
+    assert call.count == 3

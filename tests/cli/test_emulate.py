@@ -28,8 +28,14 @@ from agenthost.testing import ScriptedModel, Text
 
 LIMIT = 120  # seconds until a test is taken to hang
 KEY = "sk-ant-emulated-0123456789"
-NAMES = ("e2b", "modal")
-SECRETS = {"e2b": "api_key", "modal": "token_secret"}
+NAMES = ("e2b", "modal", "vercel")
+CLIENTS = ("e2b", "modal")  # packages without which there is neither the provider nor its emulator
+IMAGES = {
+    "e2b": ("templates", "e2b_template"),
+    "modal": ("images", "modal_images"),
+    "vercel": ("snapshots", "vercel_snapshot"),
+}
+SECRETS = {"e2b": "api_key", "modal": "token_secret", "vercel": "token"}
 
 
 @contextmanager
@@ -74,11 +80,8 @@ def baked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """Return the name of an emulator, whose image has been baked: that takes minutes and a network."""
     name: str = request.param
     module = import_module(f"agenthost.testing.emulators.{name}")
-    images: dict[str, Any] = (
-        {"templates": request.getfixturevalue("e2b_template")}
-        if name == "e2b"
-        else {"images": request.getfixturevalue("modal_images")}
-    )
+    option, fixture = IMAGES[name]
+    images: dict[str, Any] = {option: request.getfixturevalue(fixture)}
     monkeypatch.setattr(module, "emulator", partial(module.emulator, **images))
     return name
 
@@ -136,7 +139,7 @@ def test_as_json_it_is_one_line_for_programs_with_the_environment() -> None:
     assert listed.exit_code == 0, listed.stderr
 
 
-@pytest.mark.parametrize("client", NAMES)
+@pytest.mark.parametrize("client", CLIENTS)
 async def test_without_the_vendors_client_it_is_an_error_that_says_how_to_install_it(
     client: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,5 +157,5 @@ async def test_without_the_vendors_client_it_is_an_error_that_says_how_to_instal
 def test_what_has_no_emulator_is_told_with_those_that_have() -> None:
     done = agenthost("emulate", "nowhere")
     assert done.exit_code == 2
-    assert "there is no emulator of 'nowhere'. Known are: e2b, modal" in done.stderr
+    assert "there is no emulator of 'nowhere'. Known are: e2b, modal, vercel" in done.stderr
     assert os.sep not in done.stderr

@@ -64,6 +64,17 @@ async def test_e2b_says_the_same(
         assert e2b.boxes.all == {}
 
 
+async def test_vercel_says_the_same(
+    vercel_snapshot: dict[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from agenthost.testing.emulators.vercel import emulator
+
+    async with emulator(snapshots=vercel_snapshot) as vercel:
+        assert_same(at_home, await messages_of(*configured("vercel", vercel.options), tmp_path))
+        assert vercel.running() == []
+        assert vercel.unknown == []
+
+
 async def test_modal_says_the_same(modal_images: Path, at_home: list[dict[str, Any]], tmp_path: Path) -> None:
     from agenthost.testing.emulators.modal import emulator
 

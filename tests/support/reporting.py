@@ -42,6 +42,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "providers": (28, 90),
     "runner": (30, 50),
     "testing": (22, 80),
+    "vercel_provider": (75, 250),
     "wire": (17, 45),
 }
 _BUDGET_OF_ANY_OTHER = (10, 30)

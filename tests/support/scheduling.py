@@ -32,7 +32,14 @@ _PARTS = 8
 
 # What has the longest tests begins first, or one worker would end long after the others.
 _FIRST = (
-    *(*_TOGETHER, "tests/conformance/", "tests/e2b/", "tests/modal_provider/", "tests/providers/"),
+    *(
+        *_TOGETHER,
+        "tests/conformance/",
+        "tests/e2b/",
+        "tests/modal_provider/",
+        "tests/vercel_provider/",
+        "tests/providers/",
+    ),
     *("tests/faults/", "tests/parity/", "tests/agent/", "tests/cli/", "tests/examples/"),
 )
 

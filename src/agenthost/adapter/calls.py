@@ -152,6 +152,41 @@ class Calls:
         async with self.bounded(doing, within=within):
             return await call()
 
+    async def when_free(
+        self,
+        doing: str,
+        call: Callable[[], Awaitable[T]],
+        *,
+        patience: float = 20.0,
+        attempts: int = 3,
+        secrets: Sequence[str] = (),
+    ) -> T:
+        """Return what a call returns that must not be made twice; wait where the vendor asks for that.
+
+        Only a call that the vendor refused, stating when it wants the call again, is made again.
+
+        Args:
+            doing: See ``bounded``.
+            call: Makes the call.
+            patience: Seconds that the vendor may ask to wait; a call that it wants later is not made again.
+            attempts: How often at most, 1 or more.
+            secrets: See ``bounded``.
+
+        Raises:
+            AgentHostError: As ``bounded`` does.
+        """
+        for _ in range(attempts - 1):
+            try:
+                async with self.bounded(doing, secrets=secrets):
+                    return await call()
+            except ProviderBusyError as error:
+                again = error.retry_after
+                if error.outcome == "unknown" or again is None or again > patience:
+                    raise
+            await anyio.sleep(again)
+        async with self.bounded(doing, secrets=secrets):
+            return await call()
+
     def translate(self, error: Exception, doing: str, *, secrets: Sequence[str] = ()) -> AgentHostError:
         """Return the error to raise for one of the vendor's."""
         row = next((row for row in self._rows() if row.fits(error)), None)

@@ -28,6 +28,7 @@ from agenthost.adapter.record import (
     LEASE_LABEL,
     NAME_LABEL,
     NONCE_LABEL,
+    PORT_LABEL,
     PROVIDER_LABEL,
     LabelRule,
     SandboxRecord,
@@ -224,13 +225,15 @@ class CloudProvider(GuestProvider, Generic[V]):
         An adapter whose sandboxes differ in this returns a ``bootstrap_layout`` of its own.
         """
         workdir = spec.workdir or SandboxRecord(spec.name or "", self.name, spec.labels).workdir
-        return bootstrap_layout(
+        layout = bootstrap_layout(
             self.boot_dir,
             home=self.home,
             workdir=workdir or self.workdir,
             isolation=self.capabilities.isolation,
             user_is_root=self.user_is_root,
         )
+        port = number_in(spec.labels, PORT_LABEL)  # ``resolve`` has chosen one
+        return layout if port is None else replace(layout, port=int(port))
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         """Make a sandbox, once."""

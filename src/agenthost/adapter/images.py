@@ -10,12 +10,18 @@ from typing import Protocol, TypeVar
 
 from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
 from agenthost.adapter.cloud import AnyVendor, CloudProvider
+from agenthost.errors import ConfigError
+from agenthost.sandbox import Backend, Boot
 from agenthost.spec import SandboxSpec
 from agenthost.supports import ImageRecipe
 
 V = TypeVar("V", bound=AnyVendor)
 
 _log = logging.getLogger("agenthost.adapter")
+
+
+class ImageGoneError(ConfigError):
+    """The vendor does not have the image, or no longer."""
 
 
 class Images(Protocol):
@@ -75,6 +81,23 @@ class ImagesProvider(CloudProvider[V]):
                 )
             spec = replace(spec, image=self._baked)
         return replace(spec, image=await self.images().prepare(spec.image))
+
+    async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
+        """Make a sandbox, once. A baked image that the vendor no longer has counts as not baked."""
+        try:
+            return await super().make(spec, boot)
+        except ImageGoneError:
+            if spec.image is None or spec.image != self._baked:
+                raise
+        self._baked = None
+        _log.warning(
+            "%s: image %s has expired: a sandbox for an agent installs the SDK when it starts. Make one: "
+            "agenthost bake %s",
+            self.name,
+            spec.image,
+            self.name,
+        )
+        return await super().make(replace(spec, image=await self.images().prepare(None)), boot)
 
     async def build(
         self, recipe: ImageRecipe, *, force: bool = False, on_progress: Callable[[str], object] | None = None

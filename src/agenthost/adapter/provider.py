@@ -58,6 +58,15 @@ class LifetimeLimitError(UnsupportedError):
         super().__init__(message)
         self.seconds = seconds
 
+    @classmethod
+    def of_plan(cls, vendor: str, lifetime: float, longest: float) -> Self:
+        """Return the error of an account whose plan allows so many seconds at most."""
+        return cls(
+            f"max_lifetime={lifetime:g}: the plan of this {vendor} account allows {longest / 3600:g} hours "
+            "at most",
+            longest,
+        )
+
 
 class GuestProvider(ABC):
     """A provider whose sandboxes run the guest. Links live while it is connected.

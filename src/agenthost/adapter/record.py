@@ -17,11 +17,12 @@ PROVIDER_LABEL = "agenthost-provider"
 WORKDIR_LABEL = "agenthost-workdir"  # where the spec names one
 NONCE_LABEL = "agenthost-nonce"
 LEASE_LABEL = "agenthost-lease"  # seconds, of a sandbox that has a lease
+PORT_LABEL = "agenthost-port"  # of a sandbox whose guest is reached through a port
 
 # What agenthost stores. A caller's label of such a name would be lost, or taken for agenthost's.
 RESERVED = frozenset(
     {
-        *(NAME_LABEL, PROVIDER_LABEL, WORKDIR_LABEL, NONCE_LABEL, LEASE_LABEL),
+        *(NAME_LABEL, PROVIDER_LABEL, WORKDIR_LABEL, NONCE_LABEL, LEASE_LABEL, PORT_LABEL),
         *(OWNER_LABEL, CREATED_LABEL, END_LABEL),
     }
 )

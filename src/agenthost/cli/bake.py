@@ -19,7 +19,7 @@ from agenthost.supports import ImageRecipe, SupportsImages
 
 def bake(
     provider: Annotated[
-        str, typer.Argument(help="Whose images: docker, e2b or modal, or another that makes them.")
+        str, typer.Argument(help="Whose images: docker, e2b, modal or vercel, or another that makes them.")
     ],
     base: Annotated[
         str | None, typer.Option(help="The image to begin from; the provider's own default if not given.")

@@ -92,10 +92,7 @@ class E2BVendor:
         except ConfigError as error:
             if (longest := _LONGEST.search(str(error))) is None:
                 raise
-            raise LifetimeLimitError(
-                f"max_lifetime={lifetime:g}: the plan of this E2B account allows {longest[1]} hours at most",
-                float(longest[1]) * 3600,
-            ) from error
+            raise LifetimeLimitError.of_plan("E2B", lifetime, float(longest[1]) * 3600) from error
 
     async def find(self, labels: Mapping[str, str]) -> AsyncGenerator[Found]:
         """Yield sandboxes, running or paused, newest first. See Vendor."""

@@ -1,0 +1,150 @@
+"""A vendor's REST API: JSON over HTTP, for adapters without a client of the vendor's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from agenthost.http import HttpClient, StreamedAnswer
+
+_MOST_TEXT = 300  # characters of an answer that is not the API's own
+_FIRST_REFUSED = 300  # status; a redirect is not followed, as it would take the token along
+
+Authorization = tuple[Mapping[str, str], Mapping[str, object]]
+
+
+class RestError(Exception):
+    """A refusal by the vendor. The message does not hold the header ``authorization``.
+
+    Attributes:
+        status_code: HTTP status.
+        code: The vendor's name of the error; empty where the answer has none.
+        retry_after: Seconds after which the vendor wants the call again; None where it states none.
+        details: The error as the vendor describes it.
+    """
+
+    def __init__(
+        self,
+        status_code: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(f"{status_code} {code}: {message}" if code else f"{status_code}: {message}")
+        self.status_code, self.code = status_code, code
+        self.retry_after, self.details = retry_after, details or {}
+
+
+class RestClient:
+    """Calls of one API. Connects with the first call; ``aclose`` closes the connections.
+
+    Args:
+        base_url: What every path is put behind.
+        authorize: Returns the headers and the parameters that every call has. Called for each call, so that
+            a token may be another one each time.
+    """
+
+    def __init__(self, base_url: str, authorize: Callable[[], Authorization]) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._authorize = authorize
+        self._client: HttpClient | None = None
+
+    async def aclose(self) -> None:
+        """Close the connections. Idempotent; another call connects anew."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Return the answer to a call: JSON as values, an empty mapping where there is no body.
+
+        Args:
+            method: Of HTTP.
+            path: Behind the base URL.
+            query: Parameters; one that is None is left out.
+            body: JSON as values, or bytes whose kind ``headers`` states.
+            headers: Further headers.
+
+        Raises:
+            RestError: The vendor refused, or its answer is not JSON.
+            TransportError: There was no answer, or not all of one.
+        """
+        async with self.stream(method, path, query=query, body=body, headers=headers) as answer:
+            data = b"".join([chunk async for chunk in answer.chunks])
+        try:
+            return json.loads(data or b"{}")
+        except ValueError:
+            text = data[:_MOST_TEXT].decode(errors="replace")
+            raise RestError(answer.status, "", f"the answer is not JSON: {text}") from None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncGenerator[StreamedAnswer]:
+        """Yield the answer to a call while it comes. See ``ask``."""
+        if self._client is None:
+            from agenthost.http import HttpClient  # takes a few hundred milliseconds
+
+            self._client = HttpClient()
+        granted, parameters = self._authorize()
+        given = {name: value for name, value in {**parameters, **(query or {})}.items() if value is not None}
+        url = self._base_url + path + (f"?{urlencode(given)}" if given else "")
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        sent = {**granted, "content-type": "application/json", **(headers or {})}
+        async with self._client.stream(method, url, list(sent.items()), data) as answer:
+            if answer.status >= _FIRST_REFUSED:
+                text = b"".join([chunk async for chunk in answer.chunks]).decode(errors="replace")
+                token = granted.get("authorization", "").rpartition(" ")[2]
+                again = dict(answer.headers).get("retry-after", "")
+                raise _error_of(answer.status, text.replace(token, "***") if token else text, again)
+            yield answer
+
+
+async def json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any]:
+    """Yield the values of an answer that is one JSON value in each line.
+
+    Raises:
+        ConnectionResetError: The answer ended in the middle of a line.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+    if rest.strip():
+        raise ConnectionResetError("the answer ended in the middle of a line")
+
+
+def _error_of(status: int, text: str, again: str) -> RestError:
+    """Return the error of an answer: JSON with ``code`` and ``message``, below ``error`` or not; or text."""
+    details: Mapping[str, Any] = {}
+    try:
+        parsed: Any = json.loads(text)
+        details = parsed.get("error") or parsed
+        code, message = str(details.get("code", "")), str(details["message"])
+    except (ValueError, AttributeError, LookupError, TypeError):  # a page of a proxy, for instance
+        details = {}
+        code, message = "", text.strip()[:_MOST_TEXT] or "no reason was given"
+    seconds = float(again) if again.isdecimal() else None
+    return RestError(status, code, message, retry_after=seconds, details=details)

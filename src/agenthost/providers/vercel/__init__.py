@@ -1,0 +1,1 @@
+"""The ``vercel`` provider: microVMs of Vercel Sandbox, by its REST API."""
