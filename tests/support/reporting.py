@@ -42,6 +42,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "providers": (28, 90),
     "runner": (30, 50),
     "testing": (22, 80),
+    "daytona_provider": (60, 250),
     "vercel_provider": (75, 250),
     "wire": (17, 45),
 }

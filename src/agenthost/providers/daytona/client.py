@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -13,19 +13,18 @@ import anyio
 from agenthost.adapter.calls import Calls
 from agenthost.adapter.cloud import Found
 from agenthost.adapter.record import NAME_LABEL
-from agenthost.errors import AgentHostError, ProviderError, SandboxNotFoundError
+from agenthost.errors import SandboxNotFoundError
 from agenthost.providers.daytona.carrier import SessionCommand
 from agenthost.providers.daytona.errors import error_rows
-from agenthost.providers.daytona.kit import import_kit, open_client
-from agenthost.providers.daytona.network import network_of, refuse_ignored, secrets_of
-from agenthost.sandbox import SandboxState
+from agenthost.providers.daytona.network import network_of, secrets_of
+from agenthost.providers.daytona.workarounds import create_or_adopt, import_kit, open_client
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 from agenthost.threads import in_thread
 
 _CLOSING = 10.0  # seconds
 _PAGE = 100  # sandboxes in one answer of a list
 _GONE = ("destroying", "destroyed")
-# Its agents are gone in each of these: a sandbox that stops keeps its disk only, and is deleted at once.
+# The agents are gone in each of these: a sandbox that stops keeps its disk only, and is deleted at once.
 _ENDED = ("stopping", "stopped", "archiving", "archived", "error", "build_failed")
 _PAUSED = ("pausing", "paused")
 
@@ -34,7 +33,7 @@ class DaytonaVendor:
     """See Vendor. A handle is a sandbox object of the client, and dies with the client.
 
     Args:
-        fields: The client's configuration. See ``kit.settings``.
+        fields: The client's configuration. See ``workarounds.settings``.
 
     Attributes:
         creating: Seconds for the client's ``create``, and then for a sandbox to start that it gave up on.
@@ -43,12 +42,12 @@ class DaytonaVendor:
     names_are_unique = False  # whether Daytona refuses a second sandbox of a name is not stated
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        secret = fields.get("api_key") or fields.get("jwt_token", "")
         self._fields = dict(fields)
         self._client: Any = None
         self.creating = (40.0, 15.0)
         self.kit: Any = None
-        self.calls = Calls("Daytona", lambda: error_rows(import_kit()), secrets=(secret,))
+        secrets = [fields[name] for name in ("api_key", "jwt_token") if name in fields]
+        self.calls = Calls("Daytona", lambda: error_rows(import_kit()), secrets=secrets)
 
     async def client(self) -> Any:
         """Return the client. Opens it the first time."""
@@ -61,8 +60,7 @@ class DaytonaVendor:
     async def create(self, spec: SandboxSpec, labels: Mapping[str, str]) -> Any:
         """Make a sandbox of the snapshot ``spec.image``. See Vendor."""
         client = await self.client()
-        lifetime = spec.max_lifetime or DEFAULT_LIFETIME
-        network = network_of(spec)
+        lifetime, network = spec.max_lifetime or DEFAULT_LIFETIME, network_of(spec)
         params = self.kit.CreateSandboxFromSnapshotParams(
             name=spec.name,
             snapshot=spec.image,
@@ -78,13 +76,9 @@ class DaytonaVendor:
             **network,
         )
         doing = f"making sandbox {spec.name} of snapshot {spec.image}"
-        sandbox = await self.calls.when_free(doing, lambda: self._create(client, params))
-        try:
-            refuse_ignored(network, sandbox)
-        except AgentHostError:
-            await self.kill(sandbox.id)
-            raise
-        return sandbox
+        return await self.calls.when_free(
+            doing, lambda: create_or_adopt(self.kit, client, params, network, self.creating)
+        )
 
     async def find(self, labels: Mapping[str, str]) -> AsyncGenerator[Found]:
         """Yield sandboxes. See Vendor. One that is looked for by its name is: a list may lag behind."""
@@ -95,8 +89,8 @@ class DaytonaVendor:
                     yield found
             return
         client, doing = await self.client(), "listing the sandboxes"
-        pages = client.list(self.kit.ListSandboxesQuery(labels=dict(labels), limit=_PAGE))
-        try:
+        query = self.kit.ListSandboxesQuery(labels=dict(labels), limit=_PAGE)
+        async with aclosing(client.list(query)) as pages:
             while True:
                 async with self.calls.bounded(doing):
                     sandbox = await anext(pages, None)
@@ -104,8 +98,6 @@ class DaytonaVendor:
                     return
                 if sandbox.state not in _GONE:
                     yield _found(sandbox)
-        finally:
-            await pages.aclose()
 
     async def look_up(self, sandbox_id: str) -> Found:
         """Return one sandbox, also by its name. See Vendor."""
@@ -117,8 +109,6 @@ class DaytonaVendor:
     async def connect(self, found: Found) -> Any:
         """Return the handle of a sandbox that runs, or starts in time. See Vendor."""
         sandbox, doing = await self._get(found.id), f"connecting to sandbox {found.id}"
-        if _state(sandbox) not in ("running", "starting"):
-            raise ProviderError(f"{doing}: it is {sandbox.state}")
         async with self.calls.bounded(doing):
             await sandbox.wait_for_sandbox_start(timeout=self.creating[1])
         return sandbox
@@ -135,10 +125,8 @@ class DaytonaVendor:
 
     async def put_files(self, handle: Any, directory: str, files: Mapping[str, bytes]) -> None:
         """Write files. See Vendor. Their content is bytes: of a text the client would read a local file."""
-        uploads = [
-            self.kit.FileUpload(source=bytes(data), destination=f"{directory}/{name}")
-            for name, data in files.items()
-        ]
+        file, into = self.kit.FileUpload, f"{directory}/"
+        uploads = [file(source=bytes(data), destination=into + name) for name, data in files.items()]
         async with self.calls.bounded(f"writing files into sandbox {handle.id}"):
             await handle.fs.create_folder(directory, "700")
             await handle.fs.upload_files(uploads, timeout=60)
@@ -161,56 +149,25 @@ class DaytonaVendor:
         client = await self.client()
         return await self.calls.repeat(f"looking up sandbox {sandbox_id}", lambda: client.get(sandbox_id))
 
-    async def _create(self, client: Any, params: Any) -> Any:
-        waiting, more = self.creating
-        try:
-            return await client.create(params, timeout=waiting)
-        except self.kit.DaytonaTimeoutError as error:
-            if error.sandbox_id is None:
-                raise
-            late: str = error.sandbox_id
-        try:  # it is there, and may still be starting
-            sandbox = await client.get(late)
-            await sandbox.wait_for_sandbox_start(timeout=more)
-        except BaseException:
-            with anyio.move_on_after(_CLOSING, shield=True), suppress(AgentHostError):
-                await self.kill(late)
-            raise
-        return sandbox
-
 
 def minutes(seconds: float) -> int:
     """Return whole minutes, one or more, that are no shorter."""
     return max(1, math.ceil(seconds / 60))
 
 
-def _state(sandbox: Any) -> SandboxState:
-    state = sandbox.state
-    if state in _ENDED:
-        return "ended"
-    if state in _PAUSED:
-        return "paused"
-    return "running" if state == "started" else "starting"
-
-
 def _found(sandbox: Any) -> Found:
-    ends = [_time(sandbox.auto_destroy_at)]
-    if sandbox.auto_stop_interval and (active := _time(sandbox.last_activity_at)) is not None:
-        ends.append(active + 60 * float(sandbox.auto_stop_interval))
+    active, idle = _time(sandbox.last_activity_at), sandbox.auto_stop_interval
+    ends = (_time(sandbox.auto_destroy_at), active + 60 * idle if active and idle else None)
+    going = "running" if sandbox.state == "started" else "starting"
+    given = ("cpu", "memory", "disk", "snapshot", "target")  # memory and disk are in GiB
     return Found(
         id=sandbox.id,
         labels=sandbox.labels,
-        state=_state(sandbox),
+        state="ended" if sandbox.state in _ENDED else "paused" if sandbox.state in _PAUSED else going,
         created_at=_time(sandbox.created_at),
         expires_at=min((end for end in ends if end is not None), default=None),
         isolation="microvm" if sandbox.sandbox_class == "linux-vm" else "namespaces",
-        resources={
-            "cpu": str(sandbox.cpu),
-            "memory": f"{sandbox.memory} GiB",
-            "disk": f"{sandbox.disk} GiB",
-            "snapshot": str(sandbox.snapshot),
-            "target": str(sandbox.target),
-        },
+        resources={name: str(getattr(sandbox, name)) for name in given},
     )
 
 

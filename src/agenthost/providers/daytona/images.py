@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -28,12 +29,12 @@ _PEOPLE = (
 class DaytonaImages:
     """The snapshots of an organization. See Images.
 
-    A base is an image of a registry, with a tag other than ``latest``. It needs Python 3.10 with pip, bash and
-    glibc 2.26.
+    A base is an image of a registry, with a tag other than ``latest``. It needs Python 3.10 with pip, bash
+    and glibc 2.26.
 
     Args:
         vendor: Daytona's client.
-        size: Of sandboxes: ``cpu`` in cores, ``memory`` and ``disk`` in GiB. A snapshot has a size.
+        size: Of sandboxes: ``cpu`` in cores, ``memory_gib`` and ``disk_gib``. A snapshot has a size.
     """
 
     def __init__(self, vendor: DaytonaVendor, size: Mapping[str, int]) -> None:
@@ -51,15 +52,17 @@ class DaytonaImages:
     async def build(self, plan: BakePlan, *, force: bool, report: Callable[[str], object]) -> str:
         """Build the snapshot of a plan. See Images."""
         client, kit = await self._vendor.client(), self._vendor.kit
-        again = "once more " if force else ""  # an earlier snapshot makes room: it has the name
+        again = "once more " if force else ""
         report(f"getting claude-agent-sdk {plan.sdk} {again}into snapshot {plan.name} on {plan.base}")
-        await self.remove(plan)
-        lines = ["USER root", *(f"RUN {step}" for step in (_PEOPLE, *_steps(plan)))]
+        await self.remove(plan)  # an earlier one has the name, or one that was not built to its end
+        # As JSON: a line break in a step would end its instruction.
+        steps = [json.dumps(["/bin/sh", "-c", step]) for step in (_PEOPLE, *plan.steps)]
+        lines = ["USER root", *(f"RUN {step}" for step in steps)]
         lines += [f"USER {USER}", f"WORKDIR /home/{USER}"]
         params = kit.CreateSnapshotParams(
             name=plan.name,
             image=kit.Image.base(plan.base).dockerfile_commands(lines),
-            resources=kit.Resources(**self._size),
+            resources=kit.Resources(**{name.removesuffix("_gib"): size for name, size in self._size.items()}),
             entrypoint=["sleep", "infinity"],
         )
         try:
@@ -80,8 +83,3 @@ class DaytonaImages:
     async def prepare(self, image: str | None) -> str:
         """Return the snapshot."""
         return image or DEFAULT
-
-
-def _steps(plan: BakePlan) -> list[str]:
-    """Return the steps as lines of a Dockerfile: a line break inside a word would end its instruction."""
-    return [step.replace("\n", "\\n") for step in plan.steps]

@@ -25,7 +25,7 @@ def check_network(spec: SandboxSpec) -> None:
     blocks = [host for host in policy.hosts if _is_address(host)]
     if blocks and len(blocks) < len(policy.hosts):
         raise UnsupportedError(
-            "network=allow: Daytona does not state how a list of hosts and a list of addresses work together; "
+            "network=allow: Daytona does not state how a list of hosts and one of addresses work together; "
             "name hosts only, or addresses only"
         )
     if len(blocks) > _MOST_BLOCKS:

@@ -7,7 +7,6 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from agenthost.adapter.bake import BakePlan
 from agenthost.adapter.images import ImagesProvider
 from agenthost.adapter.record import PORT_LABEL
 from agenthost.errors import ConfigError, UnsupportedError
@@ -15,12 +14,15 @@ from agenthost.providers.daytona import network
 from agenthost.providers.daytona.backend import DaytonaBackend
 from agenthost.providers.daytona.client import DaytonaVendor
 from agenthost.providers.daytona.images import BASE, DEFAULT, USER, DaytonaImages
-from agenthost.providers.daytona.kit import require_kit, settings
+from agenthost.providers.daytona.workarounds import require_kit, settings
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
-from agenthost.supports import ImageRecipe
 
 _LEAST = {"cpu": 1, "memory_gib": 1, "disk_gib": 5}  # what the SDK needs
+_SIZE = (
+    "a sandbox of Daytona has the size of its snapshot. Make one: "
+    "DaytonaProvider(cpu=..., memory_gib=..., disk_gib=...).build(...), without image="
+)
 _PORTS = range(10_000, 22_000)  # Daytona keeps 2280, 22222 and 33333 for itself
 
 
@@ -40,6 +42,7 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
         limits: See GuestProvider.
 
     Raises:
+        ConfigError: A size below what the SDK needs.
         MissingExtraError: The vendor's package is not installed.
         MissingCredentialError: There is no credential.
     """
@@ -77,7 +80,9 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
         require_kit()
         self._fields = settings(api_key, jwt_token, organization_id, api_url, target)
         self._size = {"cpu": cpu, "memory_gib": memory_gib, "disk_gib": disk_gib}
-        self.image_parts = tuple(self._size.values())
+        if small := [name for name, least in _LEAST.items() if self._size[name] < least]:
+            raise ConfigError(f"{small[0]}={self._size[small[0]]}: the SDK needs {_LEAST[small[0]]} or more")
+        self.image_parts = (cpu, memory_gib * 1024, disk_gib * 1024)
 
     def make_vendor(self) -> DaytonaVendor:
         """Return a client, which opens its connections with its first call."""
@@ -92,33 +97,19 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
         super().check(spec)
         network.check_network(spec)
         network.secrets_of(spec)
-        cpu, memory, disk = self._size.values()
-        for name, size in (("cpu", cpu), ("memory_mib", memory * 1024), ("disk_mib", disk * 1024)):
+        for name, size in zip(("cpu", "memory_mib", "disk_mib"), self.image_parts, strict=True):
             wanted = getattr(spec, name)
             if wanted is not None and (wanted > size or spec.image is not None):
-                raise UnsupportedError(
-                    f"{name}={wanted!r}: a sandbox of Daytona has the size of its snapshot. Make one: "
-                    f"DaytonaProvider(cpu=..., memory_gib=..., disk_gib=...).build(...), without image="
-                )
+                raise UnsupportedError(f"{name}={wanted!r}: {_SIZE}")
 
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
-        """Fill in the snapshot, and the guest's port. Raises UnsupportedError for a size without a snapshot."""
+        """Fill in the snapshot and the guest's port. UnsupportedError: a size, and no snapshot of a size."""
         resolved = await super().resolve(spec)
         if resolved.image == DEFAULT != spec.image and (spec.cpu or spec.memory_mib or spec.disk_mib):
-            raise UnsupportedError(
-                "cpu, memory_mib, disk_mib: no snapshot was baked yet: agenthost bake daytona"
-            )
-        port = _PORTS[secrets.randbelow(len(_PORTS))]
-        return replace(resolved, labels={**resolved.labels, PORT_LABEL: str(port)})
-
-    def plan(self, recipe: ImageRecipe) -> BakePlan:
-        """Return how a recipe's snapshot is made. Raises ConfigError for a size below the SDK's needs."""
-        for name, least in _LEAST.items():
-            if self._size[name] < least:
-                raise ConfigError(f"{name}={self._size[name]}: the SDK needs at least {least}")
-        return super().plan(recipe)
+            raise UnsupportedError(f"cpu, memory_mib, disk_mib: no snapshot was baked yet; {_SIZE}")
+        port = str(_PORTS[secrets.randbelow(len(_PORTS))])
+        return replace(resolved, labels={**resolved.labels, PORT_LABEL: port})
 
     def images(self) -> DaytonaImages:
         """Return the organization's snapshots."""
-        cpu, memory, disk = self._size.values()
-        return DaytonaImages(self.vendor, {"cpu": cpu, "memory": memory, "disk": disk})
+        return DaytonaImages(self.vendor, self._size)

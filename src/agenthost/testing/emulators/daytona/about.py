@@ -15,23 +15,31 @@ REFUSED = {
 }
 _UNLIKE = [
     "No events are sent: the client's socket for them stays silent, and the client polls.",
-    "Starts after a stop, pauses, archives, forks, resizes, volumes, ptys, computer use, Git, LSP and SSH are "
-    "unknown calls; of files there are folders, uploads and downloads.",
+    (
+        "Starts after a stop, pauses, archives, forks, resizes, volumes, ptys, computer use, Git, LSP and SSH are "
+        "unknown calls; of files there are folders, uploads and downloads."
+    ),
     "Each command of a session has a shell of its own: what one sets, the next one does not see.",
     "Placeholders of secrets stay placeholders: nothing is put in on the way out.",
     "Hosts that a list allows are not reached; a network is open or there is none.",
-    "Every image is this machine. A `RUN` that concerns users does nothing; what others write to "
-    "/opt/agenthost is kept. Files for a build are not uploaded.",
+    (
+        "Every image is this machine. A `RUN` that concerns users does nothing; what others write to "
+        "/opt/agenthost is kept. Files for a build are not uploaded."
+    ),
     "A sandbox reports the size of its snapshot, and has no cap. `sudo` does not work.",
     "Ports are paths of one address, not names of hosts.",
     "The texts of refusals are Daytona's as far as they are known.",
 ]
 _TRAPS = [
-    "A sandbox is stopped when nothing from outside has called it for 15 minutes, or for its interval, "
-    "however busy it is. Toolbox calls and requests to ports count, unless these ask to be left out.",
+    (
+        "A sandbox is stopped when nothing from outside has called it for 15 minutes, or for its interval, "
+        "however busy it is. Toolbox calls and requests to ports count, unless these ask to be left out."
+    ),
     "A stop ends every program. A sandbox whose interval for deletion is 0 is deleted then.",
-    "A create is answered while the sandbox is `creating`, and a delete while it is `destroying`; a look "
-    "finds what has become of it.",
+    (
+        "A create is answered while the sandbox is `creating`, and a delete while it is `destroying`; a look "
+        "finds what has become of it."
+    ),
     "A one-shot command has one stream for output and errors, and reads its own script as its input.",
     "A time limit of a one-shot command loses the output and answers 408.",
     "A session's command that ends its shell with `exit` has no exit code, and its log never ends.",

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agenthost.background import BackgroundTasks
 from agenthost.testing.emulators.base.boxes import Boxes
@@ -104,14 +104,18 @@ class Emulator(HttpEmulator[DaytonaBox]):
         headers = exchange.request.headers
         box = next((box for box in self.boxes.running() if box.id == sandbox_id), None)
         if box is None or headers.get(_TOKEN) != box.token:
-            await reply(exchange, 401, {"statusCode": 401, "message": "unauthorized", "source": "DAYTONA_PROXY"})
+            await reply(
+                exchange, 401, {"statusCode": 401, "message": "unauthorized", "source": "DAYTONA_PROXY"}
+            )
             return
         if headers.get(_LEFT_OUT) != "true":
             box.touch(self.clock.now())
         inner = Exchange(replace(exchange.request, target=f"/{rest}"), exchange.incoming)
         host = f"{name}.proxy.daytona.work"
         if not await pass_through(box.machine, int(port), inner, host=host, without=("x-daytona-",)):
-            await reply(exchange, 502, {"statusCode": 502, "message": "bad gateway", "source": "DAYTONA_PROXY"})
+            await reply(
+                exchange, 502, {"statusCode": 502, "message": "bad gateway", "source": "DAYTONA_PROXY"}
+            )
 
     def _check(self, exchange: Exchange) -> None:
         scheme, _, key = exchange.request.headers.get("authorization", "").partition(" ")
@@ -128,10 +132,11 @@ class Emulator(HttpEmulator[DaytonaBox]):
         is_open = not any(body.get(field) for field in control.NETWORK)
         placeholders = {
             variable: f"dtn_secret_{secrets.token_hex(16)}"
-            for mounted in body.get("secrets") or []
+            for mounted in cast("list[dict[str, str]]", body.get("secrets") or [])
             for variable in mounted
         }
-        env = {**self._env, **(body.get("env") or {}), **placeholders}
+        given = cast("dict[str, str]", body.get("env") or {})
+        env = {**self._env, **given, **placeholders}
         machine = await self._machines.make(workdir=WORKDIR, network=is_open, site=snapshot.site, env=env)
         now = self.clock.now()
         box = DaytonaBox(

@@ -90,9 +90,7 @@ class Snapshots:
         all: By their names.
     """
 
-    def __init__(
-        self, directory: Path, tasks: BackgroundTasks, clock: Clock, env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, directory: Path, tasks: BackgroundTasks, clock: Clock, env: Mapping[str, str]) -> None:
         self._directory, self._tasks, self._clock = directory, tasks, clock
         self._env = dict(env)
         self.all: dict[str, Snapshot] = {}
@@ -101,7 +99,7 @@ class Snapshots:
 
     def add(self, name: str, site: Path | None, size: tuple[int, int, int] = (2, 4, 8)) -> Snapshot:
         """Have a snapshot that was built before."""
-        given = dict(zip(("cpu", "memory", "disk"), size, strict=True))
+        given: dict[str, int] = dict(zip(("cpu", "memory", "disk"), size, strict=True))
         self.all[name] = Snapshot(name, given, self._clock.now(), site)
         return self.all[name]
 
@@ -118,7 +116,9 @@ class Snapshots:
         found = self.all.get(name)
         if found is None or found.state != "active":
             raise Refusal(
-                400, f"Snapshot {name} not found. Did you add it through the Daytona Dashboard?", "BAD_REQUEST"
+                400,
+                f"Snapshot {name} not found. Did you add it through the Daytona Dashboard?",
+                "BAD_REQUEST",
             )
         return found
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from agenthost.background import BackgroundTasks
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, ExecTimeoutError
 from agenthost.testing.emulators.base.streams import Streams
 from agenthost.testing.emulators.daytona import websocket
 from agenthost.testing.emulators.daytona.api import Call, Refusal
@@ -60,10 +60,10 @@ class Toolbox:
                 cwd=call.body.get("cwd") or HOME,
                 timeout=limit,
             )
+        except ExecTimeoutError:
+            raise Refusal(408, "command execution timeout", "PROCESS_EXECUTION_TIMEOUT") from None
         except (AgentHostError, OSError) as error:
             raise Refusal(400, f"the command was not started: {error}", "BAD_REQUEST") from None
-        if done.timed_out:
-            raise Refusal(408, "command execution timeout", "PROCESS_EXECUTION_TIMEOUT")
         return 200, {"exitCode": done.exit_code, "result": done.stdout.decode(errors="replace")}
 
     async def create_session(self, call: Call) -> tuple[int, object]:
@@ -149,7 +149,11 @@ class Toolbox:
         body = b""
         for path in cast("list[str]", paths or []):
             try:
-                kind, name, data = "application/octet-stream", "file", await box.machine.sandbox.read_file(path)
+                kind, name, data = (
+                    "application/octet-stream",
+                    "file",
+                    await box.machine.sandbox.read_file(path),
+                )
             except (AgentHostError, OSError):
                 told = {"message": f"file not found: {path}", "statusCode": 404, "code": "FILE_NOT_FOUND"}
                 kind, name, data = "application/json", "error", json.dumps(told).encode()
@@ -177,7 +181,9 @@ class Toolbox:
 
     async def _run(self, call: Call, script: str, *words: str) -> None:
         try:
-            done = await self._box(call).machine.sandbox.exec(["bash", "-c", script, "bash", *words], cwd=HOME)
+            done = await self._box(call).machine.sandbox.exec(
+                ["bash", "-c", script, "bash", *words], cwd=HOME
+            )
         except (AgentHostError, OSError) as error:
             raise Refusal(400, str(error), "BAD_REQUEST") from None
         if done.exit_code != 0:

@@ -1,4 +1,4 @@
-"""The vendor's package, under its name or its former one, and a client that reads no files.
+"""What the vendor's package needs: either of its two names, a client that reads no files, a safe create.
 
 ``daytona_sdk`` of the package ``daytona-sdk`` is a copy of ``daytona`` with classes of its own: see
 docs/decisions/009.
@@ -11,14 +11,19 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import anyio
+
 from agenthost.adapter.checks import require_extra
-from agenthost.errors import MissingCredentialError, MissingExtraError
+from agenthost.errors import AgentHostError, MissingCredentialError, MissingExtraError
+from agenthost.providers.daytona.network import refuse_ignored
 
 PACKAGE, FORMER = "daytona", "daytona_sdk"
 API = "https://app.daytona.io/api"
 _TARGET = "us"
+_DELETING = 10.0  # seconds
 _TOO_NEW = (
     "the provider 'daytona' needs the package daytona below 1.0, and another version is installed. "
     "Install it: pip install 'agenthost[daytona]'"
@@ -85,9 +90,41 @@ def open_client(kit: Any, fields: Mapping[str, str]) -> Any:
 
     class Client(kit.AsyncDaytona):  # type: ignore[misc]
         def _init_otel(self, sdk_version: str) -> None:
-            """Trace nothing: a variable, or a file in the current directory, asks for process-wide tracing."""
+            """Trace nothing: a file in the current directory may ask for tracing of the whole process."""
 
     with warnings.catch_warnings():
         # A file in the current directory names another API: it is not followed, which is right.
         warnings.simplefilter("ignore", UserWarning)
         return Client(kit.DaytonaConfig(**fields))
+
+
+async def create_or_adopt(
+    kit: Any, client: Any, params: Any, network: Mapping[str, Any], times: tuple[float, float]
+) -> Any:
+    """Return a new sandbox that has started, with the network that was asked for; or leave none.
+
+    The client's ``create`` that takes too long leaves a sandbox, and states its id: it gets more time.
+
+    Args:
+        kit: The vendor's package.
+        client: The client.
+        params: What the client's ``create`` takes.
+        network: What of ``params`` describes the network.
+        times: Seconds for ``create``, and then for a sandbox that is still starting.
+    """
+    made: Any = None
+    try:
+        try:
+            made = await client.create(params, timeout=times[0])
+        except kit.DaytonaTimeoutError as error:
+            if error.sandbox_id is None:
+                raise
+            made = await client.get(error.sandbox_id)
+            await made.wait_for_sandbox_start(timeout=times[1])
+        refuse_ignored(network, made)
+    except BaseException:
+        if made is not None:
+            with anyio.move_on_after(_DELETING, shield=True), suppress(AgentHostError, kit.DaytonaError):
+                await made.delete()
+        raise
+    return made
