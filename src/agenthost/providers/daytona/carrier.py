@@ -2,12 +2,12 @@
 
 A session keeps both streams apart and its command runs on when a client goes away. It has no end of input,
 passes lines of text only, and its followed logs come from their beginning with each connection: the link
-does not use it. It starts the guest, whose port carries the link.
+does not use it. It starts the guest, whose port carries the link. The last line of each stream is a mark with
+the exit code: Daytona's own one may be known before the last lines of output are.
 """
 
 from __future__ import annotations
 
-import math
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ from agenthost.adapter.calls import Calls
 from agenthost.errors import AgentHostError, ProviderError
 
 _FIRST_LOOK, _MOST_PAUSE = 0.05, 1.0  # seconds between two looks at the logs, doubled each time
-_GRACE = 3.0  # seconds in which the last lines arrive of a command that has ended
 _CLOSING = 8.0  # seconds; Daytona waits for 5 between SIGTERM and SIGKILL
 _KEPT = 4000  # bytes of stderr
 
@@ -52,7 +51,7 @@ class SessionCommand:
         # would ever be known. Without an input of its own the program would take what the shell is to read.
         text = (
             f"( {shlex.join(words)} ) </dev/null; agenthost_code=$?; "
-            f"printf '\\n{self._mark} %s\\n' \"$agenthost_code\"; printf '\\n{self._mark}\\n' >&2"
+            f'echo "{self._mark} $agenthost_code"; echo {self._mark} >&2'
         )
         try:
             await self._process.create_session(self._session)
@@ -69,20 +68,15 @@ class SessionCommand:
 
     async def receive(self) -> bytes:
         """Return the next bytes; ``b""`` at the end. OSError where Daytona lost the output."""
-        pause, ended_at = _FIRST_LOOK, math.inf
+        pause = _FIRST_LOOK
         while self._code is None:
             try:
                 async with self._calls.bounded("reading the output of a program", within=20):
                     logs = await self._process.get_session_command_logs(self._session, self._command)
-                    if (new := self._take(logs.stdout or "", logs.stderr or "")) or self._code is not None:
-                        return new
-                    code = (await self._process.get_session_command(self._session, self._command)).exit_code
             except AgentHostError as error:
                 raise ConnectionResetError(f"the output was lost: {error}") from error
-            if code is not None:  # and the mark is not there: it is late, or the program took the shell along
-                ended_at = min(ended_at, anyio.current_time())
-                if anyio.current_time() - ended_at > _GRACE:
-                    self._code = int(code)
+            if (new := self._take(logs.stdout or "", logs.stderr or "")) or self._code is not None:
+                return new
             await anyio.sleep(pause)
             pause = min(2 * pause, _MOST_PAUSE)
         return b""
@@ -103,14 +97,13 @@ class SessionCommand:
                 await self._process.delete_session(self._session)
 
     def _take(self, stdout: str, stderr: str) -> bytes:
-        text, mark, rest = stdout.partition(f"\n{self._mark} ")
-        last, _, has_ended = stderr.partition(f"\n{self._mark}")
+        # Only whole lines arrive: the mark stands behind the last one, or at the end of what is none.
+        text, mark, rest = stdout.partition(f"{self._mark} ")
+        last, has_ended, _ = stderr.partition(self._mark)
         self.stderr = last.encode()[-_KEPT:]
-        if not mark and (cut := text.rfind("\n")) >= 0:
-            text = text[:cut]  # the newline may be that of the mark
-        elif not mark:
-            text = ""  # Daytona passes lines
+        if not mark:
+            text = text[: text.rfind("\n") + 1]
         new, self._seen = text[self._seen :], max(self._seen, len(text))
-        if mark and "\n" in rest and has_ended:
+        if "\n" in rest and has_ended:
             self._code = int(rest.split("\n")[0])
         return new.encode()

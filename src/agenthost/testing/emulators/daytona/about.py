@@ -16,8 +16,8 @@ REFUSED = {
 _UNLIKE = [
     "No events are sent: the client's socket for them stays silent, and the client polls.",
     (
-        "Starts after a stop, pauses, archives, forks, resizes, volumes, ptys, computer use, Git, LSP and SSH are "
-        "unknown calls; of files there are folders, uploads and downloads."
+        "Starts after a stop, pauses, archives, forks, resizes, volumes, ptys, Git, LSP and SSH "
+        "are unknown calls; of files there are folders, uploads and downloads."
     ),
     "Each command of a session has a shell of its own: what one sets, the next one does not see.",
     "Placeholders of secrets stay placeholders: nothing is put in on the way out.",

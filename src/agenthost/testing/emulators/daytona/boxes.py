@@ -29,6 +29,7 @@ class DaytonaBox(Box):
         token: What its ports ask for.
         auto_stop, auto_delete, ttl: Minutes. 0 is never, at once, and never.
         active_at: When something from outside was last heard of, in seconds since the epoch.
+        looks: How often it was looked at.
         sessions: By their ids.
     """
 
@@ -45,6 +46,7 @@ class DaytonaBox(Box):
     auto_delete: int
     ttl: int
     active_at: float
+    looks: int = 0
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
 
     def touch(self, now: float) -> None:

@@ -96,7 +96,7 @@ class Control:
         self._boxes, self._clock, self._snapshots = boxes, clock, snapshots
         self._make, self._end = make, end
         self._organization, self._rate, self._url = organization, rate, url
-        self.starts = True  # whether a look finds a new sandbox started; a test can change that
+        self.looks = 1.0  # looks until a new sandbox has started; a test can change that
 
     def running(self, call: Call) -> DaytonaBox:
         """Return a sandbox that takes calls. Raises Refusal."""
@@ -152,7 +152,8 @@ class Control:
         """Describe a sandbox, and let what is under way with it be done."""
         box = self._box(call)
         told = box.as_json()
-        if box.state == "creating" and self.starts:
+        box.looks += 1
+        if box.state == "creating" and box.looks >= self.looks:
             box.state = "started"
         return 200, {**told, "state": box.state}
 
