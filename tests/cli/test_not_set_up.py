@@ -71,8 +71,8 @@ def test_one_that_a_config_has_options_for_is_told_with_what_is_missing(
         "environment variable E2B_API_KEY is not set: set it, or remove this key"
     )
     assert second == (
-        f"agenthost: not asked, because they are not set up: daytona, modal, vercel; `agenthost providers --config "
-        f"{path}` says what is missing"
+        f"agenthost: not asked, because they are not set up: daytona, modal, vercel; `agenthost providers "
+        f"--config {path}` says what is missing"
     )
 
 

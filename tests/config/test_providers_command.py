@@ -43,7 +43,9 @@ async def test_it_tells_each_provider_as_the_code_has_it() -> None:
                 own: Any = getattr(able, capability)
                 own = sorted(own) if isinstance(value, list) else own
                 assert value == own, f"{name}: {capability}"
-    assert {"daytona", "e2b", "modal", "vercel"} <= {name for name, row in found.items() if row["state"] == "not set up"}
+    assert {"daytona", "e2b", "modal", "vercel"} <= {
+        name for name, row in found.items() if row["state"] == "not set up"
+    }
 
 
 async def test_it_says_what_works_here_and_what_to_do_for_the_rest(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_client_with_another_interface_is_named_with_the_command_that_installs
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "daytona.py").write_text("class AsyncDaytona: ...\n")  # 2.0 has this name, and not the others
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     for name in [name for name in sys.modules if name.partition(".")[0] == "daytona"]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingExtraError, match=r"below 1\.0.*pip install 'agenthost\[daytona\]'"):

@@ -15,13 +15,18 @@ from agenthost.testing.emulators.daytona import Emulator, emulator
 LIMIT = 120
 
 
+def opened_client(daytona: Emulator) -> Any:
+    """Return Daytona's own client, to be opened."""
+    import daytona as kit
+
+    options: Any = daytona.options
+    return kit.AsyncDaytona(kit.DaytonaConfig(**options))
+
+
 @pytest.fixture(scope="module")
 async def client(daytona: Emulator) -> AsyncIterator[Any]:
     """Give Daytona's own client."""
-    import daytona as kit
-
-    config = kit.DaytonaConfig(**{name: str(value) for name, value in daytona.options.items()})
-    async with kit.AsyncDaytona(config) as opened:
+    async with opened_client(daytona) as opened:
         yield opened
 
 
@@ -122,26 +127,22 @@ async def test_a_port_is_closed_without_the_token_of_its_sandbox(sandbox: Any) -
 async def test_a_busy_sandbox_is_stopped_when_nothing_calls_it_and_requests_count_unless_they_ask_not_to(
     daytona_snapshot: dict[str, Path],
 ) -> None:
-    import daytona as kit
-
-    async with emulator(snapshots=daytona_snapshot) as daytona:
-        config = kit.DaytonaConfig(**{name: str(value) for name, value in daytona.options.items()})
-        async with kit.AsyncDaytona(config) as client:
-            made = await client.create()
-            box = daytona.box(made.id)
-            assert box.end_at == box.active_at + 15 * 60
-            await start(made, "busy", "sleep 100000")
-            link = await made.get_preview_link(8080)
-            token = {"x-daytona-preview-token": link.token}
-            async with httpx.AsyncClient() as http:
-                before = box.active_at
-                await http.get(link.url, headers={**token, "X-Daytona-Skip-Last-Activity-Update": "true"})
-                assert box.active_at == before
-                await http.get(link.url, headers=token)
-                assert box.active_at > before
-            daytona.clock.advance(15 * 60 + 1)
-            with anyio.fail_after(LIMIT):
-                await daytona.ended(made.id)
+    async with emulator(snapshots=daytona_snapshot) as daytona, opened_client(daytona) as client:
+        made = await client.create()
+        box = daytona.box(made.id)
+        assert box.end_at == box.active_at + 15 * 60
+        await start(made, "busy", "sleep 100000")
+        link = await made.get_preview_link(8080)
+        token = {"x-daytona-preview-token": link.token}
+        async with httpx.AsyncClient() as http:
+            before = box.active_at
+            await http.get(link.url, headers={**token, "X-Daytona-Skip-Last-Activity-Update": "true"})
+            assert box.active_at == before
+            await http.get(link.url, headers=token)
+            assert box.active_at > before
+        daytona.clock.advance(15 * 60 + 1)
+        with anyio.fail_after(LIMIT):
+            await daytona.ended(made.id)
 
 
 async def test_a_call_and_a_field_that_are_not_known_are_refused_loudly(

@@ -19,7 +19,7 @@ from agenthost.testing.emulators.daytona import Emulator
 
 SPECS = Path(__file__).parents[3] / "shared" / "specs" / "daytona"
 # What the client asks and the descriptions of June 2026, which are older, lack.
-NEWER = {"secrets", "queueTimeout", "ttlMinutes", "autoDestroyAt"}
+NEWER = {"kvm", "secrets", "queueTimeout", "ttlMinutes", "autoDestroyAt"}
 
 # The fields that every answer has, with their types: of the vendor's published descriptions.
 SANDBOX = {
@@ -180,7 +180,8 @@ def operation_of(document: Mapping[str, Any], method: str, path: str) -> Any:
 
 def body_of(operation: Mapping[str, Any]) -> Any:
     """Return the body of a call in the older form of a description."""
-    return next((one for one in operation.get("parameters", []) if one.get("in") == "body"), {})
+    found: list[Any] = [one for one in operation.get("parameters", []) if one.get("in") == "body"]
+    return found[0] if found else {}
 
 
 def schema_of(document: Mapping[str, Any], part: Any) -> Any:

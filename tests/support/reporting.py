@@ -39,7 +39,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "modal_provider": (44, 200),
     "packaging": (25, 45),
     "parity": (75, 490),
-    "providers": (28, 90),
+    "providers": (42, 105),
     "runner": (30, 50),
     "testing": (22, 80),
     "daytona_provider": (60, 250),

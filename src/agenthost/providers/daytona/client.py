@@ -18,6 +18,7 @@ from agenthost.providers.daytona.carrier import SessionCommand
 from agenthost.providers.daytona.errors import error_rows
 from agenthost.providers.daytona.network import network_of, secrets_of
 from agenthost.providers.daytona.workarounds import create_or_adopt, import_kit, open_client
+from agenthost.sandbox import SandboxState
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 from agenthost.threads import in_thread
 
@@ -158,7 +159,7 @@ def minutes(seconds: float) -> int:
 def _found(sandbox: Any) -> Found:
     active, idle = _time(sandbox.last_activity_at), sandbox.auto_stop_interval
     ends = (_time(sandbox.auto_destroy_at), active + 60 * idle if active and idle else None)
-    going = "running" if sandbox.state == "started" else "starting"
+    going: SandboxState = "running" if sandbox.state == "started" else "starting"
     given = ("cpu", "memory", "disk", "snapshot", "target")  # memory and disk are in GiB
     return Found(
         id=sandbox.id,

@@ -61,13 +61,13 @@ def refuse_ignored(asked: Mapping[str, Any], sandbox: Any) -> None:
 def secrets_of(spec: SandboxSpec) -> dict[str, str]:
     """Return the names of the organization's secrets by variable. Raises ConfigError."""
     value = spec.provider_options.get(SECRETS, {})
-    found = cast("Mapping[Any, Any]", value) if isinstance(value, Mapping) else {None: None}
+    found = cast("Mapping[object, object]", value) if isinstance(value, Mapping) else {None: None}
     if not all(isinstance(text, str) and text for pair in found.items() for text in pair):
         raise ConfigError(
             f"provider_options[{SECRETS!r}] must be names of Daytona's secrets by variables, "
             "{'GITHUB_TOKEN': 'my-secret'} for instance"
         )
-    return dict(found)
+    return {str(name): str(secret) for name, secret in found.items()}
 
 
 def _is_address(host: str) -> bool:

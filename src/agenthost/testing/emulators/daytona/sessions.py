@@ -29,6 +29,7 @@ class Command:
         log: What it printed: a stream, and lines.
         code: Its exit code, when one is known.
         has_ended: Whether its shell has.
+        holds_blank: Whether an empty line of stdout waits for what follows: its own, or the shell's last one.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Command:
     log: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
     code: int | None = None
     has_ended: bool = False
+    holds_blank: bool = False
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     def as_json(self) -> dict[str, Any]:
@@ -90,17 +92,28 @@ class Command:
                 *lines, rest = (rest + data.replace(b"\0", b"")).split(b"\n")
                 for line in lines:
                     self._take(stream, line, mark)
+        if stream == "stdout":
+            self._say_blank()
         if rest:
             self._say(stream, rest + b"\n")
 
     def _take(self, stream: str, line: bytes, mark: bytes) -> None:
-        if stream == "stdout" and line.startswith(mark):
-            if self.log and self.log[-1] == ("stdout", b"\n"):
-                self.log.pop()  # the one before the mark
-            self.code = int(line.removeprefix(mark))
-            self._tell()
-        else:
-            self._say(stream, line + b"\n")
+        if stream == "stdout":
+            if line.startswith(mark):
+                self.holds_blank = False  # the line break before the mark
+                self.code = int(line.removeprefix(mark))
+                self._tell()
+                return
+            self._say_blank()
+            if not line:
+                self.holds_blank = True
+                return
+        self._say(stream, line + b"\n")
+
+    def _say_blank(self) -> None:
+        if self.holds_blank:
+            self.holds_blank = False
+            self._say("stdout", b"\n")
 
     def _say(self, stream: str, data: bytes) -> None:
         self.log.append((stream, data))
