@@ -56,8 +56,16 @@ class Machines(GuestProvider):
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:
         own = f"{self.root}/{spec.name}"
-        paths = {"workdir": f"{own}/work", "home": own, "spool_dir": f"{own}/spool", "boot_dir": own}
-        return GuestLayout(**paths, python=sys.executable, site_dirs=(), isolation="none", user_is_root=False)
+        return GuestLayout(
+            workdir=f"{own}/work",
+            home=own,
+            spool_dir=f"{own}/spool",
+            boot_dir=own,
+            python=sys.executable,
+            site_dirs=(),
+            isolation="none",
+            user_is_root=False,
+        )
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Machine:
         # Name, labels and max_lifetime are filled in.

@@ -12,7 +12,7 @@ import tokenize
 from pathlib import Path
 
 LIMITS = {"core": 250, "carrier": 100, "all": 600}
-CLOUDS = ("daytona", "e2b", "modal", "vercel")
+CLOUDS = ("daytona", "e2b", "fly", "modal", "vercel")
 # What may be longer, and why. A new adapter has no row here.
 ALLOWED = {
     ("modal", "core"): 425,  # an app, images built layer by layer, and files that travel through a program
@@ -20,7 +20,7 @@ ALLOWED = {
 }
 # Everything that is not named here belongs to the core: client, spec, create, find, boot and bake.
 CARRIER = ("carrier.py",)
-ABILITIES = ("backend.py", "headers.py", "network.py", "snapshot.py", "workarounds.py")
+ABILITIES = ("app.py", "backend.py", "headers.py", "network.py", "snapshot.py", "workarounds.py")
 _NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

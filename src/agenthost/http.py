@@ -10,7 +10,7 @@ import os
 import ssl
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -122,6 +122,8 @@ class HttpClient:
         with _Mapped(url):
             encoded = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
             request = self._client.build_request(method, url, headers=encoded, content=body)
+            if isinstance(body, bytes):
+                request.stream = _Whole(body)
             response = await self._client.send(request, stream=True)
         chunks = _chunks(response, url)
         try:
@@ -133,9 +135,24 @@ class HttpClient:
             yield StreamedAnswer(response.status_code, pairs, chunks)
         finally:
             try:
-                await chunks.aclose()  # who read a part of it leaves it unfinished
-            finally:
                 await response.aclose()
+            finally:
+                await _exhaust(chunks)
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body that is there. httpx's own is a generator, which a request that fails leaves unfinished."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = [data] if data else []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class _ThroughProxies(httpx.AsyncBaseTransport):
@@ -212,6 +229,16 @@ async def _chunks(response: httpx.Response, url: str) -> AsyncGenerator[bytes]:
     with _Mapped(url):
         async for chunk in response.aiter_raw():
             yield chunk
+
+
+async def _exhaust(chunks: AsyncGenerator[bytes]) -> None:
+    """Let the iterators of a closed answer end: httpx has several, one in the other, and closes none of them.
+
+    Left to the garbage collector, each would be reported by trio.
+    """
+    with suppress(TransportError):
+        async for _ in chunks:
+            pass
 
 
 class _Mapped:

@@ -86,6 +86,7 @@ _BUILT_IN = {
             name="local-unisolated", target="agenthost.providers.local.local_unisolated:UnisolatedProvider"
         ),
         Registration(name="docker", target="agenthost.providers.docker.provider:DockerProvider"),
+        Registration(name="fly", target="agenthost.providers.fly.provider:FlyProvider"),
         Registration(
             name="e2b", target="agenthost.providers.e2b.provider:E2BProvider", extra="agenthost[e2b]"
         ),

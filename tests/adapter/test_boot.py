@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -46,6 +48,21 @@ def test_only_what_runs_inside_travels() -> None:
         folders = {name.rpartition("/")[0] for name in names} - {""}
         assert folders == {"agenthost/wire", f"agenthost/{own}"}
         assert "agenthost/__init__.py" not in names
+
+
+def test_what_a_port_needs_travels_to_guests_with_a_port_alone() -> None:
+    layout = GuestLayout(
+        workdir="/x", home="/x", spool_dir="/x", boot_dir="/x", python="/x", site_dirs=(),
+        isolation="none", user_is_root=False,
+    )  # fmt: skip
+    rest: dict[str, Any] = {"control_verifier": "", "env": {}, "lifetime": None, "agent": None}
+    assert "http.pyz" not in make_boot(layout, guest_key=b"k", compiled=False, **rest).files
+    ported = replace(layout, port=80, address="::")
+    boot = make_boot(ported, guest_key=b"k", compiled=False, **rest)
+    assert json.loads(boot.files["boot.json"])["http"] == {"address": "::", "port": 80}
+    assert {name.rpartition("/")[0] for name in names_in(boot.files["http.pyz"])} == {"agenthost/guest/http"}
+    with pytest.raises(ValueError, match="private_socket"):
+        make_boot(ported, guest_key=None, compiled=False, **rest)
 
 
 def test_byte_code_goes_beside_the_source_of_every_module() -> None:

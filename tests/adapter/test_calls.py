@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from types import SimpleNamespace
 from typing import NoReturn
 
 import anyio
@@ -27,6 +28,15 @@ class VendorError(Exception):
         super().__init__(text)
         self.status_code = status
         self.retry_after = after
+
+
+class ResponseError(VendorError):
+    """One that leaves the status to its response, as httpx's does."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("x")
+        del self.status_code
+        self.response = SimpleNamespace(status_code=status)
 
 
 class PrivateError(VendorError):
@@ -131,6 +141,7 @@ async def test_a_cancellation_passes_through(calls: Calls) -> None:
     ("error", "raises", "outcome", "text"),
     [
         (VendorError("x", status=404), SandboxNotFoundError, "", "looking: not there (x)"),
+        (ResponseError(404), SandboxNotFoundError, "", "looking: not there (x)"),
         (VendorError("the QUOTA is full"), ConfigError, "", "looking: the quota (the QUOTA is full)"),
         (VendorError("x", status=502), ProviderError, "unknown", "looking: lost (x)"),
         (VendorError("x"), ProviderError, "refused", "looking: refused (x)"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import string
+
 import pytest
 
 from agenthost.adapter.packed_labels import PackedLabels
@@ -21,7 +24,7 @@ def test_all_labels_come_back_and_two_stay_readable(more: dict[str, str]) -> Non
 
 
 def test_labels_that_do_not_fit_are_refused_with_the_room_that_there_is() -> None:
-    text = "".join(chr(33 + number * 7 % 90) for number in range(300))
+    text = "".join(random.Random(7).choices(string.printable, k=300))  # what cannot be packed well
     with pytest.raises(ConfigError, match="180 is the most"):
         PackedLabels(most=5, longest=60).pack({**OURS, "long": text})
 

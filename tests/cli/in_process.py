@@ -17,7 +17,8 @@ Run = Callable[..., Done]
 def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return what runs a command line in an empty directory, without a developer's credentials."""
     monkeypatch.chdir(tmp_path)
-    for name in ("E2B_API_KEY", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "DOCKER_HOST", "AGENTHOST_CONFIG"):
+    clouds = ("E2B_API_KEY", "FLY_API_TOKEN", "FLY_APP", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
+    for name in (*clouds, "DOCKER_HOST", "AGENTHOST_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     for name in ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID"):
         monkeypatch.delenv(name, raising=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from support.command_line import Done, run_agenthost
+from support.installed import PROVIDER, environment_with, install, write_module
 from support.written import write
 
 SECRET = "sk-ant-api03-0123456789abcdef"
@@ -179,3 +180,14 @@ async def test_every_mistake_is_a_line_and_those_of_each_providers_table_are_amo
     ran = await run_agenthost("run", "go", "--provider", "local-unisolated", cwd=tmp_path)
     assert ran.exit_code == 2
     assert [line.split("agenthost.toml: ")[1].split(":")[0] for line in ran.stderr.splitlines()[1:]] == places
+
+
+async def test_a_fault_of_an_adapter_is_one_problem_and_no_traceback(tmp_path: Path) -> None:
+    fault = "    def check(self, spec):\n        spec.labels['agenthost/nonce']\n"
+    write_module(tmp_path, "acme", PROVIDER.format(name="acme") + fault)
+    install(tmp_path, "acme-sandbox", {"acme": "acme:Provider"})
+    write(tmp_path, 'provider = "acme"')
+    done = await check(tmp_path, env=environment_with(tmp_path))
+    assert done.exit_code == 2
+    said = "the adapter of provider 'acme' has a fault: its check() raised KeyError: 'agenthost/nonce'"
+    assert said in " ".join(done.stdout.split())

@@ -21,13 +21,16 @@ def test_the_page_is_up_to_date(page: str) -> None:
 
 
 def test_every_emulator_is_there_with_its_options_refusals_and_calls(page: str) -> None:
-    assert emulator_names() == ["daytona", "e2b", "modal", "vercel"]
+    assert emulator_names() == ["daytona", "e2b", "fly", "modal", "vercel"]
     for line in (
         "## e2b",
         "- `most_running=100`: How many sandboxes may run at once.",
         "- this emulator has no ptys",
         "- `POST /v2/sandboxes/{id}/connect`",
         "- `POST /process.Process/StreamInput`",
+        "## fly",
+        "- this emulator has no containers",
+        "- `POST /v1/apps/{app}/machines/{id}/suspend`",
         "## vercel",
         "- `stdin=True`: Whether programs can have input.",
         "- `POST /v2/sandboxes/sessions/{sid}/cmd/{cid}/stdin`",

@@ -95,6 +95,18 @@ async def test_modal_says_the_same(modal_images: Path, at_home: list[dict[str, A
         assert modal.faults.unknown == []
 
 
+@pytest.mark.full  # tests/fly has an agent in the normal run
+async def test_fly_says_the_same(
+    fly_images: Mapping[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from agenthost.testing.emulators.fly import emulator
+
+    async with emulator(images=fly_images) as fly:
+        assert_same(at_home, await messages_of(*configured("fly", fly.options), tmp_path))
+        assert fly.running() == []
+        assert fly.unknown == []
+
+
 @pytest.mark.full  # an engine is there in the long run alone
 async def test_docker_says_the_same(
     docker_engine: DockerEngine, baked: str, at_home: list[dict[str, Any]], tmp_path: Path

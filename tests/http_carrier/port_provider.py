@@ -34,6 +34,7 @@ class PortProvider(UnisolatedProvider):
         refusal: What is raised to one who asks where the port is.
         asked: How often that was asked.
         options: Of the guest's Port.
+        address: The address that guests listen at.
     """
 
     name = "ported"
@@ -52,6 +53,7 @@ class PortProvider(UnisolatedProvider):
         self.refusal: Exception | None = None
         self.asked = 0
         self.options: dict[str, Any] = {}
+        self.address = "127.0.0.1"
 
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
         """Choose a port."""
@@ -61,7 +63,7 @@ class PortProvider(UnisolatedProvider):
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:
         """Return the layout, with the port."""
-        return replace(super().layout(spec), port=int(spec.labels[LABEL]), address="127.0.0.1")
+        return replace(super().layout(spec), port=int(spec.labels[LABEL]), address=self.address)
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         """Make a sandbox."""

@@ -14,6 +14,13 @@ from agenthost.testing.edge import Edge, EdgeRules
 pytestmark = pytest.mark.full  # the normal run has both kits on `local`
 
 
+@pytest.fixture(scope="module", params=["trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on trio alone: the other tests of this directory have asyncio, and agents are much work."""
+    backend: str = request.param
+    return backend
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
     """Register the provider, for the tests of this file."""

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from http_carrier.conftest import Behind
 from http_carrier.port_provider import HEADER, PortProvider, upstream_of
+from support.old_python import old_python
 from support.waiting import until_true
 
 from agenthost.errors import LinkLostError, ProviderError, SandboxGoneError
@@ -90,6 +91,32 @@ async def test_an_answer_that_the_guest_renews_costs_no_carrier() -> None:
                     await process.send_stdin(b"on and on")
                     assert await process.receive_stdout() == b"on and on"
                     assert provider.asked == dialled
+            finally:
+                await sandbox.terminate()
+
+
+@pytest.mark.full
+async def test_a_guest_that_listens_at_every_address_of_ipv6_is_reached_by_ipv4() -> None:
+    with anyio.fail_after(SECONDS):
+        async with PortProvider() as provider:
+            provider.address = "::"
+            sandbox = await provider.create(SandboxSpec())
+            try:
+                assert (await sandbox.exec(["echo", "on"])).stdout == b"on\n"
+            finally:
+                await sandbox.terminate()
+
+
+@pytest.mark.full
+async def test_a_port_works_on_the_oldest_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    python = old_python()
+    monkeypatch.setattr("agenthost.providers.local.local_unisolated.host_interpreter", lambda: python)
+    with anyio.fail_after(SECONDS):
+        async with PortProvider() as provider:
+            provider.same_python = False
+            sandbox = await provider.create(SandboxSpec())
+            try:
+                assert (await sandbox.exec(["head", "-c", "1000000", "/dev/zero"])).stdout == bytes(1_000_000)
             finally:
                 await sandbox.terminate()
 

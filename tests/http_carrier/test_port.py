@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -133,6 +134,19 @@ STRANGE = {
 @pytest.mark.parametrize("request_", STRANGE.values(), ids=STRANGE)
 async def test_a_stranger_gets_one_and_the_same_answer_to(served: Served, request_: bytes) -> None:
     assert await served.ask(request_) == REFUSAL
+
+
+async def test_a_request_with_a_wrong_byte_is_refused_or_means_the_same(served: Served) -> None:
+    """A letter of a header's name may have the other case; nothing else of a request may differ."""
+    chance = random.Random(8)
+    for number in range(200):
+        good = down(KEY, f"{number:032x}")
+        place = chance.randrange(len(good) - 4)
+        wrong = good[:place] + bytes([chance.randrange(256)]) + good[place + 1 :]
+        async with await served.connect() as stream:
+            await stream.send(wrong + b"\r\n\r\n")  # which ends it, whatever has become of it
+            got = await stream.receive()
+        assert got == REFUSAL or (got.startswith(b"HTTP/1.1 200 ") and wrong.lower() == good.lower())
 
 
 async def test_a_recorded_request_is_refused(served: Served) -> None:

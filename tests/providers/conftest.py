@@ -58,7 +58,8 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in ROWS:
         for variable in one.credentials.values():
             monkeypatch.delenv(variable, raising=False)
-    for name in ("MODAL_SERVER_URL", "MODAL_ENVIRONMENT", "MODAL_PROFILE", "E2B_DOMAIN", "E2B_DEBUG"):
+    others = ("MODAL_SERVER_URL", "MODAL_ENVIRONMENT", "MODAL_PROFILE", "FLY_API_HOSTNAME")
+    for name in (*others, "E2B_DOMAIN", "E2B_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     for name in ("DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID", "DAYTONA_API_URL", "DAYTONA_TARGET"):
         monkeypatch.delenv(name, raising=False)

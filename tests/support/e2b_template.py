@@ -33,3 +33,12 @@ def e2b_template(package_index: PackageIndex, run_directory: RunDirectory) -> di
 
     baked = run_directory.once("e2b-template", partial(anyio.run, bake))
     return {(baked / "name").read_text(): baked / "site"}
+
+
+@pytest.fixture(scope="session")
+def fly_images(e2b_template: dict[str, Path]) -> dict[str, Path]:
+    """Give the image that the fly provider's sandboxes begin as: what an image has of the SDK is the same."""
+    from agenthost.providers.fly.machine import IMAGE
+
+    (site,) = e2b_template.values()
+    return {IMAGE: site}

@@ -24,7 +24,7 @@ from agenthost.testing.emulators.vercel import Emulator, emulator
 
 SPEC = Path(__file__).parents[3] / "shared" / "specs" / "vercel_sandbox_rest_endpoints.json"
 # What is answered beyond 200: by the vendor's pages on its API of October 2026.
-STATUSES = {200, 201, 400, 404}
+STATUSES = {200, 201, 400, 404, 410}
 EVERY_SANDBOX = {
     "createdAt",
     "currentSessionId",

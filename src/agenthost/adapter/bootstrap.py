@@ -40,7 +40,7 @@ def host_sdk_version() -> str:
 
 def bootstrap_files(boot: Boot) -> dict[str, bytes]:
     """Return what is put into the boot directory, by name; each of mode 0600, the directory 0700."""
-    return {**boot.files, **_scripts()}
+    return {**boot.files, **bootstrap_scripts()}
 
 
 def bootstrap_command(boot: Boot, directory: str) -> list[str]:
@@ -152,6 +152,6 @@ class Bootstrap:
 
 
 @cache
-def _scripts() -> dict[str, bytes]:
+def bootstrap_scripts() -> dict[str, bytes]:
     folder = resources("agenthost.guest.bootstrap")
     return {name: folder.joinpath(name).read_bytes() for name in ("start.sh", "prepare.py")}

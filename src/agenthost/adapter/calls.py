@@ -34,7 +34,8 @@ class ErrorRow:
         raises: The class to raise.
         meaning: The meaning in words, put before the vendor's text.
         outcome: Whether the call may have been carried out nevertheless. See ProviderError.
-        status: The HTTP status that the error's ``status_code`` must have; None is any.
+        status: The HTTP status that ``status_code`` of the error, or of its ``response``, must have; None is
+            any.
         contains: Text that the error's message must hold, in any case.
         quote: Whether the vendor's text may be shown. False where it may hold URLs with secrets.
         after: Returns the seconds after which the vendor wants the call again, None where the error states
@@ -54,9 +55,15 @@ class ErrorRow:
         """Return whether this row describes ``error``."""
         return (
             isinstance(error, self.vendor)
-            and self.status in (None, getattr(error, "status_code", None))
+            and self.status in (None, _status_of(error))
             and self.contains.lower() in str(error).lower()
         )
+
+
+def _status_of(error: BaseException) -> object:
+    """Return the HTTP status of an error: its own, or that of its response, as errors of httpx have it."""
+    answered = error if hasattr(error, "status_code") else getattr(error, "response", None)
+    return getattr(answered, "status_code", None)
 
 
 class LateError(ProviderError):
@@ -211,4 +218,16 @@ def httpx_rows(vendor: str) -> tuple[ErrorRow, ...]:
         ErrorRow(HTTPX_CONNECT_ERROR, ProviderError, unreachable, quote=False),
         ErrorRow(HTTPX_TIMEOUT, ProviderError, late, "unknown", quote=False),
         ErrorRow(HTTPX_TRANSPORT_ERROR, ProviderError, lost, "unknown", quote=False),
+    )
+
+
+def rest_rows(vendor: str) -> tuple[ErrorRow, ...]:
+    """Return the rows for a vendor that is called by a RestClient."""
+    from agenthost.http import TransportError
+
+    unreachable, lost = f"{vendor} could not be reached", f"the answer of {vendor} was lost"
+    return (
+        ErrorRow(TransportError, ProviderError, unreachable, contains="ConnectError"),
+        ErrorRow(TransportError, ProviderError, unreachable, contains="ConnectTimeout"),
+        ErrorRow(TransportError, ProviderError, lost, "unknown"),
     )

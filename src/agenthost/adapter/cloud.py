@@ -240,9 +240,9 @@ class CloudProvider(GuestProvider, Generic[V]):
         vendor, record = self.vendor, SandboxRecord.of(spec, self.name)
         labels = record.to_labels(self.label_rule)
         mine = self._encoded({NAME_LABEL: record.name, NONCE_LABEL: spec.labels[NONCE_LABEL]})
-        if not vendor.names_are_unique:
-            async for _ in vendor.find(self._encoded({NAME_LABEL: record.name})):
-                raise NameTakenError(f"a sandbox named {record.name} exists already")
+        namesakes = self._encoded({NAME_LABEL: record.name})
+        if not vendor.names_are_unique and await _first(vendor.find(namesakes)) is not None:
+            raise NameTakenError(f"a sandbox named {record.name} exists already")
 
         handles: dict[str, Any] = {}
         seen: dict[str, Found] = {}
@@ -253,10 +253,11 @@ class CloudProvider(GuestProvider, Generic[V]):
             return vendor.id_of(handle)
 
         async def find() -> str | None:
-            async for found in vendor.find(mine):
-                seen[found.id] = found
-                return found.id
-            return None
+            found = await _first(vendor.find(mine))
+            if found is None:
+                return None
+            seen[found.id] = found
+            return found.id
 
         def backend_of(sandbox_id: str) -> CloudBackend[V]:
             info = self.info_of(Found(id=sandbox_id, labels=labels))
@@ -475,6 +476,15 @@ class CloudBackend(Generic[V]):
             raise SandboxGoneError(f"sandbox {info.name} has ended")
         if info.state == "paused":
             raise SandboxPausedError(f"sandbox {info.name} is paused: resume it first")
+
+
+async def _first(found: AsyncIterator[Found]) -> Found | None:
+    """Return the first of what a vendor finds. trio warns of a generator that is not closed."""
+    try:
+        return await anext(found, None)
+    finally:
+        if isinstance(found, AsyncGenerator):
+            await found.aclose()
 
 
 def mark(nonce: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from urllib.parse import urlencode
 
 if TYPE_CHECKING:
     from agenthost.http import HttpClient, StreamedAnswer
+
+_log = logging.getLogger("agenthost.adapter")
 
 _MOST_TEXT = 300  # characters of an answer that is not the API's own
 _FIRST_REFUSED = 300  # status; a redirect is not followed, as it would take the token along
@@ -48,11 +51,16 @@ class RestClient:
         base_url: What every path is put behind.
         authorize: Returns the headers and the parameters that every call has. Called for each call, so that
             a token may be another one each time.
+        request_id: The header by which the vendor names a call in its answer, in lower case: it is logged,
+            and stands in errors. Empty where there is none.
     """
 
-    def __init__(self, base_url: str, authorize: Callable[[], Authorization]) -> None:
+    def __init__(
+        self, base_url: str, authorize: Callable[[], Authorization], *, request_id: str = ""
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._authorize = authorize
+        self._request_id = request_id
         self._client: HttpClient | None = None
 
     async def aclose(self) -> None:
@@ -112,11 +120,14 @@ class RestClient:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent = {**granted, "content-type": "application/json", **(headers or {})}
         async with self._client.stream(method, url, list(sent.items()), data) as answer:
+            known = dict(answer.headers)
+            name = f"{self._request_id} {known[self._request_id]}" if self._request_id in known else ""
+            _log.debug("%s %s: %d %s", method, path, answer.status, name)
             if answer.status >= _FIRST_REFUSED:
                 text = b"".join([chunk async for chunk in answer.chunks]).decode(errors="replace")
                 token = granted.get("authorization", "").rpartition(" ")[2]
-                again = dict(answer.headers).get("retry-after", "")
-                raise _error_of(answer.status, text.replace(token, "***") if token else text, again)
+                text = text.replace(token, "***") if token else text
+                raise _error_of(answer.status, text, known.get("retry-after", ""), name)
             yield answer
 
 
@@ -136,7 +147,7 @@ async def json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any]:
         raise ConnectionResetError("the answer ended in the middle of a line")
 
 
-def _error_of(status: int, text: str, again: str) -> RestError:
+def _error_of(status: int, text: str, again: str, name: str) -> RestError:
     """Return the error of an answer: JSON with ``code`` and ``message``, below ``error`` or not; or text."""
     details: Mapping[str, Any] = {}
     try:
@@ -146,5 +157,6 @@ def _error_of(status: int, text: str, again: str) -> RestError:
     except (ValueError, AttributeError, LookupError, TypeError):  # a page of a proxy, for instance
         details = {}
         code, message = "", text.strip()[:_MOST_TEXT] or "no reason was given"
+    message += f", {name}" if name else ""
     seconds = float(again) if again.isdecimal() else None
     return RestError(status, code, message, retry_after=seconds, details=details)

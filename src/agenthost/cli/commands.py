@@ -20,6 +20,7 @@ _COMMANDS = {
     "bake": "agenthost.cli.bake:bake",
     "emulate": "agenthost.cli.emulate:emulate",
     "providers": "agenthost.cli.providers:providers",
+    "fly": "agenthost.cli.fly:commands",
     "doctor": "agenthost.cli.doctor:doctor",
     "config": "agenthost.cli.config_check:commands",
 }

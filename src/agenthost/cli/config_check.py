@@ -16,6 +16,7 @@ from rich.text import Text
 from agenthost.cli.allow import HERE
 from agenthost.cli.transcript import Screen, printable
 from agenthost.errors import (
+    AgentHostError,
     ConfigError,
     IsolationUnavailableError,
     MissingCredentialError,
@@ -149,7 +150,15 @@ def _look_closer(report: Report, config: Config) -> None:
         _attempt(report, partial(check_reach, credentials, network, able.default_network, name))
     ask: Callable[[SandboxSpec], None] | None = getattr(provider, "check", None)
     if ask is not None:
-        ask(config.spec)
+        try:
+            ask(config.spec)
+        except AgentHostError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of an adapter's code: the report must show what else is wrong
+            report.problems.append(
+                f"the adapter of provider {report.provider!r} has a fault: its check() raised "
+                f"{type(error).__name__}: {error}"
+            )
 
 
 def _attempt(report: Report, do: Callable[[], object], *, essential: bool = False) -> None:

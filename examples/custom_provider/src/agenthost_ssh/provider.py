@@ -128,7 +128,9 @@ class SshProvider(CloudProvider[SshVendor]):
     def check(self, spec: SandboxSpec) -> None:
         super().check(spec)
         refuse_fields(spec, self.name, "image", "cpu", "memory_mib", "disk_mib", "workdir", "region")
-        if not self.root.startswith("/") or len(f"{self.layout(spec).boot_dir}/guest.sock") > 107:
+        # A spec of `agenthost config check` has no nonce, and no name where its config gives none.
+        place = f"{self.root}/{spec.name or 'ah-' + '0' * 12}-{'0' * 8}"
+        if not self.root.startswith("/") or len(f"{place}/.agenthost/guest.sock") > 107:
             raise ConfigError(f"root {self.root!r} is not absolute, or too long for a unix socket in it")
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:

@@ -16,6 +16,7 @@ CARRIERS = 64
 STRANGERS = 16  # carriers on which no host has proved itself yet
 REMEMBERED = 16_384  # names of carriers, none of which is admitted twice
 _NAME = 32  # characters of a carrier's name
+_KINDS = {("POST", "/v1/up"): "up", ("GET", "/v1/down"): "down"}
 
 
 class Port:
@@ -89,17 +90,20 @@ class Port:
         """
         name = request.query.get("carrier", "")
         carrier = self._living(name)
-        if (request.method, request.path) == ("POST", "/v1/up"):
-            values: tuple[object, ...] = ("up", name, request.number("batch"))
-            key = None if carrier is None else carrier.key
-        elif (request.method, request.path) == ("GET", "/v1/down"):
-            number, have = request.number("request"), request.number("have")
-            values = ("down", name, number, have, request.query.get("mode", ""))
-            key = self._key if carrier is None and number == 0 else None if carrier is None else carrier.key
+        kind = _KINDS.get((request.method, request.path))
+        if kind == "up":
+            values: tuple[object, ...] = (request.number("batch"),)
+        elif kind == "down":
+            values = (request.number("request"), request.number("have"), request.query.get("mode", ""))
         else:
             raise BadRequestError
-        kind, *others = map(str, values)
-        if key is None or not is_signed(request.token, key, kind, *others):
+        if carrier is not None:
+            key = carrier.key
+        elif kind == "down" and values[0] == 0:
+            key = self._key
+        else:
+            raise BadRequestError
+        if not is_signed(request.token, key, kind, name, *values):
             raise BadRequestError
         if carrier is None:
             self._add(name)
@@ -109,7 +113,7 @@ class Port:
         carrier = self._living(request.query["carrier"])
         if carrier is None:
             raise BadRequestError
-        if request.path == "/v1/up":
+        if request.method == "POST":
             carrier.up(connection, request.number("batch"), body)
         else:
             polls = request.query.get("mode") == "poll"

@@ -47,7 +47,7 @@ def parse_head(data: bytes) -> Request:
     """Return what a head asks for; ``data`` ends before the empty line. Raises BadRequestError."""
     first, *lines = data.decode("latin-1").split("\r\n")
     parts = first.split(" ")
-    if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
+    if len(parts) != 3 or parts[2] not in ("HTTP/1.0", "HTTP/1.1"):
         raise BadRequestError
     method, target, version = parts
     headers: dict[str, str] = {}

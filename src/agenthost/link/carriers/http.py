@@ -22,10 +22,12 @@ BATCH = 256 * 1024  # bytes of one request up: what the guest takes
 _LEAST = 4 * 1024  # bytes of a request that everything between has to let through
 _GREETING = 33  # bytes: the guest's nonce and a newline
 _HELLO = 3.0  # seconds for the first bytes; then something between holds answers back until they are complete
-_POLL = 15.0  # seconds for the first bytes by a poll, which is answered at once
+_POLL = 6.0  # seconds for the first bytes by a poll, which is answered at once; and for a connection
 _CLOSING = 5.0  # seconds that closing may take
 _ANSWER = 20.0  # seconds for the answer to a batch
-_PATIENCE = 8.0  # seconds of failed requests in a row after which a carrier has ended; the guest waits for 10
+# Seconds of failed requests in a row after which a carrier has ended: the link then asks the provider how the
+# sandbox is, and dials anew. The guest waits for 10.
+_PATIENCE = 2.0
 _DELAYS = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds before a request is repeated; the last one again and again
 _STAY = 300.0  # seconds for which a later dial polls at once, where streaming did not work
 # Answers of what lies between, while the guest cannot be reached: the request is repeated.
@@ -84,7 +86,7 @@ class HttpCarrier:
     def __init__(self, dialer: HttpDialer, endpoint: Endpoint, key: bytes, *, polls: bool) -> None:
         from agenthost.http import HttpClient  # here, because importing httpx takes long
 
-        self._client = HttpClient()
+        self._client = HttpClient(connect_timeout=_POLL)
         self._dialer = dialer
         self._url = endpoint.url.rstrip("/")
         self._headers = [*endpoint.headers.items(), ("cache-control", "no-store")]

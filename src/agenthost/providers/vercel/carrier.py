@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any
 
 import anyio
@@ -126,8 +126,8 @@ class VercelCommand:
 
     async def _follow(self) -> AsyncGenerator[Mapping[str, Any]]:
         answer = await self._log.enter_async_context(self._api.stream("GET", f"{self._path}/logs"))
-        self._skip, self._events = self._seen.copy(), json_lines(answer.chunks)
-        return self._events
+        self._events = events = await self._log.enter_async_context(aclosing(json_lines(answer.chunks)))
+        return events
 
     def _take(self, event: Mapping[str, Any]) -> str:
         stream, data = event["stream"], event["data"]
@@ -147,7 +147,7 @@ class VercelCommand:
         return False
 
     async def _forget(self) -> None:
-        self._events = None
+        self._events, self._skip = None, self._seen.copy()
         log, self._log = self._log, AsyncExitStack()
         with suppress(OSError):
             await log.aclose()

@@ -18,7 +18,6 @@ from agenthost.spec import SandboxSpec
 UNIVERSAL = "vercel/sandbox/universal:latest"  # Vercel's default: Ubuntu with Python, Node and git
 _BUILDING = 40 * 60.0  # seconds that the machine lives; the smallest plan allows 45 minutes
 _KEPT = 30 * 24 * 3600  # seconds that Vercel keeps the snapshot; its own default are 7 days
-_SNAPSHOT = 300.0  # seconds that taking it may take
 _SOON = 3600  # seconds; a snapshot that expires so soon is not begun with
 
 
@@ -56,11 +55,11 @@ class VercelImages:
                 argv = ["sudo", "-n", "bash", "-c", step]
                 await run_step(await self._vendor.run(machine, argv, env={}), report)
             path, given = self._vendor.session_path(machine, "snapshot"), {"expiration": _KEPT * 1000}
-            async with self._vendor.calls.bounded(f"keeping snapshot {plan.name}", within=_SNAPSHOT):
+            async with self._vendor.calls.bounded(f"keeping snapshot {plan.name}", within=300):
                 made = await self._vendor.api.ask("POST", path, body=given)
             return str(made["snapshot"]["id"])
         except BaseException:
-            with anyio.move_on_after(_SNAPSHOT, shield=True), suppress(AgentHostError):
+            with anyio.move_on_after(60, shield=True), suppress(AgentHostError):
                 await self.remove(plan)
             raise
 

@@ -83,8 +83,9 @@ class VercelProvider(ImagesProvider[VercelVendor]):
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
         """Fill in the image, and the port of the guest where there is to be one."""
         spec = await super().resolve(spec)
-        port = {PORT_LABEL: str(20_000 + secrets.randbelow(20_000))} if self._carrier == "http" else {}
-        return replace(spec, labels={**spec.labels, **port})
+        port = str(20_000 + secrets.randbelow(12_000))  # below the ports of clients
+        added = {PORT_LABEL: port} if self._carrier == "http" else {}
+        return replace(spec, labels={**spec.labels, **added})
 
     def images(self) -> VercelImages:
         """Return the project's snapshots."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -213,6 +213,9 @@ class LifeChecks(Conformance):
         with pytest.raises(ConfigError, match="no_such_option"):
             await provider.create(spec)
         assert await living(provider, labels) == []
+        # `agenthost config check` asks before a spec has a name or any label of agenthost's own.
+        check: Callable[[SandboxSpec], object] = getattr(provider, "check", lambda _: None)
+        check(replace(self.spec, name=None))
 
     @clause("4.10")
     async def test_two_sandboxes_share_nothing(self, provider: SandboxProvider) -> None:

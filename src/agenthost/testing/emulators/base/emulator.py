@@ -11,7 +11,7 @@ import anyio
 
 from agenthost.testing.emulators.base.boxes import Box, Boxes
 from agenthost.testing.emulators.base.clock import Clock
-from agenthost.testing.emulators.base.faults import Fault, Faults
+from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.machines import Machine
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.base.streams import Streams
@@ -127,6 +127,10 @@ class HttpEmulator(Emulator[B]):
     async def route(self, exchange: Exchange, call: str) -> bool:
         """Answer one request; False: it is not known."""
 
+    def refusal_body(self, status: int, message: str) -> object:
+        """Return the body of a refusal, as this provider words it."""
+        return {"code": status, "message": message}
+
     async def _handle(self, exchange: Exchange) -> None:
         call = f"{exchange.request.method} {urlsplit(exchange.request.target).path}"
         self.faults.calls.append(call)
@@ -137,19 +141,15 @@ class HttpEmulator(Emulator[B]):
             if fault.after:
                 await self.route(_Muted(exchange), call)
             if fault.status is not None:
-                await _refuse(exchange, fault)
+                body = self.refusal_body(fault.http_status, fault.message)
+                await reply(exchange, fault.http_status, body, fault.http_headers)
                 return
             if fault.lose:
                 exchange = _Muted(exchange)
         if not await self.route(exchange, call):
             self.faults.unknown.append(call)
             message = f"this emulator does not know the call {call}"
-            await reply(exchange, 501, {"code": 501, "message": message})
-
-
-async def _refuse(exchange: Exchange, fault: Fault) -> None:
-    status = fault.http_status
-    await reply(exchange, status, {"code": status, "message": fault.message}, fault.http_headers)
+            await reply(exchange, 501, self.refusal_body(501, message))
 
 
 class _Muted(Exchange):

@@ -104,6 +104,10 @@ class RestApi:
             for route, handler in routes.items()
         ]
 
+    def refusal_body(self, status: int, message: str) -> object:
+        """Return the body of a refusal, as this provider words it."""
+        return {"code": status, "message": message}
+
     async def answer(self, exchange: Exchange) -> bool:
         """Answer a request; False: no route is its own."""
         request = exchange.request
@@ -119,7 +123,7 @@ class RestApi:
                 parts = [unquote(part) for part in found.groups()]
                 answer = await handler(Asked(parts, fields, request.headers))
             except Refusal as refusal:
-                body = {"code": refusal.status, "message": str(refusal)}
+                body = self.refusal_body(refusal.status, str(refusal))
                 answer = Answer(refusal.status, body, refusal.headers)
             await reply(exchange, answer.status, answer.body, answer.headers)
             return True

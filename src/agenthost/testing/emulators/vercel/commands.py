@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
@@ -207,9 +208,10 @@ class Commands:
                 await exchange.start(200, _NDJSON)
                 if with_command:
                     await self._send(call, {"command": {**program.about, "exitCode": None}})
-                async for stream, text in program.events():
-                    for piece in self._pieces(text):
-                        await self._send(call, {"stream": stream, "data": piece})
+                async with aclosing(program.events()) as events:
+                    async for stream, text in events:
+                        for piece in self._pieces(text):
+                            await self._send(call, {"stream": stream, "data": piece})
                 if with_command:
                     await self._send(call, {"command": program.as_json()})
                 await exchange.finish()

@@ -1,0 +1,1 @@
+"""The ``fly`` provider: Fly Machines, by their REST interface."""
