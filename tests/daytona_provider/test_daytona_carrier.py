@@ -99,10 +99,6 @@ async def test_a_port_is_reached_with_the_token_alone(daytona: Emulator, box: Gu
     backend = box.backend
     assert isinstance(backend, DaytonaBackend)
     endpoint = await backend.endpoint(8080)
-    assert endpoint.headers == {
-        "x-daytona-preview-token": daytona.box(box.id).token,
-        "X-Daytona-Skip-Preview-Warning": "true",
-        "X-Daytona-Skip-Last-Activity-Update": "true",
-    }
+    assert endpoint.headers == {"x-daytona-preview-token": daytona.box(box.id).token}
     assert endpoint.url.endswith(f"/8080-{box.id}")
     assert daytona.box(box.id).token not in repr(endpoint)

@@ -14,9 +14,9 @@ from agenthost.sandbox import Carrier
 from agenthost.supports import Endpoint
 
 TOKEN = "x-daytona-preview-token"
-# The first header keeps a page with a warning away. The second one leaves the idle timer alone: a lease is
-# moved by ``extend``, and not by a host that merely stays connected.
-_PLAIN = {"X-Daytona-Skip-Preview-Warning": "true", "X-Daytona-Skip-Last-Activity-Update": "true"}
+# The link's requests get no page with a warning, and leave the idle timer alone: a lease is moved by
+# ``extend``, and not by a host that merely stays connected.
+_OF_LINK = {"X-Daytona-Skip-Preview-Warning": "true", "X-Daytona-Skip-Last-Activity-Update": "true"}
 _NO_GUEST = "the guest does not answer"  # printed by the ``dial`` program
 _LOOKING = 10  # seconds
 
@@ -54,7 +54,8 @@ class DaytonaBackend(CloudBackend[DaytonaVendor]):
             link = await self.vendor.calls.repeat(doing, lambda: handle.get_preview_link(port))
         except SandboxNotFoundError as error:
             raise SandboxGoneError(f"sandbox {self.known.name} has ended") from error
-        return Endpoint(url=link.url, headers={TOKEN: link.token, **_PLAIN})
+        more = _OF_LINK if port == self._layout.port else {}
+        return Endpoint(url=link.url, headers={TOKEN: link.token, **more})
 
     async def extend(self, seconds: float) -> None:
         """Move the end of the lease, in whole minutes, at most to the end of the lifetime. See SupportsLease.

@@ -125,6 +125,6 @@ async def create_or_adopt(
     except BaseException:
         if made is not None:
             with anyio.move_on_after(_DELETING, shield=True), suppress(AgentHostError, kit.DaytonaError):
-                await made.delete()
+                await made.delete(timeout=_DELETING, wait=True)
         raise
     return made

@@ -79,6 +79,7 @@ class Control:
         organization: What it may do.
         rate: How often sandboxes may be made.
         url: Of the emulator.
+        lingers: Whether a sandbox that was deleted is there until it is looked at.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Control:
         organization: Organization,
         rate: Rate,
         url: str,
+        lingers: bool,
     ) -> None:
         self._boxes, self._clock, self._snapshots = boxes, clock, snapshots
         self._make, self._end = make, end
         self._organization, self._rate, self._url = organization, rate, url
+        self._lingers = lingers
         self.looks = 1.0  # looks until a new sandbox has started; a test can change that
 
     def running(self, call: Call) -> DaytonaBox:
@@ -151,6 +154,9 @@ class Control:
     async def get(self, call: Call) -> tuple[int, object]:
         """Describe a sandbox, and let what is under way with it be done."""
         box = self._box(call)
+        if box.state == "destroying":
+            await self._end(box)
+            self._box(call)
         told = box.as_json()
         box.looks += 1
         if box.state == "creating" and box.looks >= self.looks:
@@ -158,10 +164,13 @@ class Control:
         return 200, {**told, "state": box.state}
 
     async def delete(self, call: Call) -> tuple[int, object]:
-        """Delete a sandbox; the answer comes while that is under way."""
+        """Delete a sandbox; the answer comes while that is under way, and the next look ends it."""
         box = self._box(call)
-        await self._end(box)
-        return 200, {**box.as_json(), "state": "destroying"}
+        if self._lingers:
+            box.state = "destroying"
+        else:
+            await self._end(box)
+        return 200, box.as_json()
 
     async def stop(self, call: Call) -> tuple[int, object]:
         """Stop a sandbox."""

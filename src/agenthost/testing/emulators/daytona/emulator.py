@@ -67,6 +67,7 @@ class Emulator(HttpEmulator[DaytonaBox]):
             organization=organization,
             rate=rate,
             url=server.url,
+            lingers=not friendly,
         )
         programs = Toolbox(self.control.running, tasks, self.streams)
         self._services = (
