@@ -30,7 +30,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "docker": (5, 200),
     "e2b": (78, 250),
     "emulators": (5, 30),
-    "examples": (42, 150),
+    "examples": (48, 160),
     "faults": (58, 255),
     "files": (24, 95),
     "fly": (40, 330),
@@ -45,7 +45,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "providers": (54, 150),
     "runner": (30, 50),
     "testing": (22, 80),
-    "daytona_provider": (60, 250),
+    "daytona_provider": (60, 320),
     "vercel_provider": (60, 250),
     "wire": (17, 45),
 }
