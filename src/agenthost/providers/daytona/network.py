@@ -35,7 +35,7 @@ def check_network(spec: SandboxSpec) -> None:
 
 
 def network_of(spec: SandboxSpec) -> dict[str, Any]:
-    """Return what a create says about the network. Nothing for the network that the organization has."""
+    """Return what a create states about the network. Nothing for the network that the organization has."""
     policy = spec.network
     if policy is None or policy.mode == "open":
         return {}

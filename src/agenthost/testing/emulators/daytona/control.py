@@ -157,11 +157,11 @@ class Control:
         if box.state == "destroying":
             await self._end(box)
             self._box(call)
-        told = box.as_json()
+        answer = box.as_json()
         box.looks += 1
         if box.state == "creating" and box.looks >= self.looks:
             box.state = "started"
-        return 200, {**told, "state": box.state}
+        return 200, {**answer, "state": box.state}
 
     async def delete(self, call: Call) -> tuple[int, object]:
         """Delete a sandbox; the answer comes while that is under way, and the next look ends it."""
@@ -218,8 +218,8 @@ class Control:
     async def list_snapshots(self, call: Call) -> tuple[int, object]:
         """List snapshots."""
         del call
-        told = [one.as_json() for one in self._snapshots.all.values()]
-        return 200, {"items": told, "total": len(told), "page": 1, "totalPages": 1}
+        items = [one.as_json() for one in self._snapshots.all.values()]
+        return 200, {"items": items, "total": len(items), "page": 1, "totalPages": 1}
 
     async def build(self, call: Call) -> tuple[int, object]:
         """Begin to build a snapshot."""

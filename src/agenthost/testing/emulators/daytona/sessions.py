@@ -49,10 +49,10 @@ class Command:
 
     def logs_json(self) -> dict[str, str]:
         """Return all that it printed so far."""
-        told = {"output": b"".join(data for _, data in self.log)}
+        found = {"output": b"".join(data for _, data in self.log)}
         for stream in MARKS:
-            told[stream] = b"".join(data for one, data in self.log if one == stream)
-        return {name: data.decode(errors="replace") for name, data in told.items()}
+            found[stream] = b"".join(data for one, data in self.log if one == stream)
+        return {name: data.decode(errors="replace") for name, data in found.items()}
 
     async def follow(self) -> None:
         """Take what it prints, and its end."""

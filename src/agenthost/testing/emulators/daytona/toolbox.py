@@ -155,8 +155,8 @@ class Toolbox:
                     await box.machine.sandbox.read_file(path),
                 )
             except (AgentHostError, OSError):
-                told = {"message": f"file not found: {path}", "statusCode": 404, "code": "FILE_NOT_FOUND"}
-                kind, name, data = "application/json", "error", json.dumps(told).encode()
+                error = {"message": f"file not found: {path}", "statusCode": 404, "code": "FILE_NOT_FOUND"}
+                kind, name, data = "application/json", "error", json.dumps(error).encode()
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="{path}"\r\n'
             head += f"Content-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
             body += head.encode() + data + b"\r\n"
