@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -227,10 +228,14 @@ async def test_an_exec_whose_answer_is_lost_brings_back_no_file_that_the_guest_h
 async def test_the_wait_for_a_start_is_repeated_and_ends_with_the_machine(
     provider: FlyProvider, fly: Emulator
 ) -> None:
+    first = fly.faults.add(Fault(f"GET {MACHINES}/", status=408, hold=True))
+
     async def lose_it() -> None:
-        (sandbox_id,) = await until_true(fly.running)
-        fly.faults.add(Fault(f"GET {MACHINES}/{sandbox_id}/wait", status=408, times=2))
-        await until_true(lambda: fly.calls.count(f"GET {MACHINES}/{sandbox_id}/wait") >= 2)
+        await first.struck.wait()
+        (sandbox_id,) = fly.running()
+        fly.faults.add(Fault(f"GET {MACHINES}/{sandbox_id}/wait", status=408, times=math.inf))
+        first.release()
+        await until_true(lambda: fly.calls.count(f"GET {MACHINES}/{sandbox_id}/wait") >= 3)
         await fly.lose(sandbox_id)
 
     with anyio.fail_after(LIMIT):

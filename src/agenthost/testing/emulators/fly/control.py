@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from agenthost.errors import ExecTimeoutError
+from agenthost.errors import AgentHostError, ExecTimeoutError
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rates import Rate
@@ -263,6 +263,8 @@ class Control:
             raise Refusal(408, "deadline_exceeded: command did not end in time") from error
         except OSError as error:
             raise Refusal(400, f"unknown: the command cannot be started: {error.strerror}") from error
+        except AgentHostError as error:
+            raise Refusal(412, "failed_precondition: machine was destroyed while the command ran") from error
         described = {
             "exit_code": done.exit_code,
             "stdout": done.stdout.decode(errors="replace"),

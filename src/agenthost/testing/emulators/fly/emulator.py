@@ -145,6 +145,8 @@ class Emulator(HttpEmulator[FlyBox]):
             box.machine = await self._machines.make(workdir=_WORKDIR, network=True, site=site, env=env)
             for path, (data, mode) in files_of(box.config).items():
                 await box.machine.sandbox.write_file(path, data, mode=mode)
+            if box.ended.is_set():  # meanwhile: what waits for its turn ends the machine
+                return
             box.turn("started")
             self._tasks.start_soon(self._run_main, box)
 
