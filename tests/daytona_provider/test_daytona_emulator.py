@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ async def sandbox(client: Any, daytona: Emulator) -> AsyncIterator[Any]:
     await made.delete(wait=True)
 
 
+def new_session() -> str:
+    """Return a name that no session of the sandbox has."""
+    return f"session-{secrets.token_hex(4)}"
+
+
 async def start(sandbox: Any, session: str, text: str, **more: Any) -> str:
     """Start a command in a session of its own, and return its id."""
     import daytona as kit
@@ -58,11 +64,12 @@ async def followed(sandbox: Any, session: str, command: str) -> tuple[str, str]:
 
 
 async def test_a_followed_log_comes_from_its_beginning_each_time_and_by_whole_lines(sandbox: Any) -> None:
-    command = await start(sandbox, "follow", r"printf 'a\0b'; echo err >&2; (exit 3)")
-    first = await followed(sandbox, "follow", command)
+    session = new_session()
+    command = await start(sandbox, session, r"printf 'a\0b'; echo err >&2; (exit 3)")
+    first = await followed(sandbox, session, command)
     assert first == ("ab\n", "err\n")
-    assert await followed(sandbox, "follow", command) == first
-    assert (await sandbox.process.get_session_command("follow", command)).exit_code == 3
+    assert await followed(sandbox, session, command) == first
+    assert (await sandbox.process.get_session_command(session, command)).exit_code == 3
 
 
 async def test_a_command_that_ends_its_shell_has_no_exit_code_and_ends_its_session(
@@ -70,20 +77,22 @@ async def test_a_command_that_ends_its_shell_has_no_exit_code_and_ends_its_sessi
 ) -> None:
     import daytona as kit
 
-    command = await start(sandbox, "exit", "echo before; exit 5")
-    inside = daytona.box(sandbox.id).sessions["exit"].commands[command]
+    session = new_session()
+    command = await start(sandbox, session, "echo before; exit 5")
+    inside = daytona.box(sandbox.id).sessions[session].commands[command]
     with anyio.fail_after(LIMIT):
         while not inside.has_ended:
             await inside.changed.wait()
-    assert (await sandbox.process.get_session_command("exit", command)).exit_code is None
+    assert (await sandbox.process.get_session_command(session, command)).exit_code is None
     with pytest.raises(kit.DaytonaSessionEndedError):
-        await sandbox.process.execute_session_command("exit", kit.SessionExecuteRequest(command="true"))
+        await sandbox.process.execute_session_command(session, kit.SessionExecuteRequest(command="true"))
 
 
 async def test_input_is_lines_without_an_end_and_is_echoed_unless_that_is_suppressed(sandbox: Any) -> None:
     import daytona as kit
 
-    for session, quiet, expected in (("echo", False, "one\ngot:one\n"), ("quiet", True, "got:one\n")):
+    for quiet, expected in ((False, "one\ngot:one\n"), (True, "got:one\n")):
+        session = new_session()
         command = await start(sandbox, session, "read l; echo got:$l", suppress_input_echo=quiet)
         await sandbox.process.send_session_command_input(session, command, "one")
         assert (await followed(sandbox, session, command))[0] == expected
