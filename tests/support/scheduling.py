@@ -35,6 +35,7 @@ _FIRST = (
     *(
         *_TOGETHER,
         "tests/conformance/",
+        "tests/daytona_provider/",
         "tests/e2b/",
         "tests/modal_provider/",
         "tests/vercel_provider/",
