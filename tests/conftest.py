@@ -13,7 +13,7 @@ pytest_plugins += ["support.preloaded", "support.run_directory", "support.schedu
 pytest_plugins += ["support.package_index", "support.deep_runs"]
 # One engine of each kind for the whole run.
 pytest_plugins += ["docker.docker_engine", "docker.docker_images", "docker.podman_engine"]
-pytest_plugins += ["support.e2b_template", "support.vercel_snapshot"]
+pytest_plugins += ["support.e2b_template", "support.vercel_snapshot", "support.daytona_snapshot"]
 pytest_plugins += ["modal_provider.images", "support.live"]
 
 # A shell's background job ignores SIGINT and one of nohup's SIGHUP, and so would every program that a test

@@ -93,6 +93,11 @@ _BUILT_IN = {
         Registration(
             name="modal", target="agenthost.providers.modal.provider:ModalProvider", extra="agenthost[modal]"
         ),
+        Registration(
+            name="daytona",
+            target="agenthost.providers.daytona.provider:DaytonaProvider",
+            extra="agenthost[daytona]",
+        ),
         Registration(name="vercel", target="agenthost.providers.vercel.provider:VercelProvider"),
     )
 }

@@ -88,8 +88,9 @@ async def test_installed_clouds_have_a_row_and_their_clients_are_not_imported() 
     )
     done = await run_to_end(["python", "-c", program])
     rows, imported = done.stdout.splitlines()
-    clouds = ("e2b", "modal", "vercel")  # the last one needs no package
+    clouds = ("daytona", "e2b", "modal", "vercel")  # the last one needs no package
     assert {name: row["state"] for name, row in checks(rows).items() if name in clouds} == {
+        "daytona": "ok",
         "e2b": "ok",
         "modal": "ok",
         "vercel": "ok",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+import pytest
 
 from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.loopback import Exchange, LoopbackServer
@@ -69,16 +71,34 @@ class _Watched(Exchange):
         return self._inner.started
 
 
+@contextmanager
+def watched(emulator: HttpEmulator[Any]) -> Generator[list[Recorded]]:
+    """Yield the requests that come to an emulator while the block is open, whichever address it has."""
+    requests: list[Recorded] = []
+    real = emulator.handle
+
+    async def handle(exchange: Exchange) -> None:
+        await real(_watch(exchange, requests))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulator, "handle", handle)
+        yield requests
+
+
 @asynccontextmanager
 async def recorder(emulator: HttpEmulator[Any]) -> AsyncGenerator[tuple[str, list[Recorded]]]:
     """Yield another address of an emulator, and the requests that come there."""
     requests: list[Recorded] = []
 
     async def handle(exchange: Exchange) -> None:
-        asked = exchange.request
-        recorded = Recorded(asked.method, asked.target, asked.headers, asked.body)
-        requests.append(recorded)
-        await emulator.handle(_Watched(exchange, recorded))
+        await emulator.handle(_watch(exchange, requests))
 
     async with LoopbackServer(handle) as server:
         yield server.url, requests
+
+
+def _watch(exchange: Exchange, requests: list[Recorded]) -> Exchange:
+    asked = exchange.request
+    recorded = Recorded(asked.method, asked.target, asked.headers, asked.body)
+    requests.append(recorded)
+    return _Watched(exchange, recorded)

@@ -64,6 +64,17 @@ async def test_e2b_says_the_same(
         assert e2b.boxes.all == {}
 
 
+async def test_daytona_says_the_same(
+    daytona_snapshot: dict[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from agenthost.testing.emulators.daytona import emulator
+
+    async with emulator(snapshots=daytona_snapshot) as daytona:
+        assert_same(at_home, await messages_of(*configured("daytona", daytona.options), tmp_path))
+        assert daytona.running() == []
+        assert daytona.unknown == []
+
+
 async def test_vercel_says_the_same(
     vercel_snapshot: dict[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
 ) -> None:

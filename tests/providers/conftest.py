@@ -61,6 +61,8 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     others = ("MODAL_SERVER_URL", "MODAL_ENVIRONMENT", "MODAL_PROFILE", "FLY_API_HOSTNAME")
     for name in (*others, "E2B_DOMAIN", "E2B_DEBUG"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID", "DAYTONA_API_URL", "DAYTONA_TARGET"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("VERCEL_OIDC_TOKEN", "VERCEL_OIDC_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
 

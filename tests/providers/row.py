@@ -99,6 +99,7 @@ class Row:
         marks: For each of its tests.
         asyncio_only: Whether the vendor's client works on asyncio alone.
         package: The vendor's package; None where there is none.
+        former: The package's former name, which is accepted, too; None where it has none.
         credentials: By parameter, the variable of the environment that holds it otherwise.
         secrets: The parameters among these that no message may hold.
         wrong: A credential that has the right form, and that ``serve`` does not know.
@@ -120,6 +121,7 @@ class Row:
     marks: Sequence[pytest.MarkDecorator] = ()
     asyncio_only: bool = False
     package: str | None = None
+    former: str | None = None
     credentials: Mapping[str, str] = field(default_factory=dict[str, str])
     secrets: Sequence[str] = ()
     wrong: Mapping[str, str] = field(default_factory=dict[str, str])

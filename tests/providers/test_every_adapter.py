@@ -117,7 +117,8 @@ def test_without_the_vendors_package_the_error_holds_the_command_that_installs_i
     find = importlib.util.find_spec
 
     def find_others(name: str, package: str | None = None) -> object:
-        return None if name.partition(".")[0] == row.package else find(name, package)
+        hidden = name.partition(".")[0] in (row.package, row.former)
+        return None if hidden else find(name, package)
 
     monkeypatch.setattr("importlib.util.find_spec", find_others)
     with pytest.raises(MissingExtraError, match=rf"pip install 'agenthost\[{row.name}\]'"):

@@ -35,6 +35,7 @@ _FIRST = (
     *(
         *_TOGETHER,
         "tests/conformance/",
+        "tests/daytona_provider/",
         "tests/e2b/",
         "tests/fly/",
         "tests/modal_provider/",

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from agenthost import HostedAgent, Process, Sandbox, SandboxProvider, SandboxSpec, open_provider, prewarm
 from agenthost.testing import FakeAgent, FakeCLI, FakeProvider, FakeSandbox, LinkFaults, ScriptedModel, Text
-from agenthost.testing.emulators import e2b, modal, vercel
+from agenthost.testing.emulators import daytona, e2b, modal, vercel
 
 PLAIN = "local-unisolated"
 LIMIT = 30.0
@@ -109,6 +109,7 @@ OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "model": lambda: ScriptedModel([]),
     "e2b": lambda: e2b.emulator(friendly=True),
     "modal": lambda: modal.emulator(friendly=True),
+    "daytona": lambda: daytona.emulator(friendly=True),
     "vercel": lambda: vercel.emulator(friendly=True),
     "fake agent": lambda: FakeAgent([]),
     "fake provider": FakeProvider,

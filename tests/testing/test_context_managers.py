@@ -22,7 +22,7 @@ from agenthost.background import BackgroundTasks
 from agenthost.errors import UnsupportedError
 from agenthost.spec import SandboxSpec
 from agenthost.testing import Edge, FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
-from agenthost.testing.emulators import e2b, fly, modal, vercel
+from agenthost.testing.emulators import daytona, e2b, fly, modal, vercel
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.loopback import Exchange, LoopbackServer
@@ -129,6 +129,7 @@ OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "emulators.fly.emulator.emulator": fly.emulator,
     "emulators.base.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),
     "emulators.modal.emulator.emulator": modal.emulator,
+    "emulators.daytona.emulator.emulator": daytona.emulator,
     "emulators.vercel.emulator.emulator": vercel.emulator,
     "emulators.base.faults.Faults.hold": lambda: Faults().hold("SandboxCreateV2"),
     "fake_agent.FakeAgent": FakeAgent,

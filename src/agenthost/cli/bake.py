@@ -19,7 +19,8 @@ from agenthost.supports import ImageRecipe, SupportsImages
 
 def bake(
     provider: Annotated[
-        str, typer.Argument(help="Whose images: docker, e2b, modal or vercel, or another that makes them.")
+        str,
+        typer.Argument(help="Whose images: docker, daytona, e2b, modal, vercel or another that makes some."),
     ],
     base: Annotated[
         str | None, typer.Option(help="The image to begin from; the provider's own default if not given.")

@@ -1,0 +1,1 @@
+"""The ``daytona`` provider: sandboxes of Daytona, by the vendor's own client."""
