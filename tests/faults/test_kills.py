@@ -102,11 +102,11 @@ def moment(*of: object, most: float) -> float:
 @pytest.mark.parametrize("role", ROLES, indirect=True)
 async def test_killed_while_it_starts(cli: dict[str, Any], provider: str, role: str, seed: int) -> None:
     with anyio.fail_after(LIMIT):
-        with victims.killer(role, moment(role, seed, provider, most=0.5)) as killed:
-            with pytest.raises((AgentHostError, claude_agent_sdk.ClaudeSDKError)):
-                async with HostedAgent(**cli) as agent:
-                    await agent.query("go")
-                    await read_to_the_end(agent)
+        refused = pytest.raises((AgentHostError, claude_agent_sdk.ClaudeSDKError))
+        with victims.killer(role, moment(role, seed, provider, most=0.5)) as killed, refused:
+            async with HostedAgent(**cli) as agent:
+                await agent.query("go")
+                await read_to_the_end(agent)
         assert killed.is_set()
         await nothing_is_left(provider)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any
 
 import anyio
 from support.waiting import until_true
@@ -12,24 +12,9 @@ from support.waiting import until_true
 from agenthost.adapter.provider import GuestProvider
 from agenthost.link.client import GuestSandbox
 from agenthost.spec import SandboxSpec
+from agenthost.testing.emulators.base.emulator import Emulator
 
 _COUNT = "for i in $(seq 2000); do echo $i; done; read -r go; seq 2001 4000"
-
-
-class Streams(Protocol):
-    """An emulator whose streams can be broken."""
-
-    def cut(self) -> None:
-        """Break off every stream."""
-        ...
-
-    def stall(self) -> None:
-        """Let nothing through from here on."""
-        ...
-
-    def flow(self) -> None:
-        """Let everything through again."""
-        ...
 
 
 @asynccontextmanager
@@ -43,13 +28,13 @@ async def own_box(provider: GuestProvider, spec: SandboxSpec | None = None) -> A
 
 
 async def count_through_cuts(
-    box: GuestSandbox, streams: Streams, started: Callable[[], int], *, within: float
+    box: GuestSandbox, emulator: Emulator[Any], started: Callable[[], int], *, within: float
 ) -> list[bytes]:
     """Return what a program prints that counts to 4,000, while its link is cut and stalls.
 
     Args:
         box: Where it runs.
-        streams: What the link goes through.
+        emulator: What the link goes through.
         started: Returns how many programs of links were started so far.
         within: Seconds after which the test hangs.
     """
@@ -59,12 +44,12 @@ async def count_through_cuts(
             while len(seen.split()) < 1000:
                 seen += await process.receive_stdout()
             before = started()
-            streams.cut()
+            emulator.cut()
             await until_true(lambda: started() > before)
-            streams.stall()
+            emulator.stall()
             await process.send_stdin(b"go\n")  # it is on its way to nowhere
-            streams.cut()
-            streams.flow()
+            emulator.cut()
+            emulator.flow()
             while data := await process.receive_stdout():
                 seen += data
             assert await process.wait() == 0
@@ -75,7 +60,7 @@ COUNTED = [b"%d" % number for number in range(1, 4001)]
 
 
 async def send_through_a_stall(
-    box: GuestSandbox, streams: Streams, started: Callable[[], int], *, within: float
+    box: GuestSandbox, emulator: Emulator[Any], started: Callable[[], int], *, within: float
 ) -> bytes:
     """Return what ``cat`` prints of ``through``, sent over a link that has stalled.
 
@@ -85,10 +70,10 @@ async def send_through_a_stall(
         with anyio.fail_after(within):
             async with box.spawn(["cat"]) as process:
                 before = started()
-                streams.stall()
+                emulator.stall()
                 await process.send_stdin(b"through")
                 await until_true(lambda: started() > before)
-                streams.flow()
+                emulator.flow()
                 return await process.receive_stdout()
     finally:
-        streams.flow()
+        emulator.flow()

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 
 from agenthost.wire.frames import ProtocolError
-from agenthost.wire.guest import GuestCarrier, GuestHub
+from agenthost.wire.guest import GuestHub
+from agenthost.wire.incoming import GuestCarrier
 
 _CHUNK = 256 * 1024  # bytes taken from the socket, and handed to it, at once
 _BUFFER = 1024 * 1024  # what the kernel is asked to keep for each direction; it gives what it allows
