@@ -135,6 +135,14 @@ def contents(path: str | Path) -> bytes:
     return Path(path).read_bytes()
 
 
+def is_part_of(sandbox: StandIn, pid: int) -> bool:
+    """Return whether a process has a sandbox's directory mounted. One that ends meanwhile has nothing."""
+    try:
+        return str(sandbox.directory).encode() in contents(f"/proc/{pid}/mountinfo")
+    except OSError:
+        return False
+
+
 def wait_gone(pid: int, seconds: float = 10.0) -> bool:
     """Wait until a process has ended. False when it has not."""
     try:

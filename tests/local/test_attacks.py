@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local.stand_in import StandIn, contents, processes_with, stand_in
+from local.stand_in import StandIn, contents, is_part_of, processes_with, stand_in
 
 from agenthost.providers.local.seccomp import REFUSED
 from agenthost.spec import Mount, NetworkPolicy, SandboxSpec
@@ -374,7 +374,11 @@ async def test_a_root_hosts_sandboxes_are_unprivileged_users_each_its_own(inside
     async with stand_in() as other:
         await ask(other, "answer = 0")
         owners = [
-            {os.stat(f"/proc/{pid}").st_uid for pid in processes_with("stand_in.py") if _holds(pid, sandbox)}
+            {
+                os.stat(f"/proc/{pid}").st_uid
+                for pid in processes_with("stand_in.py")
+                if is_part_of(sandbox, pid)
+            }
             for sandbox in (inside, other)
         ]
         infos = [await sandbox.backend.info() for sandbox in (inside, other)]
@@ -382,10 +386,6 @@ async def test_a_root_hosts_sandboxes_are_unprivileged_users_each_its_own(inside
     assert owners[0] != owners[1]
     assert all(61184 <= uid <= 65519 for owner in owners for uid in owner)
     assert [{int(info.resources["uid"])} for info in infos] == owners
-
-
-def _holds(pid: int, sandbox: StandIn) -> bool:
-    return str(sandbox.directory) in Path(f"/proc/{pid}/mountinfo").read_text()
 
 
 async def test_without_a_network_nothing_of_the_host_is_reached(inside: StandIn) -> None:

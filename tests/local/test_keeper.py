@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from local.stand_in import StandIn, contents, process_with, processes_with, stand_in, wait_gone
+from local.stand_in import StandIn, contents, is_part_of, process_with, processes_with, stand_in, wait_gone
 from support.waiting import until_true
 
 from agenthost.errors import ConfigError, SandboxGoneError, SandboxNotFoundError, SandboxStartError
@@ -151,14 +151,7 @@ async def test_a_keeper_killed_at_its_very_start_leaves_no_process() -> None:
             os.kill(keeper_of(sandbox), signal.SIGKILL)
             await sandbox.backend.terminate()
             assert not sandbox.directory.exists()
-            assert not [pid for pid in processes_with("stand_in.py") if _mounts(pid, sandbox)]
-
-
-def _mounts(pid: int, sandbox: StandIn) -> bool:
-    try:
-        return str(sandbox.directory).encode() in contents(f"/proc/{pid}/mountinfo")
-    except OSError:
-        return False
+            assert not [pid for pid in processes_with("stand_in.py") if is_part_of(sandbox, pid)]
 
 
 async def test_a_keeper_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

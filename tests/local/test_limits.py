@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from local.stand_in import StandIn, contents, processes_with, stand_in, wait_gone
+from local.stand_in import StandIn, contents, is_part_of, processes_with, stand_in, wait_gone
 
 from agenthost.errors import UnsupportedError
 from agenthost.providers.local.limits import plan_limits, supported_limits
@@ -90,13 +90,9 @@ async def test_the_processor_cap_reaches_the_kernel_and_holds_every_process() ->
             assert contents(group / "cpu.cfs_quota_us").strip() == b"25000"
             assert contents(group / "cpu.cfs_period_us").strip() == b"100000"
         inside = {int(pid) for pid in contents(group / "cgroup.procs").split()}
-        ours = {pid for pid in processes_with("stand_in.py") if _mounts(pid, sandbox)}
+        ours = {pid for pid in processes_with("stand_in.py") if is_part_of(sandbox, pid)}
         assert len(ours) == 3
         assert inside == ours
-
-
-def _mounts(pid: int, sandbox: StandIn) -> bool:
-    return str(sandbox.directory).encode() in contents(f"/proc/{pid}/mountinfo")
 
 
 @needs["pids"]

@@ -45,8 +45,8 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "providers": (54, 150),
     "runner": (30, 50),
     "testing": (22, 80),
-    "daytona_provider": (60, 320),
-    "vercel_provider": (60, 250),
+    "daytona_provider": (46, 320),
+    "vercel_provider": (50, 250),
     "wire": (17, 45),
 }
 _BUDGET_OF_ANY_OTHER = (10, 30)
