@@ -21,6 +21,7 @@ ALLOWED = {
 # Everything that is not named here belongs to the core: client, spec, create, find, boot and bake.
 CARRIER = ("carrier.py",)
 ABILITIES = ("app.py", "backend.py", "headers.py", "network.py", "snapshot.py", "workarounds.py")
+NOT_CODE = ("prices.py",)  # figures alone
 _NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -60,6 +61,8 @@ def main() -> int:
     for cloud in CLOUDS:
         found = {"core": 0, "carrier": 0, "abilities": 0}
         for path in sorted((providers / cloud).glob("*.py")):
+            if path.name in NOT_CODE:
+                continue
             concern = "carrier" if path.name in CARRIER else "abilities" if path.name in ABILITIES else "core"
             found[concern] += code_lines(path.read_text())
         found["all"] = sum(found.values())

@@ -53,6 +53,27 @@ def test_what_is_missing_is_named_with_its_remedy_and_exits_with_1(tmp_path: Pat
     assert "Agents cannot run on this machine yet" in done.stdout
 
 
+def test_a_cloud_is_enough_where_nothing_runs_on_this_machine(tmp_path: Path) -> None:
+    done = agenthost("doctor", env={"PATH": str(tmp_path), "E2B_API_KEY": "e2b_0123hidden"})
+    assert done.exit_code == 0
+    assert "MISSING  local isolation" in done.stdout
+    assert "Agents can run here, with e2b. Try: agenthost run --provider e2b" in done.stdout
+
+
+def test_one_provider_is_looked_at_and_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = agenthost("doctor", "--provider", "local-unisolated", "--json")
+    rows = checks(here.stdout)
+    assert (here.exit_code, json.loads(here.stdout)["providers"]) == (0, ["local-unisolated"])
+    assert rows["first run"]["detail"].startswith("costs nothing")
+    monkeypatch.delenv("E2B_API_KEY", raising=False)
+    without = agenthost("doctor", "--provider", "e2b")
+    assert without.exit_code == 1
+    assert "MISSING  credentials" in without.stdout
+    assert "E2B_API_KEY" in without.stdout
+    unknown = agenthost("doctor", "--provider", "e3b")
+    assert (unknown.exit_code, "Did you mean 'e2b'?" in unknown.stderr) == (2, True)
+
+
 def test_without_a_key_it_says_what_that_is_needed_for() -> None:
     done = agenthost("doctor")
     assert "-> export ANTHROPIC_API_KEY=..." in done.stdout
@@ -84,18 +105,17 @@ async def test_installed_clouds_have_a_row_and_their_clients_are_not_imported() 
         "import json, sys\n"
         "from agenthost.cli.app import run_command_line\n"
         "run_command_line(['doctor', '--json'])\n"
-        "print(json.dumps(sorted({'e2b', 'modal'} & sys.modules.keys())))\n"
+        "print(json.dumps(sorted({'daytona', 'e2b', 'modal'} & sys.modules.keys())))\n"
     )
-    done = await run_to_end(["python", "-c", program])
+    keys = {"E2B_API_KEY": "e2b_0123hidden", "DAYTONA_API_KEY": "dtn_0123hidden"}
+    done = await run_to_end(["python", "-c", program], env=keys)
     rows, imported = done.stdout.splitlines()
     clouds = ("daytona", "e2b", "modal", "vercel")  # the last one needs no package
-    assert {name: row["state"] for name, row in checks(rows).items() if name in clouds} == {
-        "daytona": "ok",
-        "e2b": "ok",
-        "modal": "ok",
-        "vercel": "ok",
-    }
+    found = {name: row["state"] for name, row in checks(rows).items() if name in clouds}
+    assert found == {"daytona": "ok", "e2b": "ok", "modal": "optional", "vercel": "optional"}
+    assert {"daytona", "e2b"} <= set(json.loads(rows)["providers"])
     assert imported == "[]"
+    assert "0123hidden" not in done.stdout + done.stderr
 
 
 async def test_what_cannot_be_looked_at_is_a_finding_and_hides_no_other(

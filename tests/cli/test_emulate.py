@@ -111,6 +111,9 @@ async def test_an_agent_runs_there_with_what_it_prints_pasted_into_a_file_or_a_s
             assert (done.exit_code, "Done there." in done.stdout) == (0, True), done.stderr
             listed = await run_agenthost("ps", *options, "--provider", baked, env=env, cwd=tmp_path)
             assert (listed.exit_code, "no agents" in listed.stdout) == (0, True), listed.stderr
+        if baked != "fly":
+            looked = await run_agenthost("doctor", "--provider", baked, env=variables, cwd=tmp_path)
+            assert "is baked" in looked.stdout
 
 
 @pytest.mark.parametrize("provider", NAMES)
@@ -129,6 +132,16 @@ def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_pat
         listed = agenthost("ps", "--provider", provider, "--config", str(path), env=variables)
         assert listed.exit_code == 0, listed.stderr
         assert "no agents" in listed.stdout + listed.stderr
+        looked = agenthost("doctor", "--provider", provider, "--json", "--config", str(path), env=variables)
+        report = json.loads(looked.stdout)
+        rows = {row["name"]: row for row in report["checks"]}
+        assert (looked.exit_code, report["providers"]) == (0, [provider]), looked.stdout
+        assert rows["API"]["detail"] == "answers; no sandbox of agenthost is there"
+        assert rows["image"]["state"] == ("ok" if provider == "fly" else "optional")  # nothing is baked there
+        assert float(rows["first run"]["facts"]["usd_per_hour"]) > 0
+        assert variables[f"AGENTHOST_PROVIDERS__{provider.upper()}__{SECRETS[provider].upper()}"] not in (
+            looked.stdout + looked.stderr
+        )
 
 
 def test_as_json_it_is_one_line_for_programs_with_the_environment() -> None:

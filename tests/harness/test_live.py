@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -95,3 +96,33 @@ def test_leaves_one(budget):
     assert "left at local-unisolated, and ended now" in said
     code, said = await run_live(*argv, "-k", "nothing", env={"PYTHONPATH": str(ROOT / "tests")})
     assert "left at" not in said
+
+
+async def run_script(e2b: Emulator, *arguments: str) -> tuple[int, str]:
+    """Run scripts/live without its set-up; returns its exit code and what it printed."""
+    argv = [sys.executable, "scripts/live.py", "e2b", *arguments]
+    done = await anyio.run_process(argv, env=environment(leading_to(e2b)), cwd=ROOT, check=False)
+    return done.returncode, done.stdout.decode() + done.stderr.decode()
+
+
+async def test_without_yes_the_script_prints_what_it_would_cost_and_makes_nothing() -> None:
+    async with emulator() as e2b:
+        code, printed = await run_script(e2b, "--max-usd", "1")
+        assert code == 0, printed
+        assert "at most $0.77" in printed
+        assert "Nothing was made" in printed
+        code, printed = await run_script(e2b, "--max-usd", "0.2", "--yes")
+        assert code == 2, printed
+        assert "at least --max-usd 0.37" in printed
+        assert "POST /v2/sandboxes" not in e2b.calls
+
+
+@pytest.mark.full
+async def test_with_yes_the_script_runs_the_kits_and_an_agent_and_leaves_nothing(e2b_template: Any) -> None:
+    async with emulator(templates=e2b_template) as e2b:
+        code, printed = await run_script(e2b, "--max-usd", "1", "--yes", "--", "-q", "-k", CHECK)
+        assert code == 0, printed
+        assert "1 passed" in printed
+        assert "One agent at e2b: the answer of a script" in printed
+        assert "Nothing is left." in printed
+        assert e2b.boxes.all == {}

@@ -23,6 +23,7 @@ from agenthost.adapter.checks import refuse_options
 from agenthost.adapter.dial_carrier import DialCarrier, Running
 from agenthost.adapter.make_once import LOOKS, MAKING, make_once
 from agenthost.adapter.network import check_allowed_hosts, refuse_unreachable
+from agenthost.adapter.prices import Prices
 from agenthost.adapter.provider import GuestProvider
 from agenthost.adapter.record import (
     LEASE_LABEL,
@@ -157,6 +158,7 @@ class CloudProvider(GuestProvider, Generic[V]):
         longest: Seconds of the longest lifetime at this vendor.
         options: The ``provider_options`` that are known.
         label_rule: What the vendor accepts as a label; None is anything.
+        prices: What the vendor charges; None where that is not known. For estimates of ``agenthost doctor``.
         making: Seconds that making one sandbox may take. See make_once.
         looks: Seconds before each look for a sandbox whose making was not answered.
     """
@@ -167,6 +169,7 @@ class CloudProvider(GuestProvider, Generic[V]):
     longest: ClassVar[float]
     options: ClassVar[tuple[str, ...]] = ()
     label_rule: ClassVar[LabelRule | None] = None
+    prices: ClassVar[Prices | None] = None
     making: float = MAKING
     looks: Sequence[float] = LOOKS
 

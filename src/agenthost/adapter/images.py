@@ -66,11 +66,15 @@ class ImagesProvider(CloudProvider[V]):
         """Return how the image of a recipe is made."""
         return plan_bake(recipe, default_base=self.default_base, parts=self.image_parts)
 
+    async def baked(self) -> str | None:
+        """Return the image that ``build`` made for the SDK of this host; None where there is none."""
+        return await self.images().find(self.plan(ImageRecipe()))
+
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
         """Fill in the image: what was baked for this SDK, where the spec names none."""
         if spec.image is None:
             if self._baked is None:
-                self._baked = await self.images().find(self.plan(ImageRecipe()))
+                self._baked = await self.baked()
             if self._baked is None and not self._has_warned:
                 self._has_warned = True
                 _log.warning(

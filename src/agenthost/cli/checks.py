@@ -5,23 +5,21 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agenthost.cli.configured_providers import Names
-from agenthost.cli.providers import look_at
 from agenthost.errors import AgentHostError, ConfigError
 from agenthost.providers.local.provider import LocalProvider
-from agenthost.registry import open_provider, provider_names, registration
+from agenthost.registry import open_provider, registration
 from agenthost.statedir import state_directory
 
 if TYPE_CHECKING:
@@ -157,35 +155,3 @@ def check_state() -> Check:
         detail = f"{path} cannot be used: {error.strerror or error}"
         return Check(name=name, state="missing", detail=detail, remedy=remedy)
     return Check(name=name, state="ok", detail=str(path))
-
-
-def check_clouds() -> list[Check]:
-    """Tell which clouds have all packages. None of these is imported: some take seconds."""
-    found: list[Check] = []
-    for cloud in distribution("agenthost").metadata.get_all("Provides-Extra") or []:
-        packages = {
-            one: _version_of(one)
-            for line in requires("agenthost") or []
-            if re.search(rf"""extra == ['"]{re.escape(cloud)}['"]""", line)
-            for one in re.findall(r"^[A-Za-z0-9._-]+", line)
-        }
-        if cloud in provider_names() and all(packages.values()):
-            said = ", ".join(f"{name} {number}" for name, number in packages.items()) or "no package needed"
-            detail = f"installed ({said}); `agenthost providers` says whether it can be used"
-            found.append(Check(name=cloud, state="ok", detail=detail))
-    return found
-
-
-def _version_of(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-async def check_docker(names: Names) -> Check:
-    """Tell whether a container engine answers, for the docker provider with its options."""
-    row = await look_at(names.named("docker"))
-    if row.state == "usable":
-        return Check(name="docker", state="ok", detail="a container engine answers")
-    return Check(name="docker", state="optional", detail="for the docker provider", remedy=row.remedy)

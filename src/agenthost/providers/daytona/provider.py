@@ -14,6 +14,7 @@ from agenthost.providers.daytona import network
 from agenthost.providers.daytona.backend import DaytonaBackend
 from agenthost.providers.daytona.client import DaytonaVendor
 from agenthost.providers.daytona.images import BASE, DEFAULT, USER, DaytonaImages
+from agenthost.providers.daytona.prices import PRICES
 from agenthost.providers.daytona.workarounds import require_kit, settings
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
@@ -48,6 +49,7 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
     """
 
     name = "daytona"
+    prices = PRICES
     capabilities = Capabilities(
         isolation="namespaces",
         networks=frozenset({"open", "none", "allow"}),
@@ -107,8 +109,7 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
         resolved = await super().resolve(spec)
         if resolved.image == DEFAULT != spec.image and (spec.cpu or spec.memory_mib or spec.disk_mib):
             raise UnsupportedError(f"cpu, memory_mib, disk_mib: no snapshot was baked yet; {_SIZE}")
-        port = str(_PORTS[secrets.randbelow(len(_PORTS))])
-        return replace(resolved, labels={**resolved.labels, PORT_LABEL: port})
+        return replace(resolved, labels={**resolved.labels, PORT_LABEL: str(secrets.choice(_PORTS))})
 
     def images(self) -> DaytonaImages:
         """Return the organization's snapshots."""

@@ -12,6 +12,7 @@ from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.e2b import network
 from agenthost.providers.e2b.backend import E2BBackend
 from agenthost.providers.e2b.client import USER, E2BVendor
+from agenthost.providers.e2b.prices import PRICES
 from agenthost.providers.e2b.templates import BASE, E2BTemplates
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
@@ -41,6 +42,7 @@ class E2BProvider(ImagesProvider[E2BVendor]):
     """
 
     name = "e2b"
+    prices = PRICES
     capabilities = Capabilities(
         isolation="microvm",
         networks=frozenset({"open", "none", "allow"}),

@@ -16,6 +16,7 @@ from agenthost.providers.fly.app import PreparedApp, prepare_app
 from agenthost.providers.fly.backend import FlyBackend
 from agenthost.providers.fly.client import FlyVendor
 from agenthost.providers.fly.machine import KIND, port_of, size_of
+from agenthost.providers.fly.prices import PRICES
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
 
@@ -39,6 +40,7 @@ class FlyProvider(CloudProvider[FlyVendor]):
     """
 
     name = "fly"
+    prices = PRICES
     capabilities = Capabilities(isolation="microvm", networks=frozenset({"open"}), pause=True)
     home = "/root"
     user_is_root = True

@@ -12,6 +12,7 @@ from agenthost.adapter.images import ImagesProvider
 from agenthost.errors import ConfigError
 from agenthost.providers.modal import spec as modal_spec
 from agenthost.providers.modal.headers import replacements_of
+from agenthost.providers.modal.prices import PRICES
 from agenthost.providers.modal.settings import APP, PYTHON, Settings, Times
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import HeaderInjection, Limits, SandboxSpec
@@ -40,6 +41,7 @@ class ModalProvider(ImagesProvider["ModalVendor"]):
     """
 
     name = "modal"
+    prices = PRICES
     capabilities = Capabilities(
         isolation="gvisor",
         networks=frozenset({"none", "open"}),

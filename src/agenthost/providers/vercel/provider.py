@@ -14,6 +14,7 @@ from agenthost.providers.vercel.backend import VercelBackend
 from agenthost.providers.vercel.client import API, TAGS, VercelVendor
 from agenthost.providers.vercel.headers import check_headers, check_network
 from agenthost.providers.vercel.images import UNIVERSAL, VercelImages
+from agenthost.providers.vercel.prices import PRICES
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
 
@@ -37,6 +38,7 @@ class VercelProvider(ImagesProvider[VercelVendor]):
     """
 
     name = "vercel"
+    prices = PRICES
     capabilities = Capabilities(
         isolation="microvm",
         networks=frozenset({"open", "none", "allow"}),
@@ -88,8 +90,8 @@ class VercelProvider(ImagesProvider[VercelVendor]):
         spec = await super().resolve(spec)
         if self._carrier == "stdio":
             return spec
-        port = str(20_000 + secrets.randbelow(12_000))  # below the ports of clients
-        return replace(spec, labels={**spec.labels, PORT_LABEL: port})
+        # Below the ports of clients.
+        return replace(spec, labels={**spec.labels, PORT_LABEL: str(20_000 + secrets.randbelow(12_000))})
 
     def images(self) -> VercelImages:
         """Return the project's snapshots."""
