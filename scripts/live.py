@@ -106,8 +106,8 @@ def main() -> int:
         return 2
     most = per_hour * AT_ONCE * (minutes + LIFETIME / 60) / 60 + TOKENS_USD
     print(
-        f"\nBoth kits for {minutes:.0f} minutes at most, up to {AT_ONCE} sandboxes at once, and one agent: at most "
-        f"${most:.2f}, likely much less. A sandbox ends by itself after {LIFETIME / 60:g} minutes."
+        f"\nBoth kits for {minutes:.0f} minutes at most, up to {AT_ONCE} sandboxes at once, and one agent: "
+        f"${most:.2f} at most, likely much less. A sandbox ends by itself after {LIFETIME / 60:g} minutes."
     )
     if not said.yes:
         print("Nothing was made. Add --yes to run this.")

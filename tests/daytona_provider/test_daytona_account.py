@@ -21,9 +21,10 @@ HEAVY = """
 import sys
 import agenthost
 from agenthost.registry import provider_names
-from agenthost.cli.checks import check_clouds
+from agenthost.cli.configured_providers import Names
+from agenthost.cli.provider_checks import check_providers
 assert "daytona" in provider_names()
-assert "daytona" in [check.name for check in check_clouds()]
+assert "daytona" in [check.name for check in check_providers(Names(["daytona"]))]
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"daytona", "daytona_sdk", "aiohttp"}))
 """
 

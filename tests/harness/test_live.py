@@ -109,7 +109,7 @@ async def test_without_yes_the_script_prints_what_it_would_cost_and_makes_nothin
     async with emulator() as e2b:
         code, printed = await run_script(e2b, "--max-usd", "1")
         assert code == 0, printed
-        assert "at most $0.77" in printed
+        assert "$0.77 at most" in printed
         assert "Nothing was made" in printed
         code, printed = await run_script(e2b, "--max-usd", "0.2", "--yes")
         assert code == 2, printed
