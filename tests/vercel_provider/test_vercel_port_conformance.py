@@ -9,7 +9,8 @@ import pytest
 from agenthost.testing import SandboxConformance
 from agenthost.testing.emulators.vercel import Emulator
 
-pytestmark = pytest.mark.full  # the normal run has both kits on `local`
+# The kit runs over HTTP for fly, daytona and cloudflare with --full; a test of the lifecycle has one sandbox of this.
+pytestmark = [pytest.mark.full, pytest.mark.deep]
 
 
 @pytest.fixture(scope="module", params=["asyncio"])
