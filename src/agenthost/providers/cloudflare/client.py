@@ -176,11 +176,10 @@ def sandbox_id(spec: SandboxSpec) -> str:
 
 def _found(record: Mapping[str, Any], resources: Mapping[str, str]) -> Found:
     states: Mapping[str, SandboxState] = {"starting": "starting", "running": "running"}
-    is_replaced = record.get("marker_ok") is False
     return Found(
         id=record["id"],
         labels=record["labels"],
-        state="ended" if is_replaced else states.get(record["state"], "ended"),
+        state=states.get(record["state"], "ended"),
         created_at=record["created_at"],
         expires_at=record["ends_at"],
         resources=resources,

@@ -26,7 +26,7 @@ _TRAPS = [
     "A container that was lost or replaced has lost its files and its programs.",
     "Commands get no input, and run on when their stream is closed; nothing ends one but its timeout.",
     "Output is text: what is not UTF-8 is replaced. One printed line may come as two events.",
-    "An exit code 0 may be reported while the command runs on (after `fabricate_exits`).",
+    "An exit code 0 may be reported while the command runs on (after `fabricate_exit`).",
     "A command without a program is the exit code 127 with the shell's message; one that is too long fails.",
     "A file of more than 12 MiB is refused.",
 ]
