@@ -143,8 +143,8 @@ def modules() -> Path:
     if not _workerd(found).is_file() or not _esbuild(found).is_file():
         raise MissingExtraError(
             "the emulator of cloudflare needs the packages of the Worker, with workerd. Install them with "
-            f"Node.js 22.12 or newer: agenthost cloudflare init DIR && npm ci --prefix DIR. Then set {MODULES} "
-            "to DIR"
+            "Node.js 22.12 or newer: agenthost cloudflare init DIR && cd DIR && npm ci. Then set "
+            f"{MODULES}=DIR"
         )
     return found
 
@@ -210,7 +210,8 @@ async def _port_of(process: anyio.abc.Process, log: Path) -> int:
             told += text
             if '"listen"' in told and told.endswith("\n"):
                 return int(json.loads(told.splitlines()[-1])["port"])
-    raise RuntimeError(f"workerd did not start:\n{log.read_text(errors='replace')}")
+    printed = await anyio.Path(log).read_bytes()
+    raise RuntimeError(f"workerd did not start:\n{printed.decode(errors='replace')}")
 
 
 def _machine() -> tuple[str, str]:
