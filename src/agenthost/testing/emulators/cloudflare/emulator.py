@@ -72,8 +72,8 @@ class Emulator(HttpEmulator[CloudflareBox]):
     async def replace(self, sandbox_id: str) -> None:
         """Have a container be replaced by a new one, as by a rollout."""
         box = self.box(sandbox_id)
-        await self._end(box)
         await self._start(box.owner)
+        await self._end(box)
 
     def fabricate_exit(self, argument: str) -> None:
         """Have the exit code 0 be reported of the next program with such an argument; the program runs on.
