@@ -88,7 +88,10 @@ async def test_an_exit_code_that_cloudflare_invents_is_not_taken_for_a_start(
 async def test_a_start_whose_stream_is_cut_is_an_error_and_leaves_nothing(
     cloudflare: Emulator, provider: CloudflareProvider
 ) -> None:
+    before = len(cloudflare.calls)
+
     async def cut() -> None:
+        await until_true(lambda: [one for one in cloudflare.calls[before:] if one.endswith("/exec")])
         await until_true(cloudflare.cut)
 
     with anyio.fail_after(LIMIT):

@@ -151,8 +151,7 @@ class Containers:
     async def _answer_port(self, exchange: Exchange, owner: str) -> None:
         await self.touched(owner)
         _, _, _, _, port, rest = exchange.request.target.split("/", 5)
-        inner = Exchange(replace(exchange.request, target=f"/{rest}"), exchange.incoming)
-        await self._edge.forward(_FromPort(inner, Streams()), f"http://127.0.0.1:{int(port)}")
+        await self._edge.forward(_ForPort(exchange, f"/{rest}"), f"http://127.0.0.1:{int(port)}")
 
     async def _answer_exec(self, exchange: Exchange, owner: str) -> None:
         box, asked = await self.touched(owner), _parsed(exchange)
@@ -185,8 +184,12 @@ class Containers:
                 tasks.cancel_scope.cancel()
 
 
-class _FromPort(Passing):
-    """Marks the answer where nothing listens. Guests do not answer with this status."""
+class _ForPort(Passing):
+    """A request as a guest gets it. The answer is marked where nothing listens, by a status no guest has."""
+
+    def __init__(self, exchange: Exchange, target: str) -> None:
+        super().__init__(exchange, Streams())
+        self.request = replace(exchange.request, target=target)
 
     async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a complete body."""

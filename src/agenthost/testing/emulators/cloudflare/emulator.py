@@ -14,7 +14,6 @@ from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.base.streams import Passing
-from agenthost.testing.emulators.cloudflare.about import REFUSED
 from agenthost.testing.emulators.cloudflare.containers import CloudflareBox, ContainerError, Containers
 from agenthost.testing.emulators.cloudflare.programs import Programs
 from agenthost.testing.loopback import ClientGoneError, Exchange, LoopbackServer
@@ -90,8 +89,8 @@ class Emulator(HttpEmulator[CloudflareBox]):
     async def route(self, exchange: Exchange, call: str) -> bool:
         """Pass one request on to the Worker; False: it is not of agenthost's routes."""
         if not call.partition(" ")[2].startswith(_ROOT):
-            await reply(exchange, 501, self.refusal_body(501, REFUSED["bridge"]))
-        elif self.faults.revoked:
+            return False
+        if self.faults.revoked:
             await reply(exchange, 401, self.refusal_body(401, "unauthorized"))
         elif self.is_control(exchange):
             with suppress(ClientGoneError):  # an answer that a test has lost

@@ -22,7 +22,7 @@ Event = tuple[str, Any]  # stdout and stderr with bytes, exit and error with wha
 
 _TIMED_OUT = 124
 # A shell starts the program: one that does not exist is the exit code 127 with the shell's message.
-_SHELL = ["bash", "-c", 'exec "$@" </dev/null', "bash"]
+_SHELL = ["bash", "-c", '"$@" </dev/null', "bash"]
 
 
 def encoded(event: Event) -> bytes:
