@@ -16,6 +16,7 @@ export class StubContainer extends DurableObject<TestEnv> implements Container {
 
   async isRunning(): Promise<boolean> {
     const answer = await this.#ask("GET", "running");
+    if (!answer.ok) throw new Error(`the engine answered ${answer.status}: ${await answer.text()}`);
     return (await answer.json<{ running: boolean }>()).running;
   }
 
