@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -166,7 +167,8 @@ async def test_another_key_is_refused_and_a_worker_that_is_closed_has_to_be_aske
         with pytest.raises(ProviderError, match="refused the key") as caught:
             await stranger.create(SandboxSpec())
         assert "c0ffee" not in str(caught.value)
-    async with CloudflareProvider(**cloudflare.options, egress="closed") as provider:
+    closed: dict[str, Any] = {**cloudflare.options, "egress": "closed"}
+    async with CloudflareProvider(**closed) as provider:
         with pytest.raises(ConfigError, match=r"egress='closed'.*open"):
             await provider.create(SandboxSpec(network=NetworkPolicy.none()))
     assert cloudflare.running() == []
