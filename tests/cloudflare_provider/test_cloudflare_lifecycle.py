@@ -163,12 +163,12 @@ async def test_what_the_worker_decides_is_refused_before_any_call(
 async def test_another_key_is_refused_and_a_worker_that_is_closed_has_to_be_asked_for(
     cloudflare: Emulator,
 ) -> None:
-    async with CloudflareProvider(**{**cloudflare.options, "api_key": "c0ffee"}) as stranger:
+    wrong: dict[str, Any] = dict(cloudflare.options, api_key="c0ffee")
+    async with CloudflareProvider(**wrong) as stranger:
         with pytest.raises(ProviderError, match="refused the key") as caught:
             await stranger.create(SandboxSpec())
         assert "c0ffee" not in str(caught.value)
-    closed: dict[str, Any] = {**cloudflare.options, "egress": "closed"}
-    async with CloudflareProvider(**closed) as provider:
+    async with CloudflareProvider(**cloudflare.options, egress="closed") as provider:
         with pytest.raises(ConfigError, match=r"egress='closed'.*open"):
             await provider.create(SandboxSpec(network=NetworkPolicy.none()))
     assert cloudflare.running() == []
