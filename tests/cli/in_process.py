@@ -20,6 +20,8 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     clouds = ("E2B_API_KEY", "FLY_API_TOKEN", "FLY_APP", "MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
     for name in (*clouds, "DOCKER_HOST", "AGENTHOST_CONFIG"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("CLOUDFLARE_SANDBOX_WORKER_URL", "CLOUDFLARE_SANDBOX_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("VERCEL_OIDC_TOKEN", "VERCEL_OIDC_TOKEN_FILE", "VERCEL_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 

@@ -39,7 +39,7 @@ USED = "agenthost: provider options from agenthost.toml"
 def not_set_up(again: str = "") -> str:
     """Return the notice about the clouds, of which no test has a key."""
     what = f"`agenthost providers{again}` says what is missing"
-    return f"agenthost: not asked, because they are not set up: e2b, fly, modal, vercel; {what}\n"
+    return f"agenthost: not asked, because they are not set up: cloudflare, e2b, fly, modal, vercel; {what}\n"
 
 
 MAKER = """

@@ -88,8 +88,9 @@ async def test_installed_clouds_have_a_row_and_their_clients_are_not_imported() 
     )
     done = await run_to_end(["python", "-c", program])
     rows, imported = done.stdout.splitlines()
-    clouds = ("e2b", "modal", "vercel")  # the last one needs no package
+    clouds = ("cloudflare", "e2b", "modal", "vercel")  # the first and the last need no package
     assert {name: row["state"] for name, row in checks(rows).items() if name in clouds} == {
+        "cloudflare": "ok",
         "e2b": "ok",
         "modal": "ok",
         "vercel": "ok",

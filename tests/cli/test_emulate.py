@@ -28,15 +28,22 @@ from agenthost.testing import ScriptedModel, Text
 
 LIMIT = 120  # seconds until a test is taken to hang
 KEY = "sk-ant-emulated-0123456789"
-NAMES = ("e2b", "fly", "modal", "vercel")
+NAMES = ("cloudflare", "e2b", "fly", "modal", "vercel")
 CLIENTS = ("e2b", "modal")  # packages without which there is neither the provider nor its emulator
 IMAGES = {
+    "cloudflare": ("site", "cloudflare_site"),
     "e2b": ("templates", "e2b_template"),
     "fly": ("images", "fly_images"),
     "modal": ("images", "modal_images"),
     "vercel": ("snapshots", "vercel_snapshot"),
 }
-SECRETS = {"e2b": "api_key", "fly": "token", "modal": "token_secret", "vercel": "token"}
+SECRETS = {
+    "cloudflare": "api_key",
+    "e2b": "api_key",
+    "fly": "token",
+    "modal": "token_secret",
+    "vercel": "token",
+}
 
 
 @contextmanager
@@ -158,5 +165,5 @@ async def test_without_the_vendors_client_it_is_an_error_that_says_how_to_instal
 def test_what_has_no_emulator_is_told_with_those_that_have() -> None:
     done = agenthost("emulate", "nowhere")
     assert done.exit_code == 2
-    assert "there is no emulator of 'nowhere'. Known are: e2b, fly, modal, vercel" in done.stderr
+    assert "there is no emulator of 'nowhere'. Known are: cloudflare, e2b, fly, modal, vercel" in done.stderr
     assert os.sep not in done.stderr

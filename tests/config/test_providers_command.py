@@ -43,7 +43,7 @@ async def test_it_tells_each_provider_as_the_code_has_it() -> None:
                 own: Any = getattr(able, capability)
                 own = sorted(own) if isinstance(value, list) else own
                 assert value == own, f"{name}: {capability}"
-    assert {"e2b", "fly", "modal", "vercel"} <= {
+    assert {"cloudflare", "e2b", "fly", "modal", "vercel"} <= {
         name for name, row in found.items() if row["state"] == "not set up"
     }
 

@@ -22,7 +22,7 @@ from agenthost.background import BackgroundTasks
 from agenthost.errors import UnsupportedError
 from agenthost.spec import SandboxSpec
 from agenthost.testing import Edge, FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
-from agenthost.testing.emulators import e2b, fly, modal, vercel
+from agenthost.testing.emulators import cloudflare, e2b, fly, modal, vercel
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.loopback import Exchange, LoopbackServer
@@ -125,6 +125,7 @@ def _local() -> Any:
 OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "edge.Edge": Edge,
     "edge.Edge.serve": _busy_edge,
+    "emulators.cloudflare.emulator.emulator": cloudflare.emulator,
     "emulators.e2b.emulator.emulator": e2b.emulator,
     "emulators.fly.emulator.emulator": fly.emulator,
     "emulators.base.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),

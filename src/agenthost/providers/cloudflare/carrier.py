@@ -1,12 +1,11 @@
 """The program that starts a guest, by the Worker's ``exec``: a stream of events, without input.
 
-Output is text, so that only ASCII passes. Cloudflare's exit event is not believed: it may be reported while
-the program runs on. The program's shell prints a record of its end instead.
+Output is text, so that only ASCII passes. The Worker reports an exit code only with the record that its shell
+prints at the end of a program: Cloudflare's own exit event may come while a program runs on.
 """
 
 from __future__ import annotations
 
-import secrets
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
@@ -17,15 +16,14 @@ import anyio
 from agenthost.adapter.rest import RestClient, json_lines
 
 _KEPT = 4000  # bytes of stderr
-_DRAINING = 5.0  # seconds for what is behind the record of the end
 _CLOSING = 4.0  # seconds
-# $0 is how the record begins. Without output for minutes the stream would be cut: an installation may be
-# silent for so long. Cloudflare's inner server waits 255 seconds.
+# An installation may print nothing for minutes, and what is between would cut its stream: Cloudflare's inner
+# server after 255 seconds.
 _RUN = """
 while sleep 20 >/dev/null 2>&1; do echo; done & beat=$!
 "$@"; code=$?
 kill $beat 2>/dev/null
-echo "$0 $code"
+exit $code
 """
 
 
@@ -43,8 +41,6 @@ class CloudflareProgram:
     def __init__(self, rest: RestClient, path: str, headers: Mapping[str, str]) -> None:
         self.stderr = b""
         self._rest, self._path, self._headers = rest, path, headers
-        self._record = f"end-{secrets.token_hex(16)}".encode()
-        self._held = b""  # received, and perhaps the beginning of the record
         self._exit_code: int | None = None
         self._stream = AsyncExitStack()
         self._events: AsyncGenerator[Mapping[str, Any]] | None = None
@@ -60,8 +56,7 @@ class CloudflareProgram:
         Raises:
             RestError, TransportError: The program was not started, or it is not known whether.
         """
-        line = ["sh", "-c", _RUN, self._record.decode(), *argv]
-        body = {"argv": line, "env": dict(env), "timeout": timeout}
+        body = {"argv": ["sh", "-c", _RUN, "sh", *argv], "env": dict(env), "timeout": timeout}
         answer = await self._stream.enter_async_context(
             self._rest.stream("POST", self._path, body=body, headers=self._headers)
         )
@@ -75,24 +70,20 @@ class CloudflareProgram:
     async def receive(self) -> bytes:
         """Return the next bytes of stdout; ``b""`` at the end. OSError where the output was lost."""
         while self._exit_code is None:
-            self._held += await self._next()
-            ready, found, behind = self._held.partition(self._record)
-            if not found:
-                begun = (n for n in range(len(self._record) - 1, -1, -1) if ready.endswith(self._record[:n]))
-                ready = ready[: len(ready) - next(begun)]
-            elif b"\n" in behind:
-                self._exit_code = int(behind.split()[0])
-            self._held = self._held[len(ready) :]
-            if ready:
-                return ready
+            if self._events is None:
+                raise ConnectionResetError("the output of the program was closed")
+            event = await anext(self._events, None)
+            if event is None or "error" in event:
+                raise ConnectionResetError(f"the program was lost: {event and event['error']}")
+            self.stderr = (self.stderr + b64decode(event.get("stderr", "")))[-_KEPT:]
+            self._exit_code = event.get("exit")
+            if data := b64decode(event.get("stdout", "")):
+                return data
         return b""
 
     async def wait(self) -> int:
         """Return the exit code. Called when ``receive`` has returned ``b""``."""
         assert self._exit_code is not None
-        with anyio.move_on_after(_DRAINING), suppress(OSError):
-            while True:
-                await self._next()
         return self._exit_code
 
     async def aclose(self) -> None:
@@ -100,15 +91,3 @@ class CloudflareProgram:
         self._events = None
         with anyio.move_on_after(_CLOSING, shield=True), suppress(OSError):
             await self._stream.aclose()
-
-    async def _next(self) -> bytes:
-        """Return what the next event has of stdout. OSError where there is none."""
-        if self._events is None:
-            raise ConnectionResetError("the output of the program was closed")
-        event = await anext(self._events, None)
-        if event is None or "exit" in event:
-            raise ConnectionResetError(f"the output ended without the record of the program's end: {event}")
-        if "error" in event:
-            raise ConnectionResetError(f"the program was lost: {event['error']}")
-        self.stderr = (self.stderr + b64decode(event.get("stderr", "")))[-_KEPT:]
-        return b64decode(event.get("stdout", ""))

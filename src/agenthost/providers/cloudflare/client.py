@@ -23,6 +23,7 @@ from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
 _ID = 26  # characters
 _UNPACKING = 30.0  # seconds
+_MOST_LABELS = 30  # of one search; the Worker takes 32, and what it finds is compared with all
 # $1 the archive, $2 the directory.
 _UNPACK = (
     'umask 077; mkdir -p "$2" && chmod 700 "$2" && tar -xf "$1" -C "$2"; code=$?; rm -f "$1"; exit $code'
@@ -90,7 +91,8 @@ class CloudflareVendor:
     async def find(self, labels: Mapping[str, str]) -> AsyncGenerator[Found]:
         """Yield sandboxes, newest first. See Vendor."""
         resources = (await self.api.about()).resources
-        wanted = [("label", f"{name}={value}") for name, value in labels.items() if "=" not in name]
+        asked = list(labels.items())[:_MOST_LABELS]
+        wanted = [("label", f"{name}={value}") for name, value in asked if "=" not in name]
         cursor: str | None = None
         while True:
             query = urlencode([*wanted, *([] if cursor is None else [("cursor", cursor)])])
@@ -176,11 +178,10 @@ def sandbox_id(spec: SandboxSpec) -> str:
 
 def _found(record: Mapping[str, Any], resources: Mapping[str, str]) -> Found:
     states: Mapping[str, SandboxState] = {"starting": "starting", "running": "running"}
-    is_replaced = record.get("marker_ok") is False
     return Found(
         id=record["id"],
         labels=record["labels"],
-        state="ended" if is_replaced else states.get(record["state"], "ended"),
+        state=states.get(record["state"], "ended"),
         created_at=record["created_at"],
         expires_at=record["ends_at"],
         resources=resources,

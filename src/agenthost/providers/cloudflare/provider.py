@@ -44,6 +44,7 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
     home = "/root"
     user_is_root = True
     longest = 24 * 3600.0  # agenthost's own bound: Cloudflare has none, and replaces hosts now and then
+    looks = (0.0, 1.0, 2.0)  # the Worker's index does not lag, but a request may still be on its way
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 # The words with which the emulator refuses each.
 REFUSED = {
     "call": "this emulator does not know this call to a container",
-    "bridge": "this emulator has the routes of agenthost alone, not those of Cloudflare's bridge",
 }
 _UNLIKE = [
     "The Worker is what `agenthost cloudflare init` writes, in `workerd` on this machine.",
@@ -18,6 +17,7 @@ _UNLIKE = [
     "Every image is the same: what this machine has. With `site` it has the SDK; nothing is built.",
     "All containers share the network of this machine; their guests have ports of their own.",
     "Alarms of the Worker follow real time; the engine also ends a container when `clock` says so.",
+    "The routes of Cloudflare's own bridge are unknown calls.",
     "There is no TLS, and no location: everything is near.",
 ]
 _TRAPS = [
@@ -26,7 +26,7 @@ _TRAPS = [
     "A container that was lost or replaced has lost its files and its programs.",
     "Commands get no input, and run on when their stream is closed; nothing ends one but its timeout.",
     "Output is text: what is not UTF-8 is replaced. One printed line may come as two events.",
-    "An exit code 0 may be reported while the command runs on (after `fabricate_exits`).",
+    "An exit code 0 may be reported while the command runs on (after `fabricate_exit`).",
     "A command without a program is the exit code 127 with the shell's message; one that is too long fails.",
     "A file of more than 12 MiB is refused.",
 ]

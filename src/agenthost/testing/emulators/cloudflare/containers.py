@@ -15,7 +15,7 @@ from agenthost.testing.edge import Edge
 from agenthost.testing.emulators.base.boxes import Box, Boxes
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import reply
-from agenthost.testing.emulators.base.streams import Streams
+from agenthost.testing.emulators.base.streams import Passing, Streams
 from agenthost.testing.emulators.cloudflare.about import REFUSED
 from agenthost.testing.emulators.cloudflare.programs import Programs, encoded
 from agenthost.testing.loopback import Exchange
@@ -58,8 +58,9 @@ class Containers:
         locks: Whether of several first calls only one starts a container.
 
     Attributes:
-        fabricated: How many of the next programs have an exit code 0 reported with their first output, while
-            they run on.
+        commands: The arguments of every program.
+        fabricated: Part of an argument. Of the next program that has it, the exit code 0 is reported with its
+            first output, while it runs on. Empty is no program.
     """
 
     def __init__(
@@ -74,7 +75,8 @@ class Containers:
         end: Callable[[CloudflareBox], Awaitable[None]],
         locks: bool,
     ) -> None:
-        self.fabricated = 0
+        self.commands: list[list[str]] = []
+        self.fabricated = ""
         self._boxes, self._faults, self._streams = boxes, faults, streams
         self._programs, self._edge = programs, edge
         self._start, self._end = start, end
@@ -149,16 +151,19 @@ class Containers:
     async def _answer_port(self, exchange: Exchange, owner: str) -> None:
         await self.touched(owner)
         _, _, _, _, port, rest = exchange.request.target.split("/", 5)
-        inner = Exchange(replace(exchange.request, target=f"/{rest}"), exchange.incoming)
-        await self._edge.forward(inner, f"http://127.0.0.1:{int(port)}")
+        await self._edge.forward(_ForPort(exchange, f"/{rest}"), f"http://127.0.0.1:{int(port)}")
 
     async def _answer_exec(self, exchange: Exchange, owner: str) -> None:
         box, asked = await self.touched(owner), _parsed(exchange)
         assert box.machine is not None
+        argv: list[str] = asked["argv"]
+        self.commands.append(argv)
+        fabricates = bool(self.fabricated) and any(self.fabricated in argument for argument in argv)
+        if fabricates:
+            self.fabricated = ""
         events = await self._programs.start(
-            box.machine, asked["argv"], asked.get("env") or {}, float(asked["timeout"])
+            box.machine, argv, asked.get("env") or {}, float(asked["timeout"])
         )
-        fabricates, self.fabricated = self.fabricated > 0, max(0, self.fabricated - 1)
         await exchange.start(200, {"content-type": "text/event-stream"})
         with self._streams.opened(), events:
             async with anyio.create_task_group() as tasks:
@@ -177,6 +182,19 @@ class Containers:
                         break
                 await exchange.finish()
                 tasks.cancel_scope.cancel()
+
+
+class _ForPort(Passing):
+    """A request as a guest gets it. The answer is marked where nothing listens, by a status no guest has."""
+
+    def __init__(self, exchange: Exchange, target: str) -> None:
+        super().__init__(exchange, Streams())
+        self.request = replace(exchange.request, target=target)
+
+    async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Answer with a complete body."""
+        marked = {"x-engine-error": "not_listening"} if status == 502 else {}
+        await super().reply(status, body, {**(headers or {}), **marked})
 
 
 def _parsed(exchange: Exchange) -> Mapping[str, Any]:

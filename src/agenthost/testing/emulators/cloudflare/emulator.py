@@ -14,7 +14,6 @@ from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.base.streams import Passing
-from agenthost.testing.emulators.cloudflare.about import REFUSED
 from agenthost.testing.emulators.cloudflare.containers import CloudflareBox, ContainerError, Containers
 from agenthost.testing.emulators.cloudflare.programs import Programs
 from agenthost.testing.loopback import ClientGoneError, Exchange, LoopbackServer
@@ -31,7 +30,8 @@ class Emulator(HttpEmulator[CloudflareBox]):
     Attributes:
         edge: How requests to guests and programs pass before the Worker: its rules, and planned faults.
         containers: What the Worker asks of containers.
-        worker_url: The Worker itself, without the edge. Set when it runs.
+        started: How many containers were started.
+        worker_url, engine_url: The Worker itself, without the edge, and the engine. Set when they run.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class Emulator(HttpEmulator[CloudflareBox]):
     ) -> None:
         super().__init__()
         self.boxes = Boxes[CloudflareBox](tasks, self.clock, self._end)
-        self.worker_url = ""
+        self.worker_url = self.engine_url = ""
+        self.started = 0
         self.edge, self._whole, inner = edges
         self._machines, self._site = machines, site
         self._env = {"HOME": HOME, **env}
         self._most_running = most_running
-        self._starts = 0
         self.containers = Containers(
             self.boxes,
             self.faults,
@@ -71,12 +71,16 @@ class Emulator(HttpEmulator[CloudflareBox]):
     async def replace(self, sandbox_id: str) -> None:
         """Have a container be replaced by a new one, as by a rollout."""
         box = self.box(sandbox_id)
-        await self._end(box)
         await self._start(box.owner)
+        await self._end(box)
 
-    def fabricate_exits(self, times: int = 1) -> None:
-        """Have the exit code 0 be reported of the next programs, with their first output; they run on."""
-        self.containers.fabricated = times
+    def fabricate_exit(self, argument: str) -> None:
+        """Have the exit code 0 be reported of the next program with such an argument; the program runs on.
+
+        Args:
+            argument: A part of one.
+        """
+        self.containers.fabricated = argument
 
     def is_control(self, exchange: Exchange) -> bool:
         """Return whether a request ends by itself."""
@@ -85,8 +89,8 @@ class Emulator(HttpEmulator[CloudflareBox]):
     async def route(self, exchange: Exchange, call: str) -> bool:
         """Pass one request on to the Worker; False: it is not of agenthost's routes."""
         if not call.partition(" ")[2].startswith(_ROOT):
-            await reply(exchange, 501, self.refusal_body(501, REFUSED["bridge"]))
-        elif self.faults.revoked:
+            return False
+        if self.faults.revoked:
             await reply(exchange, 401, self.refusal_body(401, "unauthorized"))
         elif self.is_control(exchange):
             with suppress(ClientGoneError):  # an answer that a test has lost
@@ -104,10 +108,10 @@ class Emulator(HttpEmulator[CloudflareBox]):
         if len(self.boxes.running()) >= self._most_running:
             raise ContainerError(503, "capacity_exceeded", "the instance limit was reached")
         machine = await self._machines.make(workdir=WORKDIR, network=True, site=self._site, env=self._env)
-        self._starts += 1
+        self.started += 1
         now = self.clock.now()
         box = CloudflareBox(
-            id=f"{owner}.{self._starts}" if owner in self.boxes.all else owner,
+            id=f"{owner}.{self.started}" if owner in self.boxes.all else owner,
             owner=owner,
             started_at=now,
             end_at=now + _DAY,
@@ -173,7 +177,9 @@ async def emulator(
         )
         found.append(running)
         engine = await stack.enter_async_context(LoopbackServer(contain))
-        running.worker_url = await stack.enter_async_context(running_worker(engine.url, api_key=key))
+        running.engine_url = engine.url
+        worker = await stack.enter_async_context(running_worker(engine.url, key))
+        running.worker_url = worker.url
         front = await stack.enter_async_context(LoopbackServer(handle))
         running.options = {"worker_url": front.url, "api_key": key}
         yield running

@@ -22,7 +22,7 @@ Event = tuple[str, Any]  # stdout and stderr with bytes, exit and error with wha
 
 _TIMED_OUT = 124
 # A shell starts the program: one that does not exist is the exit code 127 with the shell's message.
-_SHELL = ["bash", "-c", 'exec "$@" </dev/null', "bash"]
+_SHELL = ["bash", "-c", '"$@" </dev/null', "bash"]
 
 
 def encoded(event: Event) -> bytes:
@@ -84,9 +84,10 @@ class Programs:
     async def _pass_on(
         self, receive: Callable[[], Awaitable[bytes]], kind: str, sending: MemoryObjectSendStream[Event]
     ) -> None:
-        async with aclosing(self._pieces(receive)) as pieces:
-            async for piece in pieces:
-                await _tell(sending, (kind, piece))
+        with suppress(AgentHostError, OSError):  # the machine has ended, as the exit code will tell
+            async with aclosing(self._pieces(receive)) as pieces:
+                async for piece in pieces:
+                    await _tell(sending, (kind, piece))
 
     async def _pieces(self, receive: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[bytes]:
         """Yield output as text: what is not UTF-8 is replaced."""
