@@ -20,6 +20,11 @@ ROOT = "/agenthost/v1"
 PORT = 20_000
 
 
+def sandbox_body(**more: object) -> dict[str, object]:
+    """Return what a sandbox is made of, with other values where they are given."""
+    return {"labels": {}, "ends_at": time.time() + 60, "marker": MARKER, "port": PORT, **more}
+
+
 class Calls:
     """A client with the key of a Worker. All calls are bounded by 30 seconds."""
 
@@ -41,7 +46,7 @@ class Calls:
         self, owner: str, *, seconds: float = 600.0, labels: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """Make a sandbox that ends after these seconds."""
-        body = {"labels": labels or {}, "ends_at": time.time() + seconds, "marker": MARKER, "port": PORT}
+        body = sandbox_body(labels=labels or {}, ends_at=time.time() + seconds)
         return await self.http.put(f"{ROOT}/sandboxes/{owner}", json=body)
 
     async def made(

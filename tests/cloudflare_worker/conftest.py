@@ -13,6 +13,13 @@ from agenthost.testing.emulators.cloudflare.worker import modules, running_worke
 from agenthost.testing.loopback import LoopbackServer
 
 
+@pytest.fixture(scope="module", params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on one loop: what is tested here is not Python. ``test_running_worker.py`` names both."""
+    backend: str = request.param
+    return backend
+
+
 @pytest.fixture(scope="session", autouse=True)
 def packages() -> None:
     """Have the packages of the Worker. With --fail-on-skip, as on CI, their absence is a failure."""

@@ -13,7 +13,20 @@ import anyio
 
 from agenthost.testing.loopback import ClientGoneError, Exchange, HttpRequest
 
-Say = Callable[..., Awaitable[None]]
+Say = Callable[[str, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that runs.
+
+    Attributes:
+        say: Sends an event: its kind, and its data.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    say: Say
 
 
 @dataclass
@@ -33,7 +46,9 @@ class ScriptedEngine:
         starts: How many containers were started.
         starting: Set when a start has come; it is answered once ``may_start`` is set.
         refused: What a call is answered with instead, by its name: a status, and a code.
-        program: What a program does: called with its arguments, its environment, and what sends events.
+        program: What a program does. Returns its exit code; below zero, 0 is reported while it runs on; None,
+            its connection is cut.
+        says_bytes: Whether each byte of output is an event of its own.
         guest: What answers a request to the port of a guest; None is a port on which nothing listens.
     """
 
@@ -45,9 +60,10 @@ class ScriptedEngine:
         self.starting, self.may_start = anyio.Event(), anyio.Event()
         self.may_start.set()
         self.refused: dict[str, tuple[int, str]] = {}
-        self.program: Callable[[list[str], dict[str, str], Say], Awaitable[int | None]] = _ends_well
+        self.program: Callable[[Program], Awaitable[int | None]] = _ends_well
         self.guest: Callable[[Exchange, str], Awaitable[None]] | None = None
-        self.loses = ""
+        self.says_bytes = False
+        self._loses = ""
         self._destroyed: dict[str, anyio.Event] = {}
 
     def lose(self, owner: str) -> None:
@@ -60,7 +76,7 @@ class ScriptedEngine:
 
     def replaces_at(self, call: str) -> None:
         """Have the container be lost just before this call comes, which starts an empty one then."""
-        self.loses = call
+        self._loses = call
 
     def destroyed(self, owner: str) -> anyio.Event:
         """Return the event that is set when a container is destroyed."""
@@ -82,7 +98,7 @@ class ScriptedEngine:
         await getattr(self, f"_answer_{call}")(exchange, owner)
 
     def _touched(self, call: str, owner: str) -> ScriptedContainer:
-        if self.loses == call:
+        if self._loses == call:
             self.lose(owner)
         if owner not in self.containers:
             self.starts += 1
@@ -116,6 +132,8 @@ class ScriptedEngine:
         container = self._touched("port", owner)
         _, _, _, _, _, rest = exchange.request.target.split("/", 5)
         if self.guest is None or not container.marker:
+            async for _ in exchange.pieces():  # else the connection would be closed after the answer
+                pass
             await exchange.reply(502, b"connection refused", {"x-engine-error": "not_listening"})
         else:
             await self.guest(exchange, f"/{rest}")
@@ -126,7 +144,8 @@ class ScriptedEngine:
         await exchange.start(200, {"content-type": "text/event-stream"})
 
         async def say(kind: str, data: bytes) -> None:
-            await exchange.write(f"event: {kind}\ndata: {b64encode(data).decode()}\n\n".encode())
+            for piece in [data[at : at + 1] for at in range(len(data))] if self.says_bytes else [data]:
+                await exchange.write(f"event: {kind}\ndata: {b64encode(piece).decode()}\n\n".encode())
 
         code = await self._run(container, asked["argv"], asked["env"], say)
         if code is None:
@@ -153,12 +172,11 @@ class ScriptedEngine:
             container.files[path] = container.files.pop(beside)
             assert len(container.files[path]) == int(size)
         elif argv != ["true"]:
-            code = await self.program(argv, env, say)
+            code = await self.program(Program(argv, env, say))
         if code is not None and code >= 0:
             await say("stdout", f"\x1e{record} {code}\n".encode())
         return None if code is None else max(code, 0)
 
 
-async def _ends_well(argv: list[str], env: dict[str, str], say: Say) -> int | None:
-    del argv, env, say
+async def _ends_well(_program: Program) -> int | None:
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from cloudflare_worker.calls import KEY, MARKER, ROOT, Calls, code_of
-from cloudflare_worker.scripted_engine import Say, ScriptedEngine
+from cloudflare_worker.scripted_engine import Program, ScriptedEngine
 
 from agenthost.testing.emulators.cloudflare.worker import running_worker
 
@@ -50,8 +50,8 @@ async def test_without_the_key_nothing_answers(worker: Calls, engine: ScriptedEn
 
 
 async def test_with_the_key_the_worker_describes_itself_and_the_bridge_answers(engine_url: str) -> None:
-    options = {"egress": "closed", "max_lifetime": 3600.0, "image": "agenthost-sdk-1"}
-    async with running_worker(engine_url, KEY, **options) as running, Calls(running) as calls:
+    opened = running_worker(engine_url, KEY, egress="closed", max_lifetime=3600.0, image="agenthost-sdk-1")
+    async with opened as running, Calls(running) as calls:
         assert (await calls.http.get(ROOT)).json() == {
             "agenthost": 1,
             "sandbox": "0.12.10",
@@ -73,8 +73,8 @@ async def test_egress_that_is_not_valid_is_refused_rather_than_open(engine_url: 
 async def test_nothing_secret_is_printed(worker: Calls, engine: ScriptedEngine) -> None:
     secret = "a-value-that-nobody-may-read"
 
-    async def program(argv: list[str], env: dict[str, str], say: Say) -> int | None:
-        await say("stdout", secret.encode())
+    async def program(it: Program) -> int | None:
+        await it.say("stdout", secret.encode())
         return None
 
     engine.program = program

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from cloudflare_worker.calls import KEY, MARKER, PORT, ROOT, Calls, code_of
+from cloudflare_worker.calls import KEY, ROOT, Calls, code_of, sandbox_body
 from cloudflare_worker.scripted_engine import ScriptedEngine
 
 from agenthost.testing.emulators.cloudflare.worker import running_worker
@@ -223,9 +223,10 @@ async def test_calls_of_a_sandbox_that_is_not_known_touch_no_container(
     assert engine.calls == []
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+async def test_a_sandbox_that_is_not_valid_is_refused_by_the_name_of_what_is_wrong(
+    worker: Calls, engine: ScriptedEngine
+) -> None:
+    bad: list[tuple[str, object]] = [
         ("labels", ["a"]),
         ("labels", {"a": 1}),
         ("labels", {str(number): "" for number in range(65)}),
@@ -237,15 +238,11 @@ async def test_calls_of_a_sandbox_that_is_not_known_touch_no_container(
         ("port", 3000),
         ("port", 80),
         ("port", 20_000.5),
-    ],
-)
-async def test_a_sandbox_that_is_not_valid_is_refused_by_the_name_of_what_is_wrong(
-    worker: Calls, engine: ScriptedEngine, name: str, value: object
-) -> None:
-    body = {"labels": {}, "ends_at": time.time() + 60, "marker": MARKER, "port": PORT, name: value}
-    answer = await worker.http.put(f"{ROOT}/sandboxes/abc", json=body)
-    assert (answer.status_code, code_of(answer)) == (400, "invalid_request")
-    assert answer.json()["error"]["message"] == f"{name} is not valid"
+    ]
+    for name, value in bad:
+        answer = await worker.http.put(f"{ROOT}/sandboxes/abc", json=sandbox_body(**{name: value}))
+        assert (answer.status_code, code_of(answer)) == (400, "invalid_request")
+        assert answer.json()["error"]["message"] == f"{name} is not valid"
     assert engine.calls == []
 
 

@@ -185,6 +185,7 @@ async def _process(config: Path, variables: Mapping[str, str], log: Path) -> Asy
     argv = [str(_workerd(modules())), "serve", "--control-fd=3", str(config)]
     process = await anyio.open_process(
         [shutil.which("sh") or "/bin/sh", "-c", _KEEPER, "agenthost", str(log), *argv],
+        stderr=subprocess.DEVNULL,
         env={"PATH": os.defpath, **variables},
         start_new_session=True,
     )

@@ -39,9 +39,13 @@ export class StubContainer extends DurableObject<TestEnv> implements Container {
   async forward(port: number, request: Request): Promise<Result<Response>> {
     if (!(await this.isRunning())) return failure("gone", "the container does not run");
     const { pathname, search } = new URL(request.url);
-    const answer = await fetch(new Request(this.#url(`port/${port}${pathname}${search}`), request));
-    if (!answer.headers.has("x-engine-error")) return { ok: true, value: answer };
-    return failure("not_listening", await answer.text());
+    try {
+      const answer = await fetch(new Request(this.#url(`port/${port}${pathname}${search}`), request));
+      if (!answer.headers.has("x-engine-error")) return { ok: true, value: answer };
+      return failure("not_listening", await answer.text());
+    } catch (error) {
+      return failure("not_listening", String(error));
+    }
   }
 
   async end(): Promise<void> {
@@ -58,8 +62,12 @@ export class StubContainer extends DurableObject<TestEnv> implements Container {
     await this.end();
   }
 
-  #ask(method: string, what: string, init: RequestInit = {}): Promise<Response> {
-    return fetch(this.#url(what), { method, ...init });
+  async #ask(method: string, what: string, init: RequestInit = {}): Promise<Response> {
+    try {
+      return await fetch(this.#url(what), { method, ...init });
+    } catch (error) {
+      return Response.json({ code: "container_error", message: String(error) }, { status: 502 });
+    }
   }
 
   #url(what: string): string {
