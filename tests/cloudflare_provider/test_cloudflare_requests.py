@@ -35,7 +35,7 @@ from agenthost.providers.cloudflare.client import CloudflareVendor, Container, s
 from agenthost.providers.cloudflare.errors import OpenWorkerError, WrongWorkerError
 from agenthost.providers.cloudflare.provider import CloudflareProvider
 from agenthost.sandbox import SandboxInfo
-from agenthost.spec import SandboxSpec
+from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 KEY = "key-of-this-test"
@@ -148,7 +148,7 @@ async def test_before_its_first_call_it_asks_without_a_key_and_then_with_it_and_
     assert [one.method for one in others] == ["DELETE"] * 3
     assert {one.headers["authorization"] for one in others} == {f"Bearer {KEY}"}
     assert (await vendor.api.about()) == AboutWorker(
-        7200, {"sandbox": "0.12.10", "image": "own", "egress": "open"}
+        7200, frozenset(), {"sandbox": "0.12.10", "image": "own", "egress": "open"}
     )
 
 
@@ -228,6 +228,31 @@ async def test_a_lease_is_the_first_end_and_a_lifetime_above_the_workers_is_refu
         await vendor.create(spec(max_lifetime=7201), {})
     assert caught.value.seconds == 7200
     assert len(worker.asked()) == before
+
+
+@pytest.mark.parametrize(
+    ("allowed", "policy", "is_made"),
+    [
+        ([], NetworkPolicy.none(), True),
+        ([], NetworkPolicy.allow(["pypi.org"]), False),
+        (["pypi.org", "api.anthropic.com"], NetworkPolicy.allow(["API.anthropic.com", "pypi.org"]), True),
+        (["pypi.org", "api.anthropic.com"], NetworkPolicy.allow(["pypi.org"]), False),
+        (["api.anthropic.com"], NetworkPolicy.none(), False),
+        (["api.anthropic.com"], None, True),
+    ],
+)
+async def test_a_closed_worker_makes_sandboxes_with_the_network_that_it_has_and_no_other(
+    worker: Worker, allowed: list[str], policy: NetworkPolicy | None, is_made: bool
+) -> None:
+    worker.first[1] = (200, {**ABOUT, "egress": "closed", "allowed": allowed})
+    async with CloudflareProvider(worker_url=worker.url, api_key=KEY, egress="closed") as provider:
+        provider.check(spec(network=policy))
+        if is_made:
+            await provider.vendor.create(spec(network=policy), {})
+        else:
+            with pytest.raises(UnsupportedError, match="the Worker lets its sandboxes reach"):
+                await provider.vendor.create(spec(network=policy), {})
+    assert len(worker.asked()) == is_made
 
 
 @pytest.mark.parametrize(

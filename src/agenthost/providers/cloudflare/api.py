@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import anyio
 
@@ -12,8 +12,7 @@ from agenthost.adapter.calls import Calls
 from agenthost.adapter.rest import RestClient, RestError
 from agenthost.errors import ConfigError
 from agenthost.providers.cloudflare.errors import SET_KEY, OpenWorkerError, WrongWorkerError, rows
-
-Egress: TypeAlias = Literal["open", "closed"]
+from agenthost.providers.cloudflare.network import Egress
 
 ROOT = "/agenthost/v1"
 _VERSION = 1  # of the Worker's routes
@@ -25,10 +24,12 @@ class AboutWorker:
 
     Attributes:
         longest: Seconds of the longest lifetime that it allows.
+        allowed: The hosts that sandboxes reach, where its egress is closed.
         resources: The version of Cloudflare's package, the image, and what sandboxes may reach.
     """
 
     longest: float
+    allowed: frozenset[str]
     resources: Mapping[str, str]
 
 
@@ -97,4 +98,5 @@ class WorkerApi:
                 f"{answer['egress']}"
             )
         resources = {name: str(answer.get(name, "")) for name in ("sandbox", "image", "egress")}
-        return AboutWorker(float(answer["max_lifetime"]), resources)
+        allowed = frozenset(host.lower() for host in answer.get("allowed", ()))
+        return AboutWorker(float(answer["max_lifetime"]), allowed, resources)

@@ -19,6 +19,7 @@ from agenthost.adapter.record import NONCE_LABEL, PORT_LABEL
 from agenthost.errors import ProviderError, SandboxNotFoundError
 from agenthost.providers.cloudflare.api import WorkerApi
 from agenthost.providers.cloudflare.carrier import CloudflareProgram
+from agenthost.providers.cloudflare.network import refuse_other_network
 from agenthost.sandbox import SandboxState
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
@@ -71,11 +72,11 @@ class CloudflareVendor:
     async def create(self, spec: SandboxSpec, labels: Mapping[str, str]) -> Container:
         """Have the Worker write down a sandbox, and start and mark its container. See Vendor."""
         lifetime = spec.max_lifetime or DEFAULT_LIFETIME
-        longest = (await self.api.about()).longest
-        if lifetime > longest:
-            raise LifetimeLimitError(
-                f"max_lifetime={lifetime:g}: this Worker allows {longest / 3600:g} hours at most", longest
-            )
+        about = await self.api.about()
+        refuse_other_network(spec.network, about.allowed)
+        if lifetime > about.longest:
+            hours = f"max_lifetime={lifetime:g}: this Worker allows {about.longest / 3600:g} hours at most"
+            raise LifetimeLimitError(hours, about.longest)
         made = Container(sandbox_id(spec), spec.labels[NONCE_LABEL])
         body = {
             "labels": dict(labels),

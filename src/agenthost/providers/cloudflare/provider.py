@@ -10,9 +10,10 @@ from agenthost.adapter.checks import credential, refuse_fields
 from agenthost.adapter.cloud import CloudProvider
 from agenthost.adapter.record import PORT_LABEL
 from agenthost.errors import ConfigError
-from agenthost.providers.cloudflare.api import ROOT, Egress, WorkerApi
+from agenthost.providers.cloudflare.api import ROOT, WorkerApi
 from agenthost.providers.cloudflare.backend import CloudflareBackend
 from agenthost.providers.cloudflare.client import CloudflareVendor, Container
+from agenthost.providers.cloudflare.network import Egress, capabilities_of
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.supports import Endpoint
@@ -29,8 +30,8 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
             ``CLOUDFLARE_SANDBOX_WORKER_URL``.
         api_key: The Worker's secret SANDBOX_API_KEY; None is ``CLOUDFLARE_SANDBOX_API_KEY``. It never
             enters a sandbox.
-        egress: What the Worker lets its sandboxes reach: ``open``, everything; ``closed``, nothing but what
-            the Worker itself answers. A Worker that states something else is refused.
+        egress: What the Worker lets its sandboxes reach: ``open``, everything; ``closed``, the hosts that it
+            was deployed with, if any. A Worker that states something else is refused.
         secret: See GuestProvider.
         limits: See GuestProvider.
 
@@ -67,10 +68,7 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
             raise ConfigError(f"egress={egress!r} is not valid: known are 'open' and 'closed'")
         self._url = url.rstrip("/")
         self._egress: Egress = egress
-        if egress == "closed":
-            self.capabilities = replace(
-                self.capabilities, networks=frozenset({"none"}), default_network="none"
-            )
+        self.capabilities = capabilities_of(self.capabilities, egress)
 
     def make_vendor(self) -> CloudflareVendor:
         """Return a client."""
