@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -162,7 +163,8 @@ async def test_what_the_worker_decides_is_refused_before_any_call(
 async def test_another_key_is_refused_and_a_worker_that_is_closed_has_to_be_asked_for(
     cloudflare: Emulator,
 ) -> None:
-    async with CloudflareProvider(**{**cloudflare.options, "api_key": "c0ffee"}) as stranger:
+    wrong: dict[str, Any] = dict(cloudflare.options, api_key="c0ffee")
+    async with CloudflareProvider(**wrong) as stranger:
         with pytest.raises(ProviderError, match="refused the key") as caught:
             await stranger.create(SandboxSpec())
         assert "c0ffee" not in str(caught.value)

@@ -78,7 +78,8 @@ class Worker:
             status, body = self.first["authorization" in request.headers]
             headers: Mapping[str, str] = {}
         else:
-            status, body, headers = self.answers.pop(0) if self.answers else (200, {}, {})
+            usual: tuple[int, object, Mapping[str, str]] = (200, {}, {})
+            status, body, headers = self.answers.pop(0) if self.answers else usual
         self.requests.append(request)
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         await exchange.reply(status, data, {"content-type": "application/json", **headers})
@@ -127,7 +128,8 @@ async def vendor(worker: Worker) -> AsyncIterator[CloudflareVendor]:
 
 
 def spec(**given: Any) -> SandboxSpec:
-    return SandboxSpec(**{"name": "box", "max_lifetime": 600, "labels": LABELS, **given})
+    usual: dict[str, Any] = {"name": "box", "max_lifetime": 600, "labels": LABELS}
+    return SandboxSpec(**{**usual, **given})
 
 
 # ---- what the Worker must be
@@ -151,6 +153,7 @@ async def test_before_its_first_call_it_asks_without_a_key_and_then_with_it_and_
 
 
 NOT_CONFIGURED = (503, refusal("not_configured"))
+EMPTY: tuple[int, dict[str, object]] = (200, {})
 PAGE = (200, b"<html>hello</html>")
 ABSENT = (404, b"404 Not Found")
 TOLD_APART: list[Any] = [
@@ -159,9 +162,7 @@ TOLD_APART: list[Any] = [
     pytest.param({0: ABSENT}, WrongWorkerError, "agenthost cloudflare init", id="stock bridge"),
     pytest.param({1: ABSENT}, WrongWorkerError, "agenthost cloudflare init", id="stock bridge with a key"),
     pytest.param({0: PAGE}, WrongWorkerError, "agenthost cloudflare init", id="another site"),
-    pytest.param(
-        {1: (200, {})}, WrongWorkerError, "version None.*agenthost cloudflare init", id="no version"
-    ),
+    pytest.param({1: EMPTY}, WrongWorkerError, "version None.*agenthost cloudflare init", id="no version"),
     pytest.param({1: (200, {**ABOUT, "agenthost": 2})}, WrongWorkerError, "version 2.*version 1", id="newer"),
     pytest.param(
         {1: (200, {**ABOUT, "egress": "closed"})}, ConfigError, "egress='open'.*closed", id="egress"
@@ -296,6 +297,15 @@ async def test_each_state_of_a_sandbox_has_its_meaning(
     assert worker.asked() == [f"GET {ROOT}/sandboxes/abc"]
 
 
+@pytest.mark.parametrize("sandbox_id", ["", "a-name", "../sandboxes", "abc/exec", "abc\n"])
+async def test_what_is_not_an_id_is_not_found_and_not_asked_for(
+    worker: Worker, vendor: CloudflareVendor, sandbox_id: str
+) -> None:
+    with pytest.raises(SandboxNotFoundError, match="not the id"):
+        await vendor.look_up(sandbox_id)
+    assert worker.requests == []
+
+
 async def test_an_end_is_no_error_where_there_is_no_sandbox(worker: Worker, vendor: CloudflareVendor) -> None:
     worker.answer(204, b"")
     worker.answer(404, refusal("not_found"))
@@ -427,4 +437,5 @@ async def test_the_guest_is_reached_through_the_worker_and_no_other_port_is(
 )
 def test_options_that_are_not_valid_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        CloudflareProvider(**{"worker_url": "https://x", "api_key": KEY, **options})
+        usual: dict[str, Any] = {"worker_url": "https://x", "api_key": KEY}
+        CloudflareProvider(**{**usual, **options})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from base64 import b32encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -21,7 +22,7 @@ from agenthost.providers.cloudflare.carrier import CloudflareProgram
 from agenthost.sandbox import SandboxState
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
-_ID = 26  # characters
+_ID, _IDS = 26, re.compile(r"[a-z2-7]+\Z")  # characters of an id; what it is made of
 _UNPACKING = 30.0  # seconds
 _MOST_LABELS = 30  # of one search; the Worker takes 32, and what it finds is compared with all
 # $1 the archive, $2 the directory.
@@ -106,6 +107,8 @@ class CloudflareVendor:
 
     async def look_up(self, sandbox_id: str) -> Found:
         """Return one sandbox. See Vendor."""
+        if not _IDS.match(sandbox_id):
+            raise SandboxNotFoundError(f"{sandbox_id!r} is not the id of a sandbox at Cloudflare")
         resources = (await self.api.about()).resources
         record = await self.api.ask(f"looking up sandbox {sandbox_id}", "GET", f"/sandboxes/{sandbox_id}")
         found = _found(record, resources)

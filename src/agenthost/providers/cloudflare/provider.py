@@ -65,7 +65,8 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
             raise ConfigError("worker_url is not a valid URL: it begins with https://")
         if egress not in ("open", "closed"):
             raise ConfigError(f"egress={egress!r} is not valid: known are 'open' and 'closed'")
-        self._url, self._egress = url.rstrip("/"), egress
+        self._url = url.rstrip("/")
+        self._egress: Egress = egress
         if egress == "closed":
             self.capabilities = replace(
                 self.capabilities, networks=frozenset({"none"}), default_network="none"

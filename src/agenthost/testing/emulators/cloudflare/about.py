@@ -21,7 +21,7 @@ _UNLIKE = [
     "There is no TLS, and no location: everything is near.",
 ]
 _TRAPS = [
-    "Each call to a sandbox without a container starts one, which is empty, without a word.",
+    "A command or a file for a sandbox without a container starts one, which is empty, without a word.",
     "Of several first calls at once each starts a container; all but one are left until they end.",
     "A container that was lost or replaced has lost its files and its programs.",
     "Commands get no input, and run on when their stream is closed; nothing ends one but its timeout.",

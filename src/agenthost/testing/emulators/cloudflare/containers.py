@@ -149,9 +149,13 @@ class Containers:
         await exchange.reply(204)
 
     async def _answer_port(self, exchange: Exchange, owner: str) -> None:
-        await self.touched(owner)
+        passing = _ForPort(exchange)
+        if self.current(owner) is None:  # a connection to a port starts none
+            await passing.reply(502, b"the container does not run")
+            return
         _, _, _, _, port, rest = exchange.request.target.split("/", 5)
-        await self._edge.forward(_ForPort(exchange, f"/{rest}"), f"http://127.0.0.1:{int(port)}")
+        passing.request = replace(exchange.request, target=f"/{rest}")
+        await self._edge.forward(passing, f"http://127.0.0.1:{int(port)}")
 
     async def _answer_exec(self, exchange: Exchange, owner: str) -> None:
         box, asked = await self.touched(owner), _parsed(exchange)
@@ -185,11 +189,10 @@ class Containers:
 
 
 class _ForPort(Passing):
-    """A request as a guest gets it. The answer is marked where nothing listens, by a status no guest has."""
+    """Marks the answer where nothing listens: it has a status that no guest answers with."""
 
-    def __init__(self, exchange: Exchange, target: str) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         super().__init__(exchange, Streams())
-        self.request = replace(exchange.request, target=target)
 
     async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Answer with a complete body."""
