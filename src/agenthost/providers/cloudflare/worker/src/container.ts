@@ -77,6 +77,15 @@ export interface Env {
   IMAGE?: string;
 }
 
+type WorkerEnv = Env;
+
+declare global {
+  namespace Cloudflare {
+    /** What handlers of @cloudflare/sandbox get, and tests import. */
+    interface Env extends WorkerEnv {}
+  }
+}
+
 /** Return the container of a sandbox. Does not start it. */
 export function containerOf(env: Env, id: string): Container {
   const stub: unknown = env.Sandbox.get(env.Sandbox.idFromName(id));

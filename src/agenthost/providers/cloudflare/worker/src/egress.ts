@@ -9,8 +9,6 @@ export interface Egress {
   isClosed: boolean;
   /** Hosts that are reached all the same; `*` stands for any characters. Has no meaning unless closed. */
   allowed: string[];
-  /** Whether this Worker puts its own key into requests to Anthropic. */
-  hasKey: boolean;
 }
 
 /** Return what was configured. Throws a Refusal where that is not valid: nothing is open by mistake. */
@@ -19,10 +17,14 @@ export function egressOf(env: Env): Egress {
   if (egress !== "open" && egress !== "closed") {
     throw new Refusal(503, "not_configured", "EGRESS is neither open nor closed");
   }
-  const hasKey = (env.ANTHROPIC_API_KEY ?? "").trim() !== "";
   const hosts = (env.ALLOWED_HOSTS ?? "").split(/[\s,]+/).filter((host) => host !== "");
-  const allowed = hasKey ? [...hosts, ANTHROPIC] : hosts;
-  return { isClosed: egress === "closed", allowed, hasKey };
+  const allowed = hasKey(env) ? [...hosts, ANTHROPIC] : hosts;
+  return { isClosed: egress === "closed", allowed };
+}
+
+/** Return whether this Worker puts its own key into requests to Anthropic. */
+export function hasKey(env: Env): boolean {
+  return (env.ANTHROPIC_API_KEY ?? "").trim() !== "";
 }
 
 /** Pass a request of a container on to Anthropic, with the key of this Worker in place of any other. */

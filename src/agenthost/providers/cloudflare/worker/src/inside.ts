@@ -32,7 +32,7 @@ export async function execute(request: Request, env: Env, _ctx: unknown, id: str
   const row = await runningRow(request, env, id);
   const run = await runProven(containerOf(env, id), row.marker, argv, added, timeout);
   if (!run.ok) throw await failed(env, id, run);
-  const headers = { "content-type": "application/x-ndjson", "cache-control": "no-store, no-transform" };
+  const headers = { "content-type": "application/x-ndjson; charset=utf-8", "cache-control": "no-store, no-transform" };
   return new Response(linesOf(run.value), { headers });
 }
 

@@ -1,9 +1,11 @@
 // The container of one sandbox, by @cloudflare/sandbox.
 
+import { env as deployed } from "cloudflare:workers";
+
 import { Sandbox as CloudflareSandbox, parseSSEStream, type ExecEvent } from "@cloudflare/sandbox";
 
 import { DONE, failure, type Container, type Env, type Failure, type Result } from "./container";
-import { egressOf, INJECTED } from "./egress";
+import { egressOf, hasKey, INJECTED } from "./egress";
 import { encodeEvent, type Event } from "./events";
 
 export { ContainerProxy } from "@cloudflare/sandbox";
@@ -19,12 +21,11 @@ export class Sandbox extends CloudflareSandbox<Env> implements Container {
   constructor(ctx: DurableObjectState<{}>, env: Env) {
     super(ctx, env);
     const egress = egressOf(env);
-    this.interceptHttps = egress.isClosed || egress.hasKey;
+    this.interceptHttps = egress.isClosed || hasKey(env);
     if (egress.isClosed) {
       this.enableInternet = false;
       this.allowedHosts = egress.allowed;
     }
-    if (egress.hasKey) Sandbox.outboundByHost = INJECTED;
   }
 
   async boot(): Promise<Result> {
@@ -91,6 +92,9 @@ export class Sandbox extends CloudflareSandbox<Env> implements Container {
     await this.setKeepAlive(true);
   }
 }
+
+// What carries out the requests of containers finds this by the class; no object of it need be there.
+if (hasKey(deployed)) Sandbox.outboundByHost = INJECTED;
 
 /** Quote an argument for a POSIX shell. */
 function quoted(argument: string): string {

@@ -2,13 +2,9 @@
 
 import { DurableObject } from "cloudflare:workers";
 
-import { DONE, failure, type Container, type Env, type Failure, type FailureCode, type Result } from "../src/container";
+import { DONE, failure, type Container, type Failure, type FailureCode, type Result } from "../src/container";
 
-interface TestEnv extends Env {
-  ENGINE_URL: string;
-}
-
-export class StubContainer extends DurableObject<TestEnv> implements Container {
+export class StubContainer extends DurableObject<Cloudflare.Env> implements Container {
   async boot(): Promise<Result> {
     const answer = await this.#ask("POST", "start");
     return answer.ok ? DONE : failureOf(answer);
