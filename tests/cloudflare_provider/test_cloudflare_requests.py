@@ -445,6 +445,16 @@ async def test_an_end_is_moved_to_a_time_and_never_behind_that_of_the_lifetime(
         await backend.extend(30)
 
 
+@pytest.mark.parametrize("last", [(200, RECORD), (404, refusal("not_found"))])
+async def test_a_container_whose_start_is_still_under_way_is_waited_for(
+    worker: Worker, backend: CloudflareBackend, last: tuple[int, object]
+) -> None:
+    for status, body in [(200, {**RECORD, "state": "starting"})] * 2 + [last]:
+        worker.answer(status, body)
+    await backend.until_started()
+    assert worker.asked() == [f"GET {ROOT}/sandboxes/abc"] * 3
+
+
 async def test_the_guest_is_reached_through_the_worker_and_no_other_port_is(
     worker: Worker, backend: CloudflareBackend
 ) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from agenthost.adapter.cloud import CloudBackend
 from agenthost.adapter.record import NONCE_LABEL, PORT_LABEL
-from agenthost.errors import SandboxGoneError, SandboxNotFoundError, UnsupportedError
+from agenthost.errors import ProviderError, SandboxGoneError, SandboxNotFoundError, UnsupportedError
 from agenthost.providers.cloudflare.client import CloudflareVendor, Container
 from agenthost.sandbox import Boot, SandboxInfo
 from agenthost.supports import Endpoint
 
 if TYPE_CHECKING:
     from agenthost.providers.cloudflare.provider import CloudflareProvider
+
+_STARTING = 150.0  # seconds: what the Worker waits for a machine and for its program, and some more
+_LOOK_AGAIN = 0.2  # seconds
 
 
 class CloudflareBackend(CloudBackend[CloudflareVendor]):
@@ -24,6 +29,27 @@ class CloudflareBackend(CloudBackend[CloudflareVendor]):
     ) -> None:
         super().__init__(provider, known, handle, boot)
         self._guest = provider.guest_endpoint(Container(known.id, known.labels[NONCE_LABEL]))
+
+    async def boot(self) -> None:
+        """Wait until the container has started, and start the guest in it. See CloudBackend.boot."""
+        await self.until_started()
+        await super().boot()
+
+    async def until_started(self) -> None:
+        """Return when the container has started or has ended.
+
+        It has started when a create is answered. A create whose answer was lost may still be under way.
+
+        Raises:
+            ProviderError: It has not started in time.
+        """
+        with anyio.move_on_after(_STARTING) as scope:
+            while (await self.info()).state == "starting":  # noqa: ASYNC110 - it tells only who asks
+                await anyio.sleep(_LOOK_AGAIN)
+        if scope.cancelled_caught:
+            raise ProviderError(
+                f"the container of sandbox {self.known.name} has not started within {_STARTING:g} s"
+            )
 
     async def endpoint(self, port: int) -> Endpoint:
         """Return where the guest's own port is reached, through the Worker. See SupportsPorts.
