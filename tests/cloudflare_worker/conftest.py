@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from cloudflare_worker.calls import KEY, Calls
+from cloudflare_worker.calls import KEY, ROOT, Calls
 from cloudflare_worker.scripted_engine import ScriptedEngine
 
 from agenthost.errors import MissingExtraError
-from agenthost.testing.emulators.cloudflare.worker import modules, running_worker
-from agenthost.testing.loopback import LoopbackServer
+from agenthost.testing.emulators.cloudflare.worker import RunningWorker, modules, running_worker
+from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 
 @pytest.fixture(scope="module", params=["asyncio"])
@@ -29,22 +29,60 @@ def packages() -> None:
         pytest.skip(str(error))
 
 
-@pytest.fixture
-async def engine_url(engine: ScriptedEngine) -> AsyncIterator[str]:
+class Site:
+    """What all tests of a module share: an address, behind which each has containers of its own.
+
+    Attributes:
+        engine: The containers of the test that runs.
+    """
+
+    def __init__(self) -> None:
+        self.engine = ScriptedEngine()
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request of the stub."""
+        await self.engine.handle(exchange)
+
+    def in_pieces(self, request: HttpRequest) -> bool:
+        """Return whether the body of a request is taken while it comes."""
+        return self.engine.in_pieces(request)
+
+
+@pytest.fixture(scope="module")
+def site() -> Site:
+    """Give what is shared."""
+    return Site()
+
+
+@pytest.fixture(scope="module")
+async def engine_url(site: Site, anyio_backend: str) -> AsyncIterator[str]:
     """Give where the containers are served."""
-    async with LoopbackServer(engine.handle, in_pieces=engine.in_pieces) as server:
+    del anyio_backend
+    async with LoopbackServer(site.handle, in_pieces=site.in_pieces) as server:
         yield server.url
 
 
+@pytest.fixture(scope="module")
+async def running(engine_url: str) -> AsyncIterator[RunningWorker]:
+    """Give the Worker of a module."""
+    async with running_worker(engine_url, KEY) as started:
+        yield started
+
+
 @pytest.fixture
-async def engine(anyio_backend: str) -> ScriptedEngine:
+async def engine(site: Site, anyio_backend: str) -> ScriptedEngine:
     """Give the containers of one test."""
     del anyio_backend
-    return ScriptedEngine()
+    site.engine = ScriptedEngine()
+    return site.engine
 
 
 @pytest.fixture
-async def worker(engine_url: str) -> AsyncIterator[Calls]:
-    """Give a Worker of one test's own, and calls of it with its key."""
-    async with running_worker(engine_url, KEY) as running, Calls(running) as calls:
+async def worker(running: RunningWorker, engine: ScriptedEngine) -> AsyncIterator[Calls]:
+    """Give calls of the Worker with its key. It knows of no sandbox before, and of none afterwards."""
+    async with Calls(running) as calls:
+        assert await calls.listed() == {}
         yield calls
+        engine.refused.clear()
+        for owner in await calls.listed():
+            assert (await calls.http.delete(f"{ROOT}/sandboxes/{owner}")).status_code == 204

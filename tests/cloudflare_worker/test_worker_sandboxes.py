@@ -200,6 +200,20 @@ async def test_a_container_that_is_gone_is_never_replaced_by_an_empty_one(
     assert engine.starts == starts
 
 
+async def test_an_empty_container_that_cannot_be_destroyed_now_is_not_used_either(
+    worker: Calls, engine: ScriptedEngine
+) -> None:
+    await worker.made("abc", seconds=2.0)
+    engine.replace("abc")
+    engine.refused["destroy"] = (500, "broken")
+    assert await do(worker, "exec") == (410, "replaced")
+    assert await worker.listed() == {"abc": "ended"}
+    assert await do(worker, "port") == (410, "replaced")
+    engine.refused.clear()
+    with anyio.fail_after(WITHIN):
+        await engine.destroyed("abc").wait()  # at its end
+
+
 async def test_calls_for_another_container_than_the_one_that_runs_are_refused(worker: Calls) -> None:
     await worker.made("abc")
     other = await worker.run("abc", ["x"], marker="f" * 32)

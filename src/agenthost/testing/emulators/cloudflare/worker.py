@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import anyio
@@ -25,11 +25,12 @@ from anyio.streams.text import TextReceiveStream
 
 from agenthost import providers
 from agenthost.errors import MissingExtraError
+from agenthost.threads import in_thread
 
 SOURCE = Path(next(iter(providers.__path__))) / "cloudflare" / "worker"
 MODULES = "AGENTHOST_CLOUDFLARE_WORKER"
 
-_COMPATIBILITY = "2026-10-01"  # as in wrangler.jsonc
+COMPATIBILITY = "2026-10-01"  # as in wrangler.jsonc
 _STARTING = 30.0  # seconds; under a second where the machine is idle
 _ENDING = 10.0  # seconds
 
@@ -125,7 +126,7 @@ async def running_worker(
         directory = Path(made)
         kept = storage or directory / "storage"
         kept.mkdir(exist_ok=True)
-        (directory / "worker.js").write_bytes(bundle(modules()))
+        (directory / "worker.js").write_bytes(await in_thread(partial(bundle, modules())))
         config = directory / "config.capnp"
         config.write_text(_config_of(kept, variables))
         async with _process(config, variables, directory / "log") as port:
@@ -172,7 +173,7 @@ def bundle(packages: Path) -> bytes:
 def _config_of(storage: Path, variables: Mapping[str, str]) -> str:
     # Values come by the environment: the one of the key must not be in a file.
     bindings = ",\n    ".join(f'(name = "{name}", fromEnvironment = "{name}")' for name in variables)
-    values = {"storage": str(storage), "date": _COMPATIBILITY, "variables": bindings}
+    values = {"storage": str(storage), "date": COMPATIBILITY, "variables": bindings}
     text = _CONFIG
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)

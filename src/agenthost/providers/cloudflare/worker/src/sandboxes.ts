@@ -73,10 +73,13 @@ export async function describe(env: Env, id: string): Promise<Row> {
   return { ...row, state: "ended" };
 }
 
-/** Have a sandbox be ended, whose container is gone. An empty one that runs instead is destroyed. */
+/**
+ * Have a sandbox be ended, whose container is gone. An empty one that runs instead is destroyed; where that
+ * fails, it is destroyed at the end that was set.
+ */
 export async function markEnded(env: Env, id: string): Promise<void> {
   await directoryOf(env).setState(id, "ended");
-  await end(containerOf(env, id));
+  await end(containerOf(env, id)).catch(() => null);
 }
 
 export async function listSandboxes(request: Request, env: Env): Promise<Response> {
