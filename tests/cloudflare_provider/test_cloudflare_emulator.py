@@ -148,7 +148,9 @@ async def test_files_are_exact_up_to_the_limit_of_the_transport(engine: Engine) 
     assert (await engine.ask("PUT", path, content=b"x" * (12 * 1024 * 1024 + 1))).status_code == 502
 
 
-async def test_a_port_is_reached_while_something_listens_and_starts_no_container(cloudflare: Emulator, engine: Engine) -> None:
+async def test_a_port_is_reached_while_something_listens_and_starts_no_container(
+    cloudflare: Emulator, engine: Engine
+) -> None:
     for starts in (0, 1):  # without a container, and with one
         nothing = await engine.ask("GET", "/port/21999/a?b=c")
         assert (nothing.status_code, nothing.headers["x-engine-error"]) == (502, "not_listening")

@@ -14,7 +14,7 @@ from agenthost.errors import ConfigError
 from agenthost.providers.cloudflare.errors import SET_KEY, OpenWorkerError, WrongWorkerError, rows
 from agenthost.providers.cloudflare.network import Egress
 
-ROOT = "/agenthost/v1"
+_ROOT = "/agenthost/v1"
 _VERSION = 1  # of the Worker's routes
 
 
@@ -40,14 +40,21 @@ class WorkerApi:
         url: Of the Worker.
         api_key: The Worker's secret SANDBOX_API_KEY.
         egress: What the Worker must let its sandboxes reach.
+
+    Attributes:
+        url: Where agenthost's routes begin.
+        authorization: The header of each call. Secret.
+        rest: Makes one call of the Worker.
+        calls: Bounds and translates calls.
     """
 
     def __init__(self, *, url: str, api_key: str, egress: Egress) -> None:
-        sent = {"authorization": f"Bearer {api_key}"}
-        self.rest = RestClient(url + ROOT, lambda: (sent, {}))
-        self._stranger = RestClient(url + ROOT, lambda: ({}, {}))
+        self.url = url + _ROOT
+        self.authorization = {"authorization": f"Bearer {api_key}"}
+        self.rest = RestClient(self.url, lambda: (self.authorization, {}))
+        self._stranger = RestClient(self.url, lambda: ({}, {}))
         self.calls = Calls("Cloudflare", rows, secrets=(api_key,))
-        self._url, self._egress = url, egress
+        self._egress = egress
         self._looking = anyio.Lock()
         self._about: AboutWorker | None = None
 
@@ -82,19 +89,19 @@ class WorkerApi:
             if error.status_code == 401:
                 return
             raise
-        raise OpenWorkerError(f"the Worker at {self._url} answers everyone, without a key; {SET_KEY}")
+        raise OpenWorkerError(f"the Worker at {self.url} answers everyone, without a key; {SET_KEY}")
 
     async def _recognise(self) -> AboutWorker:
         answer = await self.rest.ask("GET", "")
         version = answer.get("agenthost")
         if version != _VERSION:
             raise WrongWorkerError(
-                f"the Worker at {self._url} has version {version!r} of the routes, and this agenthost needs "
+                f"the Worker at {self.url} has version {version!r} of the routes, and this agenthost needs "
                 f"version {_VERSION}: deploy what `agenthost cloudflare init` makes"
             )
         if answer["egress"] != self._egress:
             raise ConfigError(
-                f"egress={self._egress!r}: the network of sandboxes of the Worker at {self._url} is "
+                f"egress={self._egress!r}: the network of sandboxes of the Worker at {self.url} is "
                 f"{answer['egress']}"
             )
         resources = {name: str(answer.get(name, "")) for name in ("sandbox", "image", "egress")}

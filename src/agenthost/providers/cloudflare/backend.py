@@ -10,14 +10,13 @@ import anyio
 from agenthost.adapter.cloud import CloudBackend
 from agenthost.adapter.record import NONCE_LABEL, PORT_LABEL
 from agenthost.errors import ProviderError, SandboxGoneError, SandboxNotFoundError, UnsupportedError
-from agenthost.providers.cloudflare.client import CloudflareVendor, Container
+from agenthost.providers.cloudflare.client import MAKING, CloudflareVendor, Container
 from agenthost.sandbox import Boot, SandboxInfo
 from agenthost.supports import Endpoint
 
 if TYPE_CHECKING:
     from agenthost.providers.cloudflare.provider import CloudflareProvider
 
-_STARTING = 150.0  # seconds: what the Worker waits for a machine and for its program, and some more
 _LOOK_AGAIN = 0.2  # seconds
 
 
@@ -28,7 +27,10 @@ class CloudflareBackend(CloudBackend[CloudflareVendor]):
         self, provider: CloudflareProvider, known: SandboxInfo, handle: Any, boot: Boot | None
     ) -> None:
         super().__init__(provider, known, handle, boot)
-        self._guest = provider.guest_endpoint(Container(known.id, known.labels[NONCE_LABEL]))
+        container, api = Container(known.id, known.labels[NONCE_LABEL]), self.vendor.api
+        # The Worker takes its own key off a request to the guest.
+        headers = {**api.authorization, **container.headers}
+        self._guest = Endpoint(url=f"{api.url}{container.path}/guest", headers=headers)
 
     async def boot(self) -> None:
         """Wait until the container has started, and start the guest in it. See CloudBackend.boot."""
@@ -43,12 +45,12 @@ class CloudflareBackend(CloudBackend[CloudflareVendor]):
         Raises:
             ProviderError: It has not started in time.
         """
-        with anyio.move_on_after(_STARTING) as scope:
+        with anyio.move_on_after(MAKING) as scope:
             while (await self.info()).state == "starting":  # noqa: ASYNC110 - it tells only who asks
                 await anyio.sleep(_LOOK_AGAIN)
         if scope.cancelled_caught:
             raise ProviderError(
-                f"the container of sandbox {self.known.name} has not started within {_STARTING:g} s"
+                f"the container of sandbox {self.known.name} has not started within {MAKING:g} s"
             )
 
     async def endpoint(self, port: int) -> Endpoint:

@@ -24,6 +24,8 @@ from agenthost.sandbox import SandboxState
 from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
 
 _ID, _IDS = 26, re.compile(r"[a-z2-7]+\Z")  # characters of an id; what it is made of
+# Seconds: the Worker waits 30 for a machine, 90 for its program, and then marks the container.
+MAKING = 150.0
 _UNPACKING = 30.0  # seconds
 _MOST_LABELS = 30  # of one search; the Worker takes 32, and what it finds is compared with all
 # $1 the archive, $2 the directory.
@@ -85,8 +87,9 @@ class CloudflareVendor:
             "marker": made.marker,
             "port": int(spec.labels[PORT_LABEL]),
         }
+        doing = f"making sandbox {spec.name}"
         await self.calls.when_free(
-            f"making sandbox {spec.name}", lambda: self.api.rest.ask("PUT", made.path, body=body)
+            doing, lambda: self.api.rest.ask("PUT", made.path, body=body), within=MAKING
         )
         return made
 

@@ -10,13 +10,12 @@ from agenthost.adapter.checks import credential, refuse_fields
 from agenthost.adapter.cloud import CloudProvider
 from agenthost.adapter.record import PORT_LABEL
 from agenthost.errors import ConfigError
-from agenthost.providers.cloudflare.api import ROOT, WorkerApi
+from agenthost.providers.cloudflare.api import WorkerApi
 from agenthost.providers.cloudflare.backend import CloudflareBackend
-from agenthost.providers.cloudflare.client import CloudflareVendor, Container
+from agenthost.providers.cloudflare.client import MAKING, CloudflareVendor
 from agenthost.providers.cloudflare.network import Egress, capabilities_of
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
 from agenthost.spec import Limits, SandboxSpec
-from agenthost.supports import Endpoint
 
 _FIRST_PORT, _PORTS = 20_000, 12_000  # below the ports that a kernel gives to connections
 _WITH_ONE_IMAGE = ("image", "region", "cpu", "memory_mib", "disk_mib")  # the Worker's configuration has these
@@ -45,6 +44,7 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
     home = "/root"
     user_is_root = True
     longest = 24 * 3600.0  # agenthost's own bound: Cloudflare has none, and replaces hosts now and then
+    making = MAKING + 20
     looks = (0.0, 1.0, 2.0)  # the Worker's index does not lag, but a request may still be on its way
 
     def __init__(
@@ -87,8 +87,3 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
         """Fill in the port of the guest."""
         port = str(_FIRST_PORT + secrets.randbelow(_PORTS))
         return replace(spec, labels={**spec.labels, PORT_LABEL: port})
-
-    def guest_endpoint(self, container: Container) -> Endpoint:
-        """Return where the guest of a container is reached: the Worker takes its own key off a request."""
-        headers = {"authorization": f"Bearer {self._api_key}", **container.headers}
-        return Endpoint(url=f"{self._url}{ROOT}{container.path}/guest", headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ import anyio
 from agenthost.errors import AgentHostError
 from agenthost.testing.edge import Edge
 from agenthost.testing.emulators.base.boxes import Box, Boxes
+from agenthost.testing.emulators.base.clock import Clock
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import reply
 from agenthost.testing.emulators.base.streams import Passing, Streams
@@ -49,6 +51,7 @@ class Containers:
 
     Args:
         boxes: Those that run.
+        clock: By which they end.
         faults: What is to go wrong.
         streams: Which streams are open, so that a test can cut them.
         programs: Starts programs.
@@ -66,6 +69,7 @@ class Containers:
     def __init__(
         self,
         boxes: Boxes[CloudflareBox],
+        clock: Clock,
         faults: Faults,
         streams: Streams,
         programs: Programs,
@@ -77,7 +81,7 @@ class Containers:
     ) -> None:
         self.commands: list[list[str]] = []
         self.fabricated = ""
-        self._boxes, self._faults, self._streams = boxes, faults, streams
+        self._boxes, self._clock, self._faults, self._streams = boxes, clock, faults, streams
         self._programs, self._edge = programs, edge
         self._start, self._end = start, end
         self._locks = locks
@@ -133,7 +137,8 @@ class Containers:
     async def _answer_lifetime(self, exchange: Exchange, owner: str) -> None:
         box = self.current(owner)
         if box is not None:
-            box.move_end(float(_parsed(exchange)["ends_at"]))
+            left = float(_parsed(exchange)["ends_at"]) - time.time()  # the Worker has another clock
+            box.move_end(self._clock.now() + left)
         await exchange.reply(204)
 
     async def _answer_file(self, exchange: Exchange, owner: str) -> None:

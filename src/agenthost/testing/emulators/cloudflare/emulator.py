@@ -55,6 +55,7 @@ class Emulator(HttpEmulator[CloudflareBox]):
         self._most_running = most_running
         self.containers = Containers(
             self.boxes,
+            self.clock,
             self.faults,
             self.streams,
             Programs(tasks, splits=not friendly),
