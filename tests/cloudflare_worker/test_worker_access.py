@@ -50,13 +50,21 @@ async def test_without_the_key_nothing_answers(worker: Calls, engine: ScriptedEn
 
 
 async def test_with_the_key_the_worker_describes_itself_and_the_bridge_answers(engine_url: str) -> None:
-    opened = running_worker(engine_url, KEY, egress="closed", max_lifetime=3600.0, image="agenthost-sdk-1")
+    opened = running_worker(
+        engine_url,
+        KEY,
+        egress="closed",
+        allowed_hosts=["pypi.org", "Example.com"],
+        max_lifetime=3600.0,
+        image="agenthost-sdk-1",
+    )
     async with opened as running, Calls(running) as calls:
         assert (await calls.http.get(ROOT)).json() == {
             "agenthost": 1,
             "sandbox": "0.12.10",
             "max_lifetime": 3600,
             "egress": "closed",
+            "allowed": ["example.com", "pypi.org"],
             "image": "agenthost-sdk-1",
         }
         assert (await calls.http.get("/health")).json() == {"ok": True}

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -95,6 +95,7 @@ async def running_worker(
     api_key: str | None,
     *,
     egress: str = "open",
+    allowed_hosts: Sequence[str] = (),
     max_lifetime: float = 86400.0,
     image: str = "",
     storage: Path | None = None,
@@ -107,6 +108,7 @@ async def running_worker(
         engine_url: Where the containers are served.
         api_key: The key that the Worker wants; None has it have none.
         egress: ``open`` or ``closed``.
+        allowed_hosts: What containers reach where egress is closed.
         max_lifetime: Seconds that a sandbox may live.
         image: What the Worker states about its image.
         storage: A directory that keeps the Durable Objects for another Worker; None keeps them nowhere.
@@ -118,6 +120,7 @@ async def running_worker(
     variables = {
         "ENGINE_URL": engine_url,
         "EGRESS": egress,
+        "ALLOWED_HOSTS": ",".join(allowed_hosts),
         "MAX_LIFETIME": f"{max_lifetime:.0f}",
         "IMAGE": image,
         **({} if api_key is None else {"SANDBOX_API_KEY": api_key}),

@@ -7,7 +7,7 @@ const ANTHROPIC = "api.anthropic.com";
 
 export interface Egress {
   isClosed: boolean;
-  /** Hosts that are reached all the same; `*` stands for any characters. Has no meaning unless closed. */
+  /** Hosts that are reached all the same, in lower case; `*` stands for any characters. Empty unless closed. */
   allowed: string[];
 }
 
@@ -17,9 +17,10 @@ export function egressOf(env: Env): Egress {
   if (egress !== "open" && egress !== "closed") {
     throw new Refusal(503, "not_configured", "EGRESS is neither open nor closed");
   }
-  const hosts = (env.ALLOWED_HOSTS ?? "").split(/[\s,]+/).filter((host) => host !== "");
-  const allowed = hasKey(env) ? [...hosts, ANTHROPIC] : hosts;
-  return { isClosed: egress === "closed", allowed };
+  if (egress === "open") return { isClosed: false, allowed: [] };
+  const hosts = (env.ALLOWED_HOSTS ?? "").toLowerCase().split(/[\s,]+/).filter((host) => host !== "");
+  const allowed = new Set(hasKey(env) ? [...hosts, ANTHROPIC] : hosts);
+  return { isClosed: true, allowed: [...allowed].sort() };
 }
 
 /** Return whether this Worker puts its own key into requests to Anthropic. */

@@ -36,11 +36,13 @@ export async function route(request: Request, env: Env, ctx: ExecutionContext): 
 
 function about(request: Request, env: Env): Response {
   if (request.method !== "GET") throw unknown();
+  const { isClosed, allowed } = egressOf(env);
   return json(200, {
     agenthost: 1,
     sandbox: manifest.dependencies["@cloudflare/sandbox"],
     max_lifetime: maxLifetime(env),
-    egress: egressOf(env).isClosed ? "closed" : "open",
+    egress: isClosed ? "closed" : "open",
+    allowed,
     image: env.IMAGE ?? "",
   });
 }

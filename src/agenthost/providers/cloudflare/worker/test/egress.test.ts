@@ -5,8 +5,9 @@ import { egressOf, hasKey, withKey } from "../src/egress";
 
 test("egress is open unless it is closed", () => {
   expect(egressOf(env)).toEqual({ isClosed: false, allowed: [] });
-  const closed = { ...env, EGRESS: "closed", ALLOWED_HOSTS: "pypi.org, *.pythonhosted.org" };
-  expect(egressOf(closed)).toEqual({ isClosed: true, allowed: ["pypi.org", "*.pythonhosted.org"] });
+  const closed = { ...env, EGRESS: "closed", ALLOWED_HOSTS: "PyPI.org, *.pythonhosted.org" };
+  expect(egressOf(closed)).toEqual({ isClosed: true, allowed: ["*.pythonhosted.org", "pypi.org"] });
+  expect(egressOf({ ...closed, EGRESS: "open" }).allowed).toEqual([]);
   expect(() => egressOf({ ...env, EGRESS: "Closed" })).toThrow("EGRESS is neither open nor closed");
 });
 
