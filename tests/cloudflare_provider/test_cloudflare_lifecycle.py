@@ -161,18 +161,39 @@ async def test_what_the_worker_decides_is_refused_before_any_call(
     assert len(cloudflare.calls) == before
 
 
-async def test_another_key_is_refused_and_a_worker_that_is_closed_has_to_be_asked_for(
-    cloudflare: Emulator,
-) -> None:
+async def test_another_key_is_refused_and_is_in_no_error(cloudflare: Emulator) -> None:
     wrong: dict[str, Any] = dict(cloudflare.options, api_key="c0ffee")
     async with CloudflareProvider(**wrong) as stranger:
         with pytest.raises(ProviderError, match="refused the key") as caught:
             await stranger.create(SandboxSpec())
         assert "c0ffee" not in str(caught.value)
-    async with CloudflareProvider(**cloudflare.options, egress="closed") as provider:
-        with pytest.raises(ConfigError, match=r"egress='closed'.*open"):
-            await provider.create(SandboxSpec(network=NetworkPolicy.none()))
     assert cloudflare.running() == []
+
+
+async def test_a_worker_with_bounds_of_its_own_makes_sandboxes_within_these_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hosts = ["pypi.org", "files.pythonhosted.org"]
+    async with emulator(closed_to=hosts, max_lifetime=900) as small:
+        opened: dict[str, Any] = dict(small.options, egress="open")
+        async with CloudflareProvider(**opened) as provider:
+            with pytest.raises(ConfigError, match=r"egress='open'.*closed"):
+                await provider.create(SandboxSpec())
+        async with CloudflareProvider(**small.options) as provider:
+            for spec, words in (
+                (SandboxSpec(network=NetworkPolicy.open()), "network=open"),
+                (SandboxSpec(network=NetworkPolicy.none()), "reach files.pythonhosted.org, pypi.org"),
+                (SandboxSpec(max_lifetime=1000), "this Worker allows 0.25 hours"),
+            ):
+                with pytest.raises(UnsupportedError, match=words):
+                    await provider.create(spec)
+            assert small.started == 0
+            box = await provider.create(SandboxSpec(network=NetworkPolicy.allow(hosts)))
+            expires = (await box.info()).expires_at
+            assert expires is not None
+            assert expires - time.time() <= 901
+            await box.terminate()
+        assert "the longest of this plan" in caplog.text
 
 
 # ---- how it is reached
@@ -204,6 +225,16 @@ async def test_a_message_from_inside_arrives_while_its_answer_goes_on(box: Guest
             for number in range(3):
                 await process.send_stdin(b"%d\n" % number)
                 assert await process.receive_stdout() == b"got %d\n" % number
+
+
+async def test_nothing_is_lost_when_the_worker_starts_anew(cloudflare: Emulator, box: GuestSandbox) -> None:
+    async with box.spawn(["sh", "-c", "while read line; do echo got $line; done"]) as process:
+        for number in range(3):
+            await cloudflare.start_worker()
+            with anyio.fail_after(LIMIT):
+                await process.send_stdin(b"%d\n" % number)
+                assert await process.receive_stdout() == b"got %d\n" % number
+    assert (await box.info()).state == "running"
 
 
 # ---- how it ends

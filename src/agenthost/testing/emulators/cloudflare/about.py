@@ -16,6 +16,7 @@ _UNLIKE = [
     "The class that extends `@cloudflare/sandbox` is not in it: a stub asks the emulator's engine instead.",
     "Every image is the same: what this machine has. With `site` it has the SDK; nothing is built.",
     "All containers share the network of this machine; their guests have ports of their own.",
+    "Closed egress is stated, and not enforced.",
     "Alarms of the Worker follow real time; the engine also ends a container when `clock` says so.",
     "The routes of Cloudflare's own bridge are unknown calls.",
     "There is no TLS, and no location: everything is near.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agenthost.background import BackgroundTasks
 from agenthost.testing.edge import Edge, EdgeRules
@@ -17,6 +18,9 @@ from agenthost.testing.emulators.base.streams import Passing
 from agenthost.testing.emulators.cloudflare.containers import CloudflareBox, ContainerError, Containers
 from agenthost.testing.emulators.cloudflare.programs import Programs
 from agenthost.testing.loopback import ClientGoneError, Exchange, LoopbackServer
+
+if TYPE_CHECKING:
+    from agenthost.testing.emulators.cloudflare.worker import RunningWorker
 
 HOME, WORKDIR = "/root", "/workspace"
 _ROOT = "/agenthost/v1"
@@ -44,8 +48,11 @@ class Emulator(HttpEmulator[CloudflareBox]):
         env: Mapping[str, str],
         site: Path | None,
         most_running: int,
+        worker: Callable[[], AbstractAsyncContextManager[RunningWorker]],
     ) -> None:
         super().__init__()
+        self._new_worker = worker
+        self._worker = AsyncExitStack()
         self.boxes = Boxes[CloudflareBox](tasks, self.clock, self._end)
         self.worker_url = self.engine_url = ""
         self.started = 0
@@ -74,6 +81,16 @@ class Emulator(HttpEmulator[CloudflareBox]):
         box = self.box(sandbox_id)
         await self._start(box.owner)
         await self._end(box)
+
+    async def start_worker(self) -> None:
+        """Start the Worker; one that runs ends first, as if it crashed. What it has written down stays."""
+        await self.end_worker()
+        self.worker_url = (await self._worker.enter_async_context(self._new_worker())).url
+
+    async def end_worker(self) -> None:
+        """End the Worker. Containers run on. Idempotent."""
+        worker, self._worker = self._worker, AsyncExitStack()
+        await worker.aclose()
 
     def fabricate_exit(self, argument: str) -> None:
         """Have the exit code 0 be reported of the next program with such an argument; the program runs on.
@@ -134,6 +151,8 @@ async def emulator(
     env: Mapping[str, str] | None = None,
     site: Path | None = None,
     most_running: int = 100,
+    max_lifetime: float = 24 * 3600.0,
+    closed_to: Collection[str] | None = None,
 ) -> AsyncGenerator[Emulator]:
     """Run the Worker with an engine of containers on loopback; leaving the block ends all of it.
 
@@ -146,13 +165,15 @@ async def emulator(
         env: Added to the environment of every container: where packages are, for instance.
         site: What the image has at /opt/agenthost/site. None is an image without the SDK.
         most_running: How many containers may run at once.
+        max_lifetime: Seconds that the Worker lets a sandbox live.
+        closed_to: The hosts that the Worker states as those that sandboxes reach. None is every host.
 
     Raises:
         MissingExtraError: What the Worker is made of and runs in is not installed.
     """
     from agenthost.testing.emulators.cloudflare.worker import running_worker
 
-    key = secrets.token_hex(32)
+    key, egress = secrets.token_hex(32), "open" if closed_to is None else "closed"
     found: list[Emulator] = []
 
     async def handle(exchange: Exchange) -> None:
@@ -175,12 +196,20 @@ async def emulator(
             env=env or {},
             site=site,
             most_running=most_running,
+            worker=lambda: running_worker(
+                running.engine_url,
+                key,
+                egress=egress,
+                allowed_hosts=tuple(closed_to or ()),
+                max_lifetime=max_lifetime,
+                storage=machines.directory / "worker",
+            ),
         )
         found.append(running)
         engine = await stack.enter_async_context(LoopbackServer(contain))
         running.engine_url = engine.url
-        worker = await stack.enter_async_context(running_worker(engine.url, key))
-        running.worker_url = worker.url
+        stack.push_async_callback(running.end_worker)
+        await running.start_worker()
         front = await stack.enter_async_context(LoopbackServer(handle))
-        running.options = {"worker_url": front.url, "api_key": key}
+        running.options = {"worker_url": front.url, "api_key": key, "egress": egress}
         yield running
