@@ -21,5 +21,6 @@ export default defineConfig({
       },
     }),
   ],
-  test: { include: ["test/*.test.ts"] },
+  // @cloudflare/sandbox prints a good deal.
+  test: { include: ["test/*.test.ts"], silent: "passed-only" },
 });

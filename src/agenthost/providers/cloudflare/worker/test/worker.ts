@@ -1,5 +1,6 @@
 // The Worker as it is deployed, but for where its containers are.
 
+export { ContainerProxy } from "@cloudflare/sandbox";
 export { WarmPool } from "@cloudflare/sandbox/bridge";
 
 export { Directory } from "../src/directory";
