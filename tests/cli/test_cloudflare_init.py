@@ -88,7 +88,7 @@ def test_a_directory_that_is_not_empty_is_refused_and_left_alone(run_here: Run, 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--name", "Not a name"), "--name 'Not a name' is not valid"),
         (("--egress", "none"), "--egress 'none' is not valid"),
@@ -100,9 +100,9 @@ def test_a_directory_that_is_not_empty_is_refused_and_left_alone(run_here: Run, 
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_anything_is_written(
-    run_here: Run, tmp_path: Path, options: tuple[str, ...], said: str
+    run_here: Run, tmp_path: Path, options: tuple[str, ...], message: str
 ) -> None:
     done = run_here("cloudflare", "init", "here", *options)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "here").exists()

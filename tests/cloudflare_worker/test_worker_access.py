@@ -72,6 +72,11 @@ async def test_with_the_key_the_worker_describes_itself_and_the_bridge_answers(e
         assert (await calls.http.get(ROOT, headers=scheme)).status_code == 200
 
 
+async def test_a_key_that_was_set_from_a_pipe_may_end_with_a_newline(engine_url: str) -> None:
+    async with running_worker(engine_url, f"{KEY}\n") as running, Calls(running) as calls:
+        assert (await calls.http.get(ROOT)).status_code == 200
+
+
 async def test_egress_that_is_not_valid_is_refused_rather_than_open(engine_url: str) -> None:
     async with running_worker(engine_url, KEY, egress="close") as running, Calls(running) as calls:
         answer = await calls.http.get(ROOT)
@@ -79,7 +84,7 @@ async def test_egress_that_is_not_valid_is_refused_rather_than_open(engine_url: 
 
 
 async def test_nothing_secret_is_printed(worker: Calls, engine: ScriptedEngine) -> None:
-    secret = "a-value-that-nobody-may-read"
+    secret = "a-value-that-is-secret"
 
     async def program(it: Program) -> int | None:
         await it.say("stdout", secret.encode())

@@ -96,9 +96,7 @@ async def test_a_program_whose_connection_is_lost_has_no_end(worker: Calls, engi
     assert answer.code == "interrupted"
 
 
-async def test_a_program_that_runs_for_too_long_is_told_from_one_that_is_lost(
-    worker: Calls, engine: ScriptedEngine
-) -> None:
+async def test_a_program_that_runs_for_too_long_has_timed_out(worker: Calls, engine: ScriptedEngine) -> None:
     async def program(_: Program) -> int:
         return -1
 

@@ -82,7 +82,7 @@ async def test_the_list_outlives_the_worker(engine: ScriptedEngine, engine_url: 
     assert engine.starts == 1
 
 
-async def test_a_container_is_destroyed_at_its_end_though_nobody_calls_and_the_worker_was_started_again(
+async def test_a_container_is_destroyed_at_its_end_without_a_call_by_a_worker_that_was_started_again(
     engine: ScriptedEngine, engine_url: str, tmp_path: Path
 ) -> None:
     async with running_worker(engine_url, KEY, storage=tmp_path) as running, Calls(running) as calls:

@@ -61,7 +61,7 @@ def init(
     ] = None,
     package: Annotated[
         list[str] | None,
-        typer.Option(help="Another Python package for the agent's programs, as pip is told; repeatable."),
+        typer.Option(help="Another Python package for the agent's programs, as pip takes it; repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -82,7 +82,7 @@ def init(
     print(f"wrote the project of the Worker {name} to {printable(str(directory))}.")
     print("Next, with Node.js 22.12 or newer and Docker:\n")
     print("\n".join(f"  {printable(line)}" for line in following))
-    print("\nThe README.md there says more. Until it has a key, the Worker refuses every request.")
+    print("\nIts README.md has the details. Until it has a key, the Worker refuses every request.")
 
 
 def next_commands(directory: Path, name: str) -> list[str]:

@@ -209,12 +209,12 @@ async def _process(config: Path, variables: Mapping[str, str], log: Path) -> Asy
 
 async def _port_of(process: anyio.abc.Process, log: Path) -> int:
     assert process.stdout is not None
-    told = ""
+    reported = ""
     with anyio.move_on_after(_STARTING):
         async for text in TextReceiveStream(process.stdout):
-            told += text
-            if '"listen"' in told and told.endswith("\n"):
-                return int(json.loads(told.splitlines()[-1])["port"])
+            reported += text
+            if '"listen"' in reported and reported.endswith("\n"):
+                return int(json.loads(reported.splitlines()[-1])["port"])
     printed = await anyio.Path(log).read_bytes()
     raise RuntimeError(f"workerd did not start:\n{printed.decode(errors='replace')}")
 

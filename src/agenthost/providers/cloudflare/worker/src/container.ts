@@ -28,7 +28,7 @@ export interface Container {
   /** Destroy the container, and whatever runs in it. Does nothing where none runs. */
   end(): Promise<void>;
 
-  /** Keep the container while nobody calls, and destroy it at this time, in seconds since the epoch. */
+  /** Keep the container even without calls, and destroy it at this time, in seconds since the epoch. */
   keepUntil(endsAt: number): Promise<void>;
 }
 

@@ -99,7 +99,7 @@ test("only boot starts a container", () =>
     expect(container.intercepted).toEqual([]);
   }));
 
-test("a request goes to the port that was named, and a port on which nothing listens is told", () =>
+test("a request goes to the port that was named, and a port on which nothing listens is a failure", () =>
   withSandbox({}, async (sandbox, container) => {
     await sandbox.boot();
     container.requests = [];
@@ -139,7 +139,7 @@ test("a file is sent in a form that keeps every byte", () =>
     expect(asked).toMatchObject({ path: "/tmp/x", content: "AP+A", encoding: "base64" });
   }));
 
-test("a start without room is told from one that fails", () =>
+test("a start without room and a start that fails are two failures", () =>
   withSandbox({}, async (sandbox, container) => {
     container.refusal = "Maximum number of running container instances exceeded. Try again later";
     expect(await sandbox.boot()).toMatchObject({ ok: false, code: "capacity_exceeded" });
@@ -156,7 +156,7 @@ test("the alarm keeps a container until its end, and destroys it then", () =>
     expect(state.storage.sql.exec("SELECT callback, time FROM container_schedules").toArray()).toEqual([
       { callback: "end", time: Math.floor(endsAt) },
     ]);
-    await sandbox.onActivityExpired(); // what ends a container for which nobody has called for ten minutes
+    await sandbox.onActivityExpired(); // what ends a container after ten minutes without a call
     expect(container.running).toBe(true);
     vi.useFakeTimers({ toFake: ["Date"], now: (endsAt + 1) * 1000 });
     try {
