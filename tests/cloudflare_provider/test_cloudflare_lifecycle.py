@@ -26,6 +26,7 @@ from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.testing.edge import seeded_faults
 from agenthost.testing.emulators.cloudflare import Emulator, Fault, emulator
 
+SANDBOXES = "/agenthost/v1/sandboxes"
 LIMIT = 120  # seconds for what has to happen; nothing waits that long
 
 
@@ -108,11 +109,11 @@ async def test_a_start_whose_stream_is_cut_is_an_error_and_leaves_nothing(
 async def test_a_container_that_is_replaced_while_it_is_made_is_an_error_and_leaves_nothing(
     cloudflare: Emulator, provider: CloudflareProvider
 ) -> None:
-    async with cloudflare.faults.hold("PUT /agenthost/v1/sandboxes/") as creates:
+    async with cloudflare.faults.hold(f"PUT {SANDBOXES}/") as creates:
 
         async def replace() -> None:
             await creates.struck.wait()
-            files = cloudflare.faults.add(Fault("PUT /agenthost/v1/sandboxes/", hold=True))
+            files = cloudflare.faults.add(Fault(f"PUT {SANDBOXES}/", hold=True))
             creates.release()
             await files.struck.wait()
             (sandbox_id,) = cloudflare.running()
@@ -128,6 +129,27 @@ async def test_a_container_that_is_replaced_while_it_is_made_is_an_error_and_lea
                 with pytest.raises((ProviderError, SandboxGoneError, SandboxStartError)):
                     await provider.create(SandboxSpec())
     assert cloudflare.running() == []
+
+
+async def test_a_create_that_breaks_off_while_its_container_starts_is_found_and_waited_for(
+    cloudflare: Emulator, provider: CloudflareProvider
+) -> None:
+    before = len(cloudflare.calls)
+    with anyio.fail_after(LIMIT):
+        async with cloudflare.faults.hold("container start") as start, anyio.create_task_group() as tasks:
+
+            async def break_off() -> None:
+                await start.struck.wait()
+                assert cloudflare.cut_calls() == 1
+                looks = f"GET {SANDBOXES}/"
+                await until_true(lambda: [one for one in cloudflare.calls[before:] if one.startswith(looks)])
+                start.release()
+
+            tasks.start_soon(break_off)
+            box = await provider.create(SandboxSpec())
+            assert (await box.exec(["echo", "once"])).stdout == b"once\n"
+            assert cloudflare.running() == [box.id]
+            await box.terminate()
 
 
 async def test_a_worker_that_runs_as_many_containers_as_it_may_makes_no_more_and_leaves_nothing() -> None:
@@ -306,7 +328,7 @@ async def test_an_end_that_is_asked_for_again_after_its_answer_was_lost_is_one_e
     cloudflare: Emulator, provider: CloudflareProvider
 ) -> None:
     box = await provider.create(SandboxSpec())
-    cloudflare.faults.lose_answer(f"DELETE /agenthost/v1/sandboxes/{box.id}")
+    cloudflare.faults.lose_answer(f"DELETE {SANDBOXES}/{box.id}")
     await box.terminate()
     assert cloudflare.running() == []
     assert [info async for info in provider.list()] == []

@@ -59,7 +59,7 @@ RECORD: Mapping[str, Any] = {
 
 
 class Worker:
-    """A server that says what it is as a Worker does, then answers what a test has planned, in turn.
+    """A server that states what it is as a Worker does, then answers what a test has planned, in turn.
 
     Attributes:
         first: The answers to a request without a key, and to the first one with a key: status and body.

@@ -29,7 +29,7 @@ REFUSED, UNKNOWN = "refused", "unknown"
 
 
 class CloudflareWorld(EmulatedWorld):
-    """The emulator of Cloudflare, in whose calls ids are not told apart."""
+    """The emulator of Cloudflare, in whose calls each id is replaced by the same text."""
 
     @property
     def calls(self) -> Sequence[str]:

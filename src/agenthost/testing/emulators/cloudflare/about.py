@@ -17,7 +17,7 @@ _UNLIKE = [
     "Every image is the same: what this machine has. With `site` it has the SDK; nothing is built.",
     "All containers share the network of this machine; their guests have ports of their own.",
     "Closed egress is stated, and not enforced.",
-    "Alarms of the Worker follow real time; the engine also ends a container when `clock` says so.",
+    "Alarms of the Worker follow real time; the engine ends a container by `clock`, too.",
     "The routes of Cloudflare's own bridge are unknown calls.",
     "There is no TLS, and no location: everything is near.",
 ]
@@ -47,10 +47,11 @@ _CALLS = [
 def about() -> About:
     """Return it for the page."""
     from agenthost.testing.emulators.base.about import About
+    from agenthost.testing.emulators.cloudflare.containers import CALLS
 
     return About(
         client="plain HTTP, by a Worker on `@cloudflare/sandbox` 0.12.10",
-        calls=_CALLS,
+        calls=[*_CALLS, *(f"container {call}" for call in CALLS)],
         refused=REFUSED,
         unlike=_UNLIKE,
         traps=_TRAPS,

@@ -63,7 +63,7 @@ class Containers:
     Attributes:
         commands: The arguments of every program.
         fabricated: Part of an argument. Of the next program that has it, the exit code 0 is reported with its
-            first output, while it runs on. Empty is no program.
+            first output, while it runs on. An empty text stands for no program.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Containers:
         return next((box for box in reversed(self._boxes.running()) if box.owner == owner), None)
 
     async def touched(self, owner: str) -> CloudflareBox:
-        """Return the container of a sandbox. Where there is none, another one is started, without a word."""
+        """Return the container of a sandbox. Where none runs, an empty one is started."""
         if not self._locks:
             return self.current(owner) or await self._start(owner)
         async with self._starting.setdefault(owner, anyio.Lock()):

@@ -14,7 +14,7 @@ from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.emulator import HttpEmulator
 from agenthost.testing.emulators.base.machines import Account, Machines
 from agenthost.testing.emulators.base.rest import reply
-from agenthost.testing.emulators.base.streams import Passing
+from agenthost.testing.emulators.base.streams import Passing, Streams
 from agenthost.testing.emulators.cloudflare.containers import CloudflareBox, ContainerError, Containers
 from agenthost.testing.emulators.cloudflare.programs import Programs
 from agenthost.testing.loopback import ClientGoneError, Exchange, LoopbackServer
@@ -56,6 +56,7 @@ class Emulator(HttpEmulator[CloudflareBox]):
         self.boxes = Boxes[CloudflareBox](tasks, self.clock, self._end)
         self.worker_url = self.engine_url = ""
         self.started = 0
+        self._under_way = Streams()
         self.edge, self._whole, inner = edges
         self._machines, self._site = machines, site
         self._env = {"HOME": HOME, **env}
@@ -81,6 +82,10 @@ class Emulator(HttpEmulator[CloudflareBox]):
         box = self.box(sandbox_id)
         await self._start(box.owner)
         await self._end(box)
+
+    def cut_calls(self) -> int:
+        """Break off every call to the Worker that ends by itself, unanswered. Returns how many there were."""
+        return self._under_way.cut()
 
     async def start_worker(self) -> None:
         """Start the Worker; one that runs ends first, as if it crashed. What it has written down stays."""
@@ -111,7 +116,7 @@ class Emulator(HttpEmulator[CloudflareBox]):
         if self.faults.revoked:
             await reply(exchange, 401, self.refusal_body(401, "unauthorized"))
         elif self.is_control(exchange):
-            with suppress(ClientGoneError):  # an answer that a test has lost
+            with self._under_way.opened(), suppress(ClientGoneError):  # an answer that a test has lost
                 await self._whole.forward(exchange, self.worker_url)
         else:
             with self.streams.opened():
