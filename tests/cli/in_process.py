@@ -22,6 +22,8 @@ def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         monkeypatch.delenv(name, raising=False)
     for name in ("DAYTONA_API_KEY", "DAYTONA_JWT_TOKEN", "DAYTONA_ORGANIZATION_ID"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("CLOUDFLARE_SANDBOX_WORKER_URL", "CLOUDFLARE_SANDBOX_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     for name in ("VERCEL_OIDC_TOKEN", "VERCEL_OIDC_TOKEN_FILE", "VERCEL_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 

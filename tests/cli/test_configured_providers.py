@@ -38,8 +38,9 @@ USED = "agenthost: provider options from agenthost.toml"
 
 def not_set_up(again: str = "") -> str:
     """Return the notice about the clouds, of which no test has a key."""
+    clouds = "cloudflare, daytona, e2b, fly, modal, vercel"
     what = f"`agenthost providers{again}` says what is missing"
-    return f"agenthost: not asked, because they are not set up: daytona, e2b, fly, modal, vercel; {what}\n"
+    return f"agenthost: not asked, because they are not set up: {clouds}; {what}\n"
 
 
 MAKER = """

@@ -110,9 +110,9 @@ async def test_installed_clouds_have_a_row_and_their_clients_are_not_imported() 
     keys = {"E2B_API_KEY": "e2b_0123hidden", "DAYTONA_API_KEY": "dtn_0123hidden"}
     done = await run_to_end(["python", "-c", program], env=keys)
     rows, imported = done.stdout.splitlines()
-    clouds = ("daytona", "e2b", "modal", "vercel")  # the last one needs no package
+    clouds = ("cloudflare", "daytona", "e2b", "modal")  # the first one needs no package
     found = {name: row["state"] for name, row in checks(rows).items() if name in clouds}
-    assert found == {"daytona": "ok", "e2b": "ok", "modal": "optional", "vercel": "optional"}
+    assert found == {"cloudflare": "optional", "daytona": "ok", "e2b": "ok", "modal": "optional"}
     assert {"daytona", "e2b"} <= set(json.loads(rows)["providers"])
     assert imported == "[]"
     assert "0123hidden" not in done.stdout + done.stderr

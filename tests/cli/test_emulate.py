@@ -28,16 +28,25 @@ from agenthost.testing import ScriptedModel, Text
 
 LIMIT = 120  # seconds until a test is taken to hang
 KEY = "sk-ant-emulated-0123456789"
-NAMES = ("daytona", "e2b", "fly", "modal", "vercel")
+NAMES = ("cloudflare", "daytona", "e2b", "fly", "modal", "vercel")
 CLIENTS = ("e2b", "modal")  # packages without which there is neither the provider nor its emulator
 IMAGES = {
+    "cloudflare": ("site", "cloudflare_site"),
     "daytona": ("snapshots", "daytona_snapshot"),
     "e2b": ("templates", "e2b_template"),
     "fly": ("images", "fly_images"),
     "modal": ("images", "modal_images"),
     "vercel": ("snapshots", "vercel_snapshot"),
 }
-SECRETS = {"daytona": "api_key", "e2b": "api_key", "fly": "token", "modal": "token_secret", "vercel": "token"}
+WITHOUT_IMAGES = ("cloudflare", "fly")  # `agenthost bake` has nothing to make there
+SECRETS = {
+    "cloudflare": "api_key",
+    "daytona": "api_key",
+    "e2b": "api_key",
+    "fly": "token",
+    "modal": "token_secret",
+    "vercel": "token",
+}
 
 
 @contextmanager
@@ -111,7 +120,7 @@ async def test_an_agent_runs_there_with_what_it_prints_pasted_into_a_file_or_a_s
             assert (done.exit_code, "Done there." in done.stdout) == (0, True), done.stderr
             listed = await run_agenthost("ps", *options, "--provider", baked, env=env, cwd=tmp_path)
             assert (listed.exit_code, "no agents" in listed.stdout) == (0, True), listed.stderr
-        if baked != "fly":
+        if baked not in WITHOUT_IMAGES:
             looked = await run_agenthost("doctor", "--provider", baked, env=variables, cwd=tmp_path)
             assert "is baked" in looked.stdout
 
@@ -137,7 +146,9 @@ def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_pat
         rows = {row["name"]: row for row in report["checks"]}
         assert (looked.exit_code, report["providers"]) == (0, [provider]), looked.stdout
         assert rows["API"]["detail"] == "answers; no sandbox of agenthost is there"
-        assert rows["image"]["state"] == ("ok" if provider == "fly" else "optional")  # nothing is baked there
+        assert rows["image"]["state"] == (
+            "ok" if provider in WITHOUT_IMAGES else "optional"
+        )  # nothing is baked there
         assert float(rows["first run"]["facts"]["usd_per_hour"]) > 0
         assert variables[f"AGENTHOST_PROVIDERS__{provider.upper()}__{SECRETS[provider].upper()}"] not in (
             looked.stdout + looked.stderr
@@ -172,5 +183,5 @@ async def test_without_the_vendors_client_it_is_an_error_that_says_how_to_instal
 def test_what_has_no_emulator_is_told_with_those_that_have() -> None:
     done = agenthost("emulate", "nowhere")
     assert done.exit_code == 2
-    assert "there is no emulator of 'nowhere'. Known are: daytona, e2b, fly, modal, vercel" in done.stderr
+    assert "Known are: cloudflare, daytona, e2b, fly, modal, vercel" in done.stderr
     assert os.sep not in done.stderr

@@ -52,8 +52,8 @@ def test_each_provider_that_is_not_set_up_is_named_once_and_the_command_succeeds
     assert done.exit_code == 0
     (notice,) = [line for line in done.stderr.splitlines() if "set up" in line]
     assert notice == (
-        "agenthost: not asked, because they are not set up: careless, daytona, e2b, fly, greedy, modal, "
-        "vercel; `agenthost providers` says what is missing"
+        "agenthost: not asked, because they are not set up: careless, cloudflare, daytona, e2b, fly, greedy, "
+        "modal, vercel; `agenthost providers` says what is missing"
     )
     assert "e2b" not in done.stdout
 
@@ -71,7 +71,7 @@ def test_one_that_a_config_has_options_for_is_told_with_what_is_missing(
         "environment variable E2B_API_KEY is not set: set it, or remove this key"
     )
     assert second == (
-        "agenthost: not asked, because they are not set up: daytona, fly, modal, vercel; "
+        "agenthost: not asked, because they are not set up: cloudflare, daytona, fly, modal, vercel; "
         f"`agenthost providers --config {path}` says what is missing"
     )
 
@@ -104,7 +104,10 @@ def test_an_agent_that_is_not_found_is_told_with_those_that_were_not_asked(run_h
         done = run_here(*arguments)
         assert done.exit_code == 1
         assert "there is no agent 'agent-x'" in done.stderr
-        assert "not asked, because they are not set up: daytona, e2b, fly, modal, vercel" in done.stderr
+        assert (
+            "not asked, because they are not set up: cloudflare, daytona, e2b, fly, modal, vercel"
+            in done.stderr
+        )
 
 
 @pytest.mark.parametrize("provider", ["e2b", "docker", "nowhere"])

@@ -21,7 +21,7 @@ def test_the_page_is_up_to_date(page: str) -> None:
 
 
 def test_every_emulator_is_there_with_its_options_refusals_and_calls(page: str) -> None:
-    assert emulator_names() == ["daytona", "e2b", "fly", "modal", "vercel"]
+    assert emulator_names() == ["cloudflare", "daytona", "e2b", "fly", "modal", "vercel"]
     for line in (
         "## e2b",
         "- `most_running=100`: How many sandboxes may run at once.",

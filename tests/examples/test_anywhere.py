@@ -95,6 +95,18 @@ async def test_modal_says_the_same(modal_images: Path, at_home: list[dict[str, A
         assert modal.faults.unknown == []
 
 
+@pytest.mark.full  # tests/cloudflare_provider has an agent in the normal run
+async def test_cloudflare_says_the_same(
+    cloudflare_site: Path, at_home: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    from agenthost.testing.emulators.cloudflare import emulator
+
+    async with emulator(site=cloudflare_site) as cloudflare:
+        assert_same(at_home, await messages_of(*configured("cloudflare", cloudflare.options), tmp_path))
+        assert cloudflare.running() == []
+        assert cloudflare.unknown == []
+
+
 @pytest.mark.full  # tests/fly has an agent in the normal run
 async def test_fly_says_the_same(
     fly_images: Mapping[str, Path], at_home: list[dict[str, Any]], tmp_path: Path

@@ -125,6 +125,8 @@ def test_what_measures_time_does_not_look_at_the_wall_clock() -> None:
         "providers/docker/making.py",  # labels of a container
         "providers/docker/one_off.py",
         "adapter/cloud.py",  # what is left until an end that is a label
+        "providers/cloudflare/backend.py",  # the end that a lease gets
+        "providers/cloudflare/client.py",  # the end that the Worker keeps
         "providers/e2b/client.py",  # what is left until the end that E2B states
         "providers/fly/machine.py",  # the end that the main program of a machine compares with its clock
         "providers/vercel/backend.py",  # what is left until the end that Vercel states

@@ -30,6 +30,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(loaded, "VENV", venv)
     monkeypatch.setattr(loaded, "PYTHON", venv / "bin" / "python")
     monkeypatch.setattr(loaded, "STAMP", venv / "stamp.json")
+    monkeypatch.setattr(loaded, "WORKER_PACKAGES", venv / "worker")
     (tmp_path / "pyproject.toml").write_text(PROJECT)
     return loaded
 
@@ -62,6 +63,7 @@ def installer(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Installer:
     made = Installer(module.PYTHON)
     monkeypatch.setattr(module, "install", made)
     monkeypatch.setattr(module, "ensure_bubblewrap", lambda: None)
+    monkeypatch.setattr(module, "ensure_worker", lambda: None)
     return made
 
 
@@ -164,3 +166,36 @@ def test_an_engine_is_installed_where_none_is_and_only_then(
     module.ensure_engine()
     assert asked == ["docker.io"]
     assert "apt-get install docker.io" in capsys.readouterr().out
+
+
+def test_the_packages_of_the_worker_are_installed_once(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], *_more: object) -> None:
+        commands.append(command)
+
+    monkeypatch.setattr(module, "find_node", lambda: tmp_path)
+    monkeypatch.setattr(module, "run", run)
+    module.ensure_worker()
+    module.ensure_worker()
+    assert len(commands) == 1
+    assert {"ci", "--ignore-scripts"} <= set(commands[0])
+    assert (module.WORKER_PACKAGES / "package-lock.json").exists()
+
+
+def test_where_npm_fails_tests_are_skipped_but_not_on_ci(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(command: list[str], *_more: object) -> None:
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(module, "find_node", lambda: tmp_path)
+    monkeypatch.setattr(module, "run", fails)
+    monkeypatch.delenv("CI", raising=False)
+    module.ensure_worker()
+    assert "tests of the cloudflare provider are skipped" in capsys.readouterr().out
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(subprocess.CalledProcessError):
+        module.ensure_worker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from providers.cloudflare_row import CLOUDFLARE
 from providers.daytona_row import DAYTONA
 from providers.docker_row import DOCKER
 from providers.e2b_row import E2B
@@ -10,4 +11,4 @@ from providers.local_rows import LOCAL, UNISOLATED
 from providers.modal_row import MODAL
 from providers.vercel_row import VERCEL
 
-ROWS = (LOCAL, UNISOLATED, DOCKER, DAYTONA, E2B, FLY, MODAL, VERCEL)
+ROWS = (LOCAL, UNISOLATED, DOCKER, CLOUDFLARE, DAYTONA, E2B, FLY, MODAL, VERCEL)

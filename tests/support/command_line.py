@@ -20,7 +20,7 @@ COMMAND = str(Path(sys.executable).with_name("agenthost"))
 
 def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return this process's environment without the credentials that a developer may have, with changes."""
-    theirs = ("ANTHROPIC_", "E2B_", "FLY_", "MODAL_", "VERCEL_")
+    theirs = ("ANTHROPIC_", "CLOUDFLARE_", "E2B_", "FLY_", "MODAL_", "VERCEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     return {**kept, **(changes or {})}
 

@@ -42,3 +42,10 @@ def fly_images(e2b_template: dict[str, Path]) -> dict[str, Path]:
 
     (site,) = e2b_template.values()
     return {IMAGE: site}
+
+
+@pytest.fixture(scope="session")
+def cloudflare_site(e2b_template: dict[str, Path]) -> Path:
+    """Give what the image of a Worker has of the SDK: the same as any other image."""
+    (site,) = e2b_template.values()
+    return site

@@ -25,6 +25,8 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "adapter": (10, 20),
     "agent": (125, 360),
     "cli": (100, 200),
+    "cloudflare_worker": (10, 30),
+    "cloudflare_provider": (45, 250),
     "config": (28, 65),
     "conformance": (80, 195),
     "docker": (5, 200),

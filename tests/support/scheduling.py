@@ -34,6 +34,7 @@ _PARTS = 8
 _FIRST = (
     *(
         *_TOGETHER,
+        "tests/cloudflare_provider/",
         "tests/conformance/",
         "tests/daytona_provider/",
         "tests/e2b/",

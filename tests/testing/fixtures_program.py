@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from agenthost import HostedAgent, Process, Sandbox, SandboxProvider, SandboxSpec, open_provider, prewarm
 from agenthost.testing import FakeAgent, FakeCLI, FakeProvider, FakeSandbox, LinkFaults, ScriptedModel, Text
-from agenthost.testing.emulators import daytona, e2b, modal, vercel
+from agenthost.testing.emulators import cloudflare, daytona, e2b, modal, vercel
 
 PLAIN = "local-unisolated"
 LIMIT = 30.0
@@ -107,6 +107,7 @@ OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "provider": lambda: open_provider(PLAIN),
     "prewarmed": lambda: prewarm(PLAIN),
     "model": lambda: ScriptedModel([]),
+    "cloudflare": lambda: cloudflare.emulator(friendly=True),
     "e2b": lambda: e2b.emulator(friendly=True),
     "modal": lambda: modal.emulator(friendly=True),
     "daytona": lambda: daytona.emulator(friendly=True),

@@ -22,9 +22,10 @@ from agenthost.background import BackgroundTasks
 from agenthost.errors import UnsupportedError
 from agenthost.spec import SandboxSpec
 from agenthost.testing import Edge, FakeAgent, FakeProvider, FakeSandbox, Hold, LinkFaults, ScriptedModel
-from agenthost.testing.emulators import daytona, e2b, fly, modal, vercel
+from agenthost.testing.emulators import cloudflare, daytona, e2b, fly, modal, vercel
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.machines import Account, Machines
+from agenthost.testing.emulators.cloudflare.worker import running_worker
 from agenthost.testing.loopback import Exchange, LoopbackServer
 
 
@@ -125,6 +126,8 @@ def _local() -> Any:
 OPENED: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
     "edge.Edge": Edge,
     "edge.Edge.serve": _busy_edge,
+    "emulators.cloudflare.emulator.emulator": cloudflare.emulator,
+    "emulators.cloudflare.worker.running_worker": lambda: running_worker("http://127.0.0.1:9", "key"),
     "emulators.e2b.emulator.emulator": e2b.emulator,
     "emulators.fly.emulator.emulator": fly.emulator,
     "emulators.base.machines.Machines": lambda: Machines(Account("user", 1000, "/home/user")),

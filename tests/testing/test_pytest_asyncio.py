@@ -30,4 +30,4 @@ async def test_what_agenthost_opens_is_a_fixture_of_pytest_asyncio_and_is_opened
         done = await anyio.run_process(argv, env=environment(), cwd=tmp_path, check=False)
     printed = done.stdout.decode()
     assert done.returncode == 0, printed
-    assert re.search(r"^18 passed", printed, re.MULTILINE)
+    assert re.search(r"^19 passed", printed, re.MULTILINE)

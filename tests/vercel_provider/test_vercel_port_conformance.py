@@ -9,7 +9,7 @@ import pytest
 from agenthost.testing import SandboxConformance
 from agenthost.testing.emulators.vercel import Emulator
 
-# The kit runs over HTTP for fly, daytona and cloudflare with --full; a test of the lifecycle has one sandbox of this.
+# With --full the kit runs over HTTP for fly, daytona and cloudflare; a test of the lifecycle has one of these.
 pytestmark = [pytest.mark.full, pytest.mark.deep]
 
 

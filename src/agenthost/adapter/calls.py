@@ -164,6 +164,7 @@ class Calls:
         doing: str,
         call: Callable[[], Awaitable[T]],
         *,
+        within: float = CALL_SECONDS,
         patience: float = 20.0,
         attempts: int = 3,
         secrets: Sequence[str] = (),
@@ -175,6 +176,7 @@ class Calls:
         Args:
             doing: See ``bounded``.
             call: Makes the call.
+            within: Seconds for each attempt.
             patience: Seconds that the vendor may ask to wait; a call that it wants later is not made again.
             attempts: How often at most, 1 or more.
             secrets: See ``bounded``.
@@ -184,14 +186,14 @@ class Calls:
         """
         for _ in range(attempts - 1):
             try:
-                async with self.bounded(doing, secrets=secrets):
+                async with self.bounded(doing, within=within, secrets=secrets):
                     return await call()
             except ProviderBusyError as error:
                 again = error.retry_after
                 if error.outcome == "unknown" or again is None or again > patience:
                     raise
             await anyio.sleep(again)
-        async with self.bounded(doing, secrets=secrets):
+        async with self.bounded(doing, within=within, secrets=secrets):
             return await call()
 
     def translate(self, error: Exception, doing: str, *, secrets: Sequence[str] = ()) -> AgentHostError:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "emulate": "agenthost.cli.emulate:emulate",
     "providers": "agenthost.cli.providers:providers",
     "fly": "agenthost.cli.fly:commands",
+    "cloudflare": "agenthost.cli.cloudflare:commands",
     "doctor": "agenthost.cli.doctor:doctor",
     "config": "agenthost.cli.config_check:commands",
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import anyio
+
+from agenthost.testing.loopback import Exchange
 
 
 class Streams:
@@ -52,3 +54,40 @@ class Streams:
         """Let what was stalled or slow go on."""
         self._rate = None
         self._flowing.set()
+
+
+class Passing(Exchange):
+    """Passes an answer on as fast as the streams of the emulator do."""
+
+    def __init__(self, inner: Exchange, streams: Streams) -> None:
+        super().__init__(inner.request, inner.incoming)
+        self._inner = inner  # its server looks whether it was answered
+        self._streams = streams
+
+    async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Answer with a complete body."""
+        await self._streams.passing(len(body))
+        await self._inner.reply(status, body, headers)
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the head of an answer in chunks."""
+        await self._inner.start(status, headers)
+
+    async def write(self, data: bytes) -> None:
+        """Send one chunk."""
+        await self._streams.passing(len(data))
+        await self._inner.write(data)
+
+    async def finish(self) -> None:
+        """End an answer in chunks."""
+        await self._inner.finish()
+
+    @property
+    def answered(self) -> bool:
+        """Whether a complete answer was sent."""
+        return self._inner.answered
+
+    @property
+    def started(self) -> bool:
+        """Whether a head was sent."""
+        return self._inner.started

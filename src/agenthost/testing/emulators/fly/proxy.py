@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from agenthost.testing.edge import Edge, EdgeFault
 from agenthost.testing.emulators.base.boxes import Boxes
 from agenthost.testing.emulators.base.faults import Faults
 from agenthost.testing.emulators.base.rest import reply
-from agenthost.testing.emulators.base.streams import Streams
+from agenthost.testing.emulators.base.streams import Passing, Streams
 from agenthost.testing.emulators.fly.boxes import FlyBox
 from agenthost.testing.loopback import Exchange
 
@@ -77,7 +77,7 @@ class Proxy:
                 self.edge.plan(EdgeFault("lose"))
             with self._streams.opened():
                 upstream = f"http://127.0.0.1:{service['internal_port']}"
-                await self.edge.forward(_Passing(exchange, self._streams), upstream)
+                await self.edge.forward(Passing(exchange, self._streams), upstream)
         finally:
             box.requests -= 1
 
@@ -89,43 +89,6 @@ class Proxy:
         # Whatever is preferred, the proxy chooses by its load.
         others = [box for box in running.values() if box.id != headers.get(PREFER)]
         return next(iter([*others, *running.values()]), None)
-
-
-class _Passing(Exchange):
-    """Passes an answer on as fast as the streams of the emulator do."""
-
-    def __init__(self, inner: Exchange, streams: Streams) -> None:
-        super().__init__(inner.request, inner.incoming)
-        self._inner = inner  # its server looks whether it was answered
-        self._streams = streams
-
-    async def reply(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        """Answer with a complete body."""
-        await self._streams.passing(len(body))
-        await self._inner.reply(status, body, headers)
-
-    async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send the head of an answer in chunks."""
-        await self._inner.start(status, headers)
-
-    async def write(self, data: bytes) -> None:
-        """Send one chunk."""
-        await self._streams.passing(len(data))
-        await self._inner.write(data)
-
-    async def finish(self) -> None:
-        """End an answer in chunks."""
-        await self._inner.finish()
-
-    @property
-    def answered(self) -> bool:
-        """Whether a complete answer was sent."""
-        return self._inner.answered
-
-    @property
-    def started(self) -> bool:
-        """Whether a head was sent."""
-        return self._inner.started
 
 
 async def _say(exchange: Exchange, status: int, message: str) -> None:
