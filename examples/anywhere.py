@@ -4,8 +4,8 @@
     python examples/anywhere.py agenthost.toml ./app ./changed "Fix the failing test"
 
 With ``provider = "local"`` in agenthost.toml the agent works on this machine; with "cloudflare", "docker",
-"daytona", "e2b", "fly", "modal" or "vercel" there. Every message of the SDK is printed as a line of JSON, the same
-wherever it comes from.
+"daytona", "e2b", "fly", "modal" or "vercel" there. Every message of the SDK is printed as a line of JSON,
+the same wherever it comes from.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 from agenthost.testing import SandboxConformance
 from agenthost.testing.emulators.vercel import Emulator
 
-# With --full the kit runs over HTTP for fly, daytona and cloudflare; a test of the lifecycle has one of these.
+# With --full the kit runs over HTTP for fly, daytona and cloudflare; one test of the lifecycle does so here.
 pytestmark = [pytest.mark.full, pytest.mark.deep]
 
 
