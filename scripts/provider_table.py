@@ -24,13 +24,13 @@ _HEAD = """# Providers
 <!-- Written by scripts/provider_table.py from the classes of the providers. -->
 
 `agenthost providers` prints the same for this machine, and says whether each one can be used here. What a
-provider cannot do is refused with an `UnsupportedError` before anything is made. Each has a page with its limits,
-credentials and costs, and with what was never run live.
+provider cannot do is refused with an `UnsupportedError` before anything is made. Each has a page with its
+limits, credentials and costs, and with what was never run live.
 
 """
 _TAIL = """
-"By machine": the provider looks at what the kernel and the host's user allow. A vendor's plan may allow less than
-the table states. Lifetimes are in hours.
+"By machine": the provider looks at what the kernel and the host's user allow. A vendor's plan may allow less
+than the table states. Lifetimes are in hours.
 """
 
 
