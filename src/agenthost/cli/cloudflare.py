@@ -115,7 +115,7 @@ def _checked(project: _Project) -> _Project:
 
 def _base_of(template: Traversable) -> str:
     """Return the image of the same version as the package: the two speak one protocol."""
-    manifest = json.loads((template / "package.json").read_text())
+    manifest = json.loads((template / "package.json").read_text(encoding="utf-8"))
     return f"docker.io/cloudflare/sandbox:{manifest['dependencies']['@cloudflare/sandbox']}-python"
 
 
