@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import tarfile
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -405,6 +407,30 @@ async def test_output_without_an_exit_code_at_its_end_is_lost_and_not_complete(
     with pytest.raises(OSError, match=r"lost|line"):
         await program.receive()
     await program.aclose()
+
+
+async def test_a_program_that_prints_nothing_is_no_silent_stream_and_its_exit_code_is_its_own(
+    worker: Worker, vendor: CloudflareVendor, tmp_path: Path
+) -> None:
+    worker.answer(200, lines({"exit": 0}))
+    program = await vendor.run(BOX, ["sh", "-c", "read line; exit 3"], env={})
+    await program.aclose()
+    hurried = tmp_path / "sleep"  # the time between two signs of life passes at once
+    hurried.write_text("#!/bin/sh\n")
+    hurried.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with anyio.fail_after(60):
+        async with await anyio.open_process(
+            worker.body()["argv"], env=env, start_new_session=True
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert (await process.stdout.receive()).strip() == b""
+            await process.stdin.send(b"\n")
+            assert await process.wait() == 3
+            with pytest.raises(anyio.EndOfStream):  # nothing is left that holds it open
+                while (await process.stdout.receive()).strip() == b"":
+                    pass
 
 
 async def test_a_program_that_is_refused_leaves_no_secret_in_the_error(
