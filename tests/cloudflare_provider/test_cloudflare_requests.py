@@ -9,7 +9,7 @@ import os
 import tarfile
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import pytest
+from support.planned_answers import Answer, Asked, PlannedApi
 
 from agenthost.adapter.provider import LifetimeLimitError
 from agenthost.adapter.record import NAME_LABEL, NONCE_LABEL, PORT_LABEL, PROVIDER_LABEL
@@ -38,7 +39,6 @@ from agenthost.providers.cloudflare.errors import OpenWorkerError, WrongWorkerEr
 from agenthost.providers.cloudflare.provider import CloudflareProvider
 from agenthost.sandbox import SandboxInfo
 from agenthost.spec import NetworkPolicy, SandboxSpec
-from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 KEY = "key-of-this-test"
 ROOT = "/agenthost/v1"
@@ -60,45 +60,26 @@ RECORD: Mapping[str, Any] = {
 }
 
 
-class Worker:
-    """A server that states what it is as a Worker does, then answers what a test has planned, in turn.
+class Worker(PlannedApi):
+    """States what it is as a Worker does, then answers what a test has planned.
 
     Attributes:
         first: The answers to a request without a key, and to the first one with a key: status and body.
-        answers: Status, body and headers of each further one; an empty list is 200 and an empty object.
     """
 
     def __init__(self) -> None:
-        self.url = ""
+        super().__init__()
         self.first: list[tuple[int, object]] = [(401, refusal("unauthorized")), (200, ABOUT)]
-        self.requests: list[HttpRequest] = []
-        self.answers: list[tuple[int, object, Mapping[str, str]]] = []
 
-    async def handle(self, exchange: Exchange) -> None:
-        request = exchange.request
-        if (request.method, request.target) == ("GET", ROOT):
-            status, body = self.first["authorization" in request.headers]
-            headers: Mapping[str, str] = {}
-        else:
-            usual: tuple[int, object, Mapping[str, str]] = (200, {}, {})
-            status, body, headers = self.answers.pop(0) if self.answers else usual
-        self.requests.append(request)
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await exchange.reply(status, data, {"content-type": "application/json", **headers})
-
-    def answer(self, status: int, body: object, **headers: str) -> None:
-        self.answers.append(
-            (status, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        )
+    def choose(self, asked: Asked) -> Answer:
+        """Return the answer to a request."""
+        if (asked.method, asked.target) == ("GET", ROOT):
+            return (*self.first["authorization" in asked.headers], {})
+        return super().choose(asked)
 
     def asked(self) -> list[str]:
         """Return what was asked for after the Worker was recognised."""
         return [f"{one.method} {one.target}" for one in self.requests if one.target != ROOT]
-
-    def body(self) -> dict[str, Any]:
-        """Return the body of the last request."""
-        parsed: dict[str, Any] = json.loads(self.requests[-1].body)
-        return parsed
 
 
 def refusal(code: str, message: str = "no") -> object:
@@ -114,12 +95,9 @@ def text(data: str) -> str:
 
 
 @pytest.fixture
-async def worker() -> AsyncIterator[Worker]:
-    worker = Worker()
-    async with LoopbackServer(worker.handle) as server:
-        worker.url = server.url
+def worker() -> Iterator[Worker]:
+    with Worker.serving() as worker:
         yield worker
-        assert worker.answers == []
 
 
 @pytest.fixture

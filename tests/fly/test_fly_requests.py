@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import anyio
 import pytest
 import trio.testing
 from fly.schema import CALLS, deviations
+from support.planned_answers import PlannedApi
 
 from agenthost.adapter.rates import Rates
 from agenthost.adapter.record import NONCE_LABEL
@@ -22,7 +23,6 @@ from agenthost.providers.fly.client import FlyVendor
 from agenthost.providers.fly.errors import CapacityError, ForeignAppError, MissingAppError
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.fly.config import COATS
-from agenthost.testing.loopback import Exchange, HttpRequest, LoopbackServer
 
 TOKEN = "fm2_of-this-test"
 MACHINES = "/v1/apps/an-app/machines"
@@ -40,41 +40,14 @@ MACHINE: Mapping[str, Any] = {
 LABELS = {NONCE_LABEL: "0123", CREATED_LABEL: "1", END_LABEL: "2"}
 
 
-class Fly:
-    """A server that answers what a test has planned, in turn, and keeps what came.
-
-    Attributes:
-        answers: Status, body and headers of each; an empty list is 200 and an empty object.
-    """
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.requests: list[HttpRequest] = []
-        self.answers: list[tuple[int, object, Mapping[str, str]]] = []
-
-    async def handle(self, exchange: Exchange) -> None:
-        self.requests.append(exchange.request)
-        usual: tuple[int, object, Mapping[str, str]] = (200, {"ok": True}, {})
-        status, body, headers = self.answers.pop(0) if self.answers else usual
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await exchange.reply(status, data, {"content-type": "application/json", **headers})
-
-    def answer(self, status: int, body: object, **headers: str) -> None:
-        self.answers.append(
-            (status, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        )
-
-    def asked(self) -> list[str]:
-        return [f"{one.method} {one.target}" for one in self.requests]
+class Fly(PlannedApi):
+    """The Machines API."""
 
 
 @pytest.fixture
-async def fly() -> AsyncIterator[Fly]:
-    fly = Fly()
-    async with LoopbackServer(fly.handle) as server:
-        fly.url = server.url
+def fly() -> Iterator[Fly]:
+    with Fly.serving() as fly:
         yield fly
-        assert fly.answers == []
 
 
 @pytest.fixture

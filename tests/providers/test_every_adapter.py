@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import socket
 import sys
 import traceback
@@ -15,14 +16,16 @@ from typing import Any, cast
 
 import anyio
 import pytest
-from providers.row import Row, World, every
+from providers.row import Example, Row, World, every
 from providers.rows import ROWS
+from support.planned_answers import PlannedApi
 from support.waiting import until, until_true
 
 from agenthost.adapter.bake import BakePlan
 from agenthost.adapter.bootstrap import host_sdk_version
 from agenthost.adapter.calls import Calls
 from agenthost.adapter.provider import GuestProvider
+from agenthost.adapter.rest import RestClient, RestError
 from agenthost.errors import (
     AgentHostError,
     ConfigError,
@@ -209,6 +212,27 @@ def test_each_error_of_the_vendor_has_its_meaning(row: Row) -> None:
         assert getattr(made, "outcome", "") == example.outcome, example
         assert example.words in str(made), example
         assert str(made).startswith("doing something: "), example
+
+
+def is_refusal(example: Example) -> bool:
+    """Return whether an example is an answer over REST, to any call."""
+    return type(example.error) is RestError and example.error.status_code >= 300
+
+
+@every(ROWS, lambda row: row.errors and any(map(is_refusal, row.errors()[1])))
+async def test_each_refusal_over_rest_has_its_meaning_as_it_comes(row: Row) -> None:
+    assert row.errors is not None
+    calls = calls_of(row)
+    with PlannedApi.serving() as api:
+        client = RestClient(api.url, lambda: ({}, {}))
+        for example in filter(is_refusal, row.errors()[1]):
+            error = cast("RestError", example.error)
+            message = str(error).partition(": ")[2]
+            api.answer(error.status_code, {"error": {"code": error.code, "message": message}})
+            with pytest.raises(example.raises, match=re.escape(example.words)):
+                async with calls.bounded("doing something"):
+                    await client.ask("GET", "/sandboxes")
+        await client.aclose()
 
 
 @every(ROWS, lambda row: row.errors, loops=False)
