@@ -125,7 +125,9 @@ async def test_an_agent_runs_there_with_what_it_prints_pasted_into_a_file_or_a_s
             assert "is baked" in looked.stdout
 
 
-@pytest.mark.parametrize("provider", NAMES)
+@pytest.mark.parametrize(
+    "provider", [name if name == "e2b" else pytest.param(name, marks=pytest.mark.full) for name in NAMES]
+)
 def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_path: Path) -> None:
     with emulated(provider) as process:
         assert process.stdout is not None

@@ -65,6 +65,7 @@ async def left_with(label: str) -> list[str]:
         return [info.id async for info in provider.list({"of": label})]
 
 
+@pytest.mark.full
 def test_the_second_process_opens_a_provider_that_was_registered_in_the_test_file(
     pytester: pytest.Pytester,
 ) -> None:

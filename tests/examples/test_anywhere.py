@@ -64,6 +64,7 @@ async def test_e2b_says_the_same(
         assert e2b.boxes.all == {}
 
 
+@pytest.mark.full  # e2b is the one cloud of the normal run
 async def test_daytona_says_the_same(
     daytona_snapshot: dict[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ async def test_daytona_says_the_same(
         assert daytona.unknown == []
 
 
+@pytest.mark.full  # e2b is the one cloud of the normal run
 async def test_vercel_says_the_same(
     vercel_snapshot: dict[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -86,6 +88,7 @@ async def test_vercel_says_the_same(
         assert vercel.unknown == []
 
 
+@pytest.mark.full  # e2b is the one cloud of the normal run
 async def test_modal_says_the_same(modal_images: Path, at_home: list[dict[str, Any]], tmp_path: Path) -> None:
     from agenthost.testing.emulators.modal import emulator
 
@@ -95,7 +98,7 @@ async def test_modal_says_the_same(modal_images: Path, at_home: list[dict[str, A
         assert modal.faults.unknown == []
 
 
-@pytest.mark.full  # tests/cloudflare_provider has an agent in the normal run
+@pytest.mark.full  # e2b is the one cloud of the normal run
 async def test_cloudflare_says_the_same(
     cloudflare_site: Path, at_home: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -107,7 +110,7 @@ async def test_cloudflare_says_the_same(
         assert cloudflare.unknown == []
 
 
-@pytest.mark.full  # tests/fly has an agent in the normal run
+@pytest.mark.full  # e2b is the one cloud of the normal run
 async def test_fly_says_the_same(
     fly_images: Mapping[str, Path], at_home: list[dict[str, Any]], tmp_path: Path
 ) -> None:
