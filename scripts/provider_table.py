@@ -23,7 +23,7 @@ _HEAD = """# Providers
 
 <!-- Written by scripts/provider_table.py from the classes of the providers. -->
 
-`agenthost providers` prints the same for this machine, and says whether each one can be used here. What a
+`agenthost providers` prints the same for this machine, and whether each one can be used here. What a
 provider cannot do is refused with an `UnsupportedError` before anything is made. Each has a page with its
 limits, credentials and costs, and with what was never run live.
 
