@@ -35,9 +35,11 @@ def error_rows(kit: Any) -> Sequence[ErrorRow]:
         row(error, QuotaError, _QUOTA, contains="limit exceeded"),
         row(kit.DaytonaForbiddenError, ProviderError, "Daytona does not allow this"),
         row(refused, UnsupportedError, _TIER, contains="cannot be overridden"),
-        row(refused, ImageGoneError, _NO_SNAPSHOT, contains="not found"),
+        row(refused, ImageGoneError, _NO_SNAPSHOT, contains="snapshot"),
         row(refused, ConfigError, "Daytona does not accept this"),
         row(kit.DaytonaUnprocessableEntityError, ConfigError, "Daytona does not accept this"),
+        # First: the name of a sandbox may hold the word of the next row.
+        row(missing, SandboxNotFoundError, "Daytona does not have this sandbox", contains="sandbox with"),
         row(missing, ImageGoneError, _NO_SNAPSHOT, contains="snapshot"),
         row(missing, SandboxNotFoundError, "Daytona does not have this"),
         row(conflict, NameTakenError, "a sandbox of this name exists", contains="already exists"),
