@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
+
 import anyio
 import pytest
 
-from agenthost.errors import SandboxGoneError
+from agenthost.errors import ConfigError, SandboxGoneError
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.daytona.backend import DaytonaBackend
 from agenthost.providers.daytona.carrier import SessionCommand
 from agenthost.providers.daytona.provider import DaytonaProvider
+from agenthost.testing.emulators.base.faults import Fault
 from agenthost.testing.emulators.daytona import Emulator
 
 LIMIT = 120
@@ -66,6 +69,17 @@ async def test_a_program_that_is_closed_is_ended_with_its_session(
         assert daytona.box(box.id).sessions == {}
         while not running.has_ended:
             await running.changed.wait()
+
+
+async def test_a_program_that_is_refused_leaves_no_secret_in_the_error(
+    provider: DaytonaProvider, daytona: Emulator, box: GuestSandbox
+) -> None:
+    index = "https://user:hunter2@example.com/simple"
+    call = f"POST /toolbox/{box.id}/process/session"
+    daytona.faults.add(Fault(call, 400, f"not accepted: PIP_INDEX_URL={index}"))
+    with pytest.raises(ConfigError) as caught:
+        await run(provider, box, "true", PIP_INDEX_URL=index)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_output_that_daytona_lost_is_an_error_and_not_an_end(

@@ -134,7 +134,8 @@ class DaytonaVendor:
 
     async def run(self, handle: Any, argv: Sequence[str], *, env: Mapping[str, str]) -> SessionCommand:
         """Start a program. See Vendor."""
-        async with self.calls.bounded(f"starting a program in sandbox {handle.id}", within=30):
+        doing = f"starting a program in sandbox {handle.id}"
+        async with self.calls.bounded(doing, within=30, secrets=list(env.values())):
             command = SessionCommand(handle.process, self.calls)
             await command.open(self.kit.SessionExecuteRequest, argv, env)
             return command
