@@ -71,6 +71,18 @@ async def test_a_program_that_is_closed_is_ended_with_its_session(
             await running.changed.wait()
 
 
+@pytest.mark.parametrize("status", [429, 502])
+async def test_a_look_at_the_output_that_fails_is_repeated(
+    provider: DaytonaProvider, daytona: Emulator, box: GuestSandbox, status: int
+) -> None:
+    with anyio.fail_after(LIMIT):
+        command = await run(provider, box, "echo out")
+        fault = daytona.faults.refuse(f"GET /toolbox/{box.id}/process/session", status, times=2)
+        assert await all_of(command) == b"out\n"
+        assert fault.struck.is_set()
+        await command.aclose()
+
+
 async def test_a_program_that_is_refused_leaves_no_secret_in_the_error(
     provider: DaytonaProvider, daytona: Emulator, box: GuestSandbox
 ) -> None:

@@ -71,8 +71,8 @@ class SessionCommand:
         pause = _FIRST_LOOK
         while self._code is None:
             try:
-                async with self._calls.bounded("reading the output of a program", within=20):
-                    logs = await self._process.get_session_command_logs(self._session, self._command)
+                # A look does no harm: one that fails is repeated, as an installation takes hundreds of them.
+                logs = await self._calls.repeat("reading the output of a program", self._look, within=20)
             except AgentHostError as error:
                 raise ConnectionResetError(f"the output was lost: {error}") from error
             if (new := self._take(logs.stdout or "", logs.stderr or "")) or self._code is not None:
@@ -95,6 +95,9 @@ class SessionCommand:
         with anyio.move_on_after(_CLOSING, shield=True), suppress(AgentHostError):
             async with self._calls.bounded("ending a session", within=None):
                 await self._process.delete_session(self._session)
+
+    async def _look(self) -> Any:
+        return await self._process.get_session_command_logs(self._session, self._command)
 
     def _take(self, stdout: str, stderr: str) -> bytes:
         # Only whole lines arrive: the mark stands behind the last one, or at the end of what is none.
