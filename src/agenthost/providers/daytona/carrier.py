@@ -12,7 +12,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import anyio
 
@@ -44,8 +44,8 @@ class SessionCommand:
         self._code: int | None = None
         self._closed = False
 
-    async def open(self, request: Any, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start the program. ``request`` is the vendor's class of a request."""
+    async def open(self, request: Any, argv: Sequence[str], env: Mapping[str, str]) -> Self:
+        """Start the program and return this. ``request`` is the vendor's class of a request."""
         words = ["env", *(f"{name}={value}" for name, value in env.items()), *argv]
         # The session's shell reads this text itself: an `exit` in it would end that shell, and no exit code
         # would ever be known. Without an input of its own the program would take what the shell is to read.
@@ -60,6 +60,7 @@ class SessionCommand:
         except BaseException:
             await self.aclose()
             raise
+        return self
 
     async def send(self, data: bytes) -> None:
         """Refuse input. Raises anyio.ClosedResourceError."""

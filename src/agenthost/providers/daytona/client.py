@@ -136,9 +136,8 @@ class DaytonaVendor:
         """Start a program. See Vendor."""
         doing = f"starting a program in sandbox {handle.id}"
         async with self.calls.bounded(doing, within=30, secrets=list(env.values())):
-            command = SessionCommand(handle.process, self.calls)
-            await command.open(self.kit.SessionExecuteRequest, argv, env)
-            return command
+            made = SessionCommand(handle.process, self.calls)
+            return await made.open(self.kit.SessionExecuteRequest, argv, env)
 
     async def aclose(self) -> None:
         """Close the client: its connections, and the task in which it listens for events."""
