@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import anyio
 import pytest
+from daytona._async.process import AsyncProcess
 
 from agenthost.errors import ConfigError, SandboxGoneError
 from agenthost.link.client import GuestSandbox
@@ -16,6 +18,7 @@ from agenthost.testing.emulators.base.faults import Fault
 from agenthost.testing.emulators.daytona import Emulator
 
 LIMIT = 120
+GUEST = "/home/daytona/.agenthost/guest.pyz"
 
 
 async def run(provider: DaytonaProvider, box: GuestSandbox, script: str, **env: str) -> SessionCommand:
@@ -119,6 +122,26 @@ async def test_a_sandbox_whose_guest_has_gone_is_gone(daytona: Emulator, box: Gu
         with pytest.raises(SandboxGoneError, match="guest of sandbox"):
             await box.exec(["true"])
         assert (await box.info()).state == "running"
+
+
+async def test_what_stands_in_place_of_the_guest_cannot_flood_the_host(
+    daytona: Emulator, box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = await daytona.machine(box.id)
+    answers: list[Any] = []
+    real = AsyncProcess.exec
+
+    async def kept(self: AsyncProcess, *args: Any, **options: Any) -> Any:
+        answers.append(await real(self, *args, **options))
+        return answers[-1]
+
+    monkeypatch.setattr(AsyncProcess, "exec", kept)
+    await machine.sandbox.write_file(GUEST, b"print('the guest does not answer' * 100_000)")
+    await machine.sandbox.exec(["pkill", "-9", "-f", "agenthost/guest[.]pyz"])
+    with anyio.fail_after(LIMIT), pytest.raises(SandboxGoneError, match="guest of sandbox"):
+        await box.exec(["true"])
+    assert answers
+    assert all(len(answer.result) < 1000 for answer in answers)
 
 
 async def test_a_port_is_reached_with_the_token_alone(daytona: Emulator, box: GuestSandbox) -> None:
