@@ -44,8 +44,8 @@ class SessionCommand:
         self._code: int | None = None
         self._closed = False
 
-    async def open(self, request: Any, argv: Sequence[str], env: Mapping[str, str]) -> Self:
-        """Start the program and return this. ``request`` is the vendor's class of a request."""
+    async def open(self, kit: Any, argv: Sequence[str], env: Mapping[str, str]) -> Self:
+        """Start the program and return this. ``kit`` is the vendor's package."""
         words = ["env", *(f"{name}={value}" for name, value in env.items()), *argv]
         # The session's shell reads this text itself: an `exit` in it would end that shell, and no exit code
         # would ever be known. Without an input of its own the program would take what the shell is to read.
@@ -55,7 +55,7 @@ class SessionCommand:
         )
         try:
             await self._process.create_session(self._session)
-            asked = request(command=text, run_async=True, suppress_input_echo=True)
+            asked = kit.SessionExecuteRequest(command=text, run_async=True, suppress_input_echo=True)
             self._command = (await self._process.execute_session_command(self._session, asked)).cmd_id
         except BaseException:
             await self.aclose()
