@@ -13,14 +13,17 @@ import anyio
 from claude_agent_sdk import ClaudeAgentOptions, ResultMessage
 
 from agenthost import HostedAgent, SandboxSpec, open_provider, reap
+from agenthost.adapter.provider import GuestProvider
 from agenthost.cli.configured_providers import Where
 from agenthost.cli.doctor import look_at_one, show_check
 from agenthost.cli.transcript import Screen
 from agenthost.errors import AgentHostError
 from agenthost.owners import OWNER_LABEL, owner_id
+from agenthost.sandbox import SandboxInfo, SandboxProvider
 from agenthost.testing import ScriptedModel, Text
 
 ROOT = Path(__file__).resolve().parent.parent
+ENDING = 60.0  # seconds that the end of one sandbox may take
 LIFETIME = 900.0  # seconds that a sandbox of tests/live lives at most
 AT_ONCE = 4  # sandboxes that the kits have at one time, at most
 LEAST = 15.0  # minutes in which the kits get somewhere
@@ -63,12 +66,38 @@ async def _answer(name: str, spec: SandboxSpec, options: ClaudeAgentOptions) -> 
 
 async def leave_nothing(name: str) -> list[str]:
     """End the sandboxes of this host and those of hosts that are gone; return what could not be ended."""
+    left: list[str] = []
     async with open_provider(name) as provider:
-        async for info in provider.list(labels={OWNER_LABEL: owner_id()}):
-            if info.state != "ended":
-                await (await provider.get(info.id)).terminate()
+        for info in [info async for info in provider.list(labels={OWNER_LABEL: owner_id()})]:
+            try:
+                await end(provider, info)
+            except (AgentHostError, OSError) as error:
+                left.append(f"{info.id}: {error}")
         reaped = await reap(provider)
-    return [f"{one.info.id}: {one.reason}" for one in reaped if one.outcome == "failed"]
+    return [*left, *(f"{one.info.id}: {one.reason}" for one in reaped if one.outcome == "failed")]
+
+
+async def end(provider: SandboxProvider, info: SandboxInfo) -> None:
+    """End one sandbox, without a link where that is possible: its guest may be gone."""
+    if info.state != "ended":
+        reached = provider.reach if isinstance(provider, GuestProvider) else provider.get
+        with anyio.fail_after(ENDING):
+            await (await reached(info.id)).terminate()
+
+
+def run_kits(name: str, minutes: float, for_pytest: list[str]) -> int:
+    """Run tests/live and return pytest's exit code.
+
+    Ctrl-C reaches pytest, too, which ends its sandboxes then: that is waited for.
+    """
+    argv = [sys.executable, "-m", "pytest", "-n", "0", "--live", name, "--live-minutes", f"{minutes:.1f}"]
+    with subprocess.Popen([*argv, "tests/live", *for_pytest], cwd=ROOT) as kits:
+        try:
+            return kits.wait()
+        except KeyboardInterrupt:
+            print("scripts/live: waits until the kits have ended their sandboxes", file=sys.stderr)
+            kits.wait()
+            raise
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -112,20 +141,12 @@ def main() -> int:
     if not said.yes:
         print("Nothing was made. Add --yes to run this.")
         return 0
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-n",
-        "0",
-        "--live",
-        said.name,
-        "--live-minutes",
-        f"{minutes:.1f}",
-    ]
-    code = subprocess.run([*argv, "tests/live", *for_pytest], cwd=ROOT, check=False).returncode
+    code = 0
     try:
+        code = run_kits(said.name, minutes, for_pytest)
         print(f"\nOne agent at {said.name}: {anyio.run(one_agent, said.name)}")
+    except KeyboardInterrupt:
+        code = 1
     except AgentHostError as error:
         print(f"scripts/live: the agent: {error}", file=sys.stderr)
         code = code or 1

@@ -10,6 +10,7 @@ import tarfile
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -447,6 +448,15 @@ async def test_an_end_is_moved_to_a_time_and_never_behind_that_of_the_lifetime(
     worker.answer(404, refusal("not_found"))
     with pytest.raises(SandboxGoneError, match="box has ended"):
         await backend.extend(30)
+
+
+async def test_an_end_is_not_moved_when_the_lifetime_is_over(
+    worker: Worker, backend: CloudflareBackend
+) -> None:
+    over = {**backend.known.labels, END_LABEL: str(time.time() - 1)}
+    backend.known = replace(backend.known, labels=over)
+    await backend.extend(30)
+    assert worker.asked() == []
 
 
 @pytest.mark.parametrize("last", [(200, RECORD), (404, refusal("not_found"))])

@@ -8,12 +8,15 @@ from pathlib import Path
 import anyio
 import pytest
 
+from agenthost.cli.configured_providers import Where
+from agenthost.cli.doctor import look_at_one
 from agenthost.errors import MissingCredentialError, MissingExtraError
 from agenthost.providers.daytona import workarounds
 from agenthost.providers.daytona.provider import DaytonaProvider
 from agenthost.providers.daytona.workarounds import settings
 from agenthost.spec import SandboxSpec
 from agenthost.testing.emulators.daytona import Emulator
+from agenthost.testing.emulators.daytona.emulator import CREATE
 
 LIMIT = 120
 # Names the parts of the client as they are used first, and reports which of them a program has loaded.
@@ -57,6 +60,21 @@ def test_a_credential_is_a_key_or_a_token_with_its_organization(monkeypatch: pyt
     monkeypatch.delenv("DAYTONA_API_KEY")
     with pytest.raises(MissingCredentialError, match="organization_id"):
         settings(None, "j.w.t", None, None, None)
+
+
+async def test_doctor_says_what_a_first_run_needs_costs_and_leaves_and_makes_nothing(
+    daytona: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAYTONA_API_KEY", daytona.options["api_key"])
+    monkeypatch.setenv("DAYTONA_API_URL", daytona.options["api_url"])
+    made = daytona.calls.count(CREATE)
+    rows = {row.name: row for row in await look_at_one(Where(named=("daytona",)), "daytona")}
+    assert [rows[name].state for name in ("package", "credentials", "API", "image")] == ["ok"] * 4
+    assert rows["limits"].detail.startswith("a sandbox lives as long as you ask for")
+    assert rows["image"].detail.endswith("is baked")
+    assert "an hour" in rows["first run"].detail
+    assert daytona.calls.count(CREATE) == made
+    assert not any(daytona.options["api_key"] in repr(row) for row in rows.values())
 
 
 async def test_neither_doctor_nor_providers_nor_the_package_itself_loads_the_client() -> None:

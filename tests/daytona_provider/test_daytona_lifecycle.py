@@ -22,6 +22,7 @@ from agenthost.providers.daytona.backend import DaytonaBackend
 from agenthost.providers.daytona.provider import DaytonaProvider
 from agenthost.spec import NetworkPolicy, SandboxSpec
 from agenthost.supports import ImageRecipe
+from agenthost.testing.emulators.base.faults import Fault
 from agenthost.testing.emulators.daytona import Emulator, emulator
 from agenthost.testing.emulators.daytona.emulator import CREATE
 
@@ -152,14 +153,24 @@ async def test_a_policy_travels_as_daytona_has_it(
         await box.terminate()
 
 
-@pytest.mark.parametrize("options", [{"tier": 2}, {"ignores_network": True}], ids=["refused", "forgotten"])
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"tier": 2}, None),
+        ({"ignores_network": True}, Fault("DELETE /api/sandbox", 503)),
+        ({"ignores_network": True}, Fault(CREATE, lose=True)),
+    ],
+    ids=["refused", "forgotten", "forgotten-and-found"],
+)
 async def test_a_policy_that_the_tier_does_not_allow_is_refused_and_leaves_nothing(
-    daytona_snapshot: dict[str, Path], options: dict[str, Any]
+    daytona_snapshot: dict[str, Path], options: dict[str, Any], fault: Fault | None
 ) -> None:
     async with (
         emulator(snapshots=daytona_snapshot, **options) as daytona,
         DaytonaProvider(**daytona.options) as provider,
     ):
+        if fault is not None:
+            daytona.faults.add(fault)
         with pytest.raises(UnsupportedError, match=r"network|tier"):
             await provider.create(SandboxSpec(network=NetworkPolicy.none()))
         assert daytona.running() == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ import anyio
 import pytest
 from support.command_line import environment
 
+from agenthost.testing.emulators.base.faults import Fault
 from agenthost.testing.emulators.e2b import Emulator, emulator
 
 ROOT = Path(__file__).parents[2]
@@ -125,4 +128,22 @@ async def test_with_yes_the_script_runs_the_kits_and_an_agent_and_leaves_nothing
         assert "1 passed" in printed
         assert "One agent at e2b: the answer of a script" in printed
         assert "Nothing is left." in printed
+        assert e2b.boxes.all == {}
+
+
+@pytest.mark.full
+async def test_an_interrupted_script_leaves_nothing() -> None:
+    async with emulator() as e2b:
+        made = e2b.faults.add(Fault("POST /v2/sandboxes"))  # a fault of no kind: it only states that it came
+        argv = [sys.executable, "scripts/live.py", "e2b", "--max-usd", "1", "--yes", "--", "-k", CHECK]
+        env = environment(leading_to(e2b))
+        async with await anyio.open_process(argv, env=env, cwd=ROOT, start_new_session=True) as script:
+            await made.struck.wait()
+            os.killpg(script.pid, signal.SIGINT)  # as a terminal does, to all of its processes
+            assert script.stdout is not None
+            printed = b"".join([data async for data in script.stdout]).decode()
+            code = await script.wait()
+        assert code == 1, printed
+        assert "Nothing is left." in printed
+        assert "One agent at" not in printed
         assert e2b.boxes.all == {}

@@ -62,6 +62,9 @@ def errors() -> tuple[Sequence[Any], Sequence[Example]]:
             "",
             "does not have this snapshot",
         ),
+        Example(
+            kit.DaytonaBadRequestError("Secret x not found", 400), ConfigError, "", "does not accept this"
+        ),
         Example(kit.DaytonaBadRequestError("no", 400), ConfigError, "", "does not accept this"),
         Example(kit.DaytonaUnprocessableEntityError("no", 422), ConfigError, "", "does not accept this"),
         Example(
@@ -69,6 +72,12 @@ def errors() -> tuple[Sequence[Any], Sequence[Example]]:
             ImageGoneError,
             "",
             "does not have this snapshot",
+        ),
+        Example(
+            kit.DaytonaNotFoundError("Sandbox with ID or name my-snapshot not found", 404),
+            SandboxNotFoundError,
+            "",
+            "does not have this sandbox",
         ),
         Example(kit.DaytonaNotFoundError("no", 404), SandboxNotFoundError, "", "does not have this"),
         Example(

@@ -222,6 +222,9 @@ class CloudProvider(GuestProvider, Generic[V]):
         refuse_unreachable(spec.inject, spec.network)
         SandboxRecord.of(spec, self.name).to_labels(self.label_rule)
 
+    def check_made(self, spec: SandboxSpec, handle: Any) -> None:
+        """Refuse a sandbox that the vendor made otherwise than was asked for: it is ended then."""
+
     def layout(self, spec: SandboxSpec) -> GuestLayout:
         """Return where things are inside. The labels of a sandbox that exists state its workdir.
 
@@ -269,6 +272,7 @@ class CloudProvider(GuestProvider, Generic[V]):
         async def finish(sandbox_id: str) -> None:
             if sandbox_id not in handles:  # its answer was lost
                 handles[sandbox_id] = await vendor.connect(seen[sandbox_id])
+            self.check_made(spec, handles[sandbox_id])
             backend = backend_of(sandbox_id)
             if spec.lease is not None and isinstance(backend, SupportsLease):
                 await backend.extend(spec.lease)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
@@ -116,7 +117,9 @@ def _limits(provider: SandboxProvider) -> Check:
     able = provider.capabilities
     parts = [f"networks: {', '.join(sorted(able.networks))}"]
     if isinstance(provider, CloudProvider):
-        parts.insert(0, f"a sandbox lives {provider.longest / 3600:g} hours at most, or less by your plan")
+        longest = provider.longest / 3600
+        most = "as long as you ask for" if math.isinf(longest) else f"{longest:g} hours at most"
+        parts.insert(0, f"a sandbox lives {most}, or less by your plan")
         parts.append("what else your plan limits is known when a sandbox is made")
     return _row("limits", "ok", "; ".join(parts))
 

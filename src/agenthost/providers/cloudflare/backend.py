@@ -71,7 +71,9 @@ class CloudflareBackend(CloudBackend[CloudflareVendor]):
         Raises:
             SandboxGoneError: The sandbox has ended.
         """
-        ends_at = time.time() + min(seconds, self.lifetime_left())
+        if (left := self.lifetime_left()) <= 0:
+            return  # the sandbox ends in this very moment, and the Worker refuses an end that is over
+        ends_at = time.time() + min(seconds, left)
         path = f"/sandboxes/{self.known.id}/lifetime"
         doing = f"extending sandbox {self.known.name}"
         try:

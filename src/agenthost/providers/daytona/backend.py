@@ -19,6 +19,7 @@ TOKEN = "x-daytona-preview-token"
 _OF_LINK = {"X-Daytona-Skip-Preview-Warning": "true", "X-Daytona-Skip-Last-Activity-Update": "true"}
 _NO_GUEST = "the guest does not answer"  # printed by the ``dial`` program
 _LOOKING = 10  # seconds
+_MOST = 400  # bytes of what that program prints; an agent may have put another one in its place
 
 
 class DaytonaBackend(CloudBackend[DaytonaVendor]):
@@ -85,6 +86,7 @@ class DaytonaBackend(CloudBackend[DaytonaVendor]):
             handle, program = await self.reached(), shlex.join(dial_command(self._layout.boot_dir))
             async with self.vendor.calls.bounded("looking for the guest", within=_LOOKING):
                 # Without `</dev/null` the program would take the rest of the shell's own script.
-                done = await handle.process.exec(f"{program} </dev/null 2>&1", timeout=_LOOKING // 2)
+                command = f"{program} </dev/null 2>&1 | head -c {_MOST}"
+                done = await handle.process.exec(command, timeout=_LOOKING // 2)
             return _NO_GUEST in done.result
         return False

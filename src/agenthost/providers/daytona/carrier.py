@@ -12,7 +12,7 @@ import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import anyio
 
@@ -44,8 +44,8 @@ class SessionCommand:
         self._code: int | None = None
         self._closed = False
 
-    async def open(self, request: Any, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start the program. ``request`` is the vendor's class of a request."""
+    async def open(self, kit: Any, argv: Sequence[str], env: Mapping[str, str]) -> Self:
+        """Start the program and return this. ``kit`` is the vendor's package."""
         words = ["env", *(f"{name}={value}" for name, value in env.items()), *argv]
         # The session's shell reads this text itself: an `exit` in it would end that shell, and no exit code
         # would ever be known. Without an input of its own the program would take what the shell is to read.
@@ -55,11 +55,12 @@ class SessionCommand:
         )
         try:
             await self._process.create_session(self._session)
-            asked = request(command=text, run_async=True, suppress_input_echo=True)
+            asked = kit.SessionExecuteRequest(command=text, run_async=True, suppress_input_echo=True)
             self._command = (await self._process.execute_session_command(self._session, asked)).cmd_id
         except BaseException:
             await self.aclose()
             raise
+        return self
 
     async def send(self, data: bytes) -> None:
         """Refuse input. Raises anyio.ClosedResourceError."""
@@ -71,8 +72,8 @@ class SessionCommand:
         pause = _FIRST_LOOK
         while self._code is None:
             try:
-                async with self._calls.bounded("reading the output of a program", within=20):
-                    logs = await self._process.get_session_command_logs(self._session, self._command)
+                # A look does no harm: one that fails is repeated, as an installation takes hundreds of them.
+                logs = await self._calls.repeat("reading the output of a program", self._look, within=20)
             except AgentHostError as error:
                 raise ConnectionResetError(f"the output was lost: {error}") from error
             if (new := self._take(logs.stdout or "", logs.stderr or "")) or self._code is not None:
@@ -95,6 +96,9 @@ class SessionCommand:
         with anyio.move_on_after(_CLOSING, shield=True), suppress(AgentHostError):
             async with self._calls.bounded("ending a session", within=None):
                 await self._process.delete_session(self._session)
+
+    async def _look(self) -> Any:
+        return await self._process.get_session_command_logs(self._session, self._command)
 
     def _take(self, stdout: str, stderr: str) -> bytes:
         # Only whole lines arrive: the mark stands behind the last one, or at the end of what is none.

@@ -61,7 +61,7 @@ class DaytonaVendor:
     async def create(self, spec: SandboxSpec, labels: Mapping[str, str]) -> Any:
         """Make a sandbox of the snapshot ``spec.image``. See Vendor."""
         client = await self.client()
-        lifetime, network = spec.max_lifetime or DEFAULT_LIFETIME, network_of(spec)
+        lifetime = spec.max_lifetime or DEFAULT_LIFETIME
         params = self.kit.CreateSandboxFromSnapshotParams(
             name=spec.name,
             snapshot=spec.image,
@@ -74,12 +74,10 @@ class DaytonaVendor:
             auto_delete_interval=0,
             ttl_minutes=minutes(lifetime),
             secrets=secrets_of(spec) or None,
-            **network,
+            **network_of(spec),
         )
         doing = f"making sandbox {spec.name} of snapshot {spec.image}"
-        return await self.calls.when_free(
-            doing, lambda: create_or_adopt(self.kit, client, params, network, self.creating)
-        )
+        return await self.calls.when_free(doing, lambda: create_or_adopt(client, params, self.creating))
 
     async def find(self, labels: Mapping[str, str]) -> AsyncGenerator[Found]:
         """Yield sandboxes. See Vendor. One that is looked for by its name is: a list may lag behind."""
@@ -134,10 +132,9 @@ class DaytonaVendor:
 
     async def run(self, handle: Any, argv: Sequence[str], *, env: Mapping[str, str]) -> SessionCommand:
         """Start a program. See Vendor."""
-        async with self.calls.bounded(f"starting a program in sandbox {handle.id}", within=30):
-            command = SessionCommand(handle.process, self.calls)
-            await command.open(self.kit.SessionExecuteRequest, argv, env)
-            return command
+        doing = f"starting a program in sandbox {handle.id}"
+        async with self.calls.bounded(doing, within=30, secrets=list(env.values())):
+            return await SessionCommand(handle.process, self.calls).open(self.kit, argv, env)
 
     async def aclose(self) -> None:
         """Close the client: its connections, and the task in which it listens for events."""

@@ -27,19 +27,20 @@ _NO_SNAPSHOT = "Daytona does not have this snapshot"
 def error_rows(kit: Any) -> Sequence[ErrorRow]:
     """Return the table for the classes of ``kit``, the vendor's package."""
     row, error, lost = ErrorRow, kit.DaytonaError, kit.DaytonaConnectionError
-    refused, missing = kit.DaytonaBadRequestError, kit.DaytonaNotFoundError
-    conflict = kit.DaytonaConflictError
+    refused, absent, conflict = kit.DaytonaBadRequestError, kit.DaytonaNotFoundError, kit.DaytonaConflictError
     return (
         row(kit.DaytonaAuthenticationError, ProviderError, "Daytona refused the credential"),
         row(kit.DaytonaRateLimitError, ProviderBusyError, "Daytona received too many requests", after=after),
         row(error, QuotaError, _QUOTA, contains="limit exceeded"),
         row(kit.DaytonaForbiddenError, ProviderError, "Daytona does not allow this"),
         row(refused, UnsupportedError, _TIER, contains="cannot be overridden"),
-        row(refused, ImageGoneError, _NO_SNAPSHOT, contains="not found"),
+        row(refused, ImageGoneError, _NO_SNAPSHOT, contains="snapshot"),
         row(refused, ConfigError, "Daytona does not accept this"),
         row(kit.DaytonaUnprocessableEntityError, ConfigError, "Daytona does not accept this"),
-        row(missing, ImageGoneError, _NO_SNAPSHOT, contains="snapshot"),
-        row(missing, SandboxNotFoundError, "Daytona does not have this"),
+        # First: the name of a sandbox may hold the word of the next row.
+        row(absent, SandboxNotFoundError, "Daytona does not have this sandbox", contains="sandbox with"),
+        row(absent, ImageGoneError, _NO_SNAPSHOT, contains="snapshot"),
+        row(absent, SandboxNotFoundError, "Daytona does not have this"),
         row(conflict, NameTakenError, "a sandbox of this name exists", contains="already exists"),
         row(conflict, ProviderBusyError, "Daytona cannot do this now"),
         row(kit.DaytonaGoneError, SandboxGoneError, "the sandbox is gone"),

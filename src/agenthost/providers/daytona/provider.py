@@ -104,6 +104,10 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
             if wanted is not None and (wanted > size or spec.image is not None):
                 raise UnsupportedError(f"{name}={wanted!r}: {_SIZE}")
 
+    def check_made(self, spec: SandboxSpec, handle: Any) -> None:
+        """Refuse a sandbox with another network than was asked for. Raises UnsupportedError."""
+        network.refuse_ignored(network.network_of(spec), handle)
+
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
         """Fill in the snapshot and the guest's port. UnsupportedError: a size, and no snapshot of a size."""
         resolved = await super().resolve(spec)

@@ -18,7 +18,6 @@ import anyio
 
 from agenthost.adapter.checks import require_extra
 from agenthost.errors import AgentHostError, MissingCredentialError, MissingExtraError
-from agenthost.providers.daytona.network import refuse_ignored
 
 PACKAGE, FORMER = "daytona", "daytona_sdk"
 API = "https://app.daytona.io/api"
@@ -98,33 +97,27 @@ def open_client(kit: Any, fields: Mapping[str, str]) -> Any:
         return Client(kit.DaytonaConfig(**fields))
 
 
-async def create_or_adopt(
-    kit: Any, client: Any, params: Any, network: Mapping[str, Any], times: tuple[float, float]
-) -> Any:
-    """Return a new sandbox that has started, with the network that was asked for; or leave none.
+async def create_or_adopt(client: Any, params: Any, times: tuple[float, float]) -> Any:
+    """Return a new sandbox that has started; or leave none.
 
     The client's ``create`` that takes too long leaves a sandbox, and states its id: it gets more time.
 
     Args:
-        kit: The vendor's package.
         client: The client.
         params: What the client's ``create`` takes.
-        network: What of ``params`` describes the network.
         times: Seconds for ``create``, and then for a sandbox that is still starting.
     """
-    made: Any = None
+    kit = import_kit()
     try:
-        try:
-            made = await client.create(params, timeout=times[0])
-        except kit.DaytonaTimeoutError as error:
-            if error.sandbox_id is None:
-                raise
-            made = await client.get(error.sandbox_id)
-            await made.wait_for_sandbox_start(timeout=times[1])
-        refuse_ignored(network, made)
+        return await client.create(params, timeout=times[0])
+    except kit.DaytonaTimeoutError as error:
+        if error.sandbox_id is None:
+            raise
+        made = await client.get(error.sandbox_id)
+    try:
+        await made.wait_for_sandbox_start(timeout=times[1])
     except BaseException:
-        if made is not None:
-            with anyio.move_on_after(_DELETING, shield=True), suppress(AgentHostError, kit.DaytonaError):
-                await made.delete(timeout=_DELETING, wait=True)
+        with anyio.move_on_after(_DELETING, shield=True), suppress(AgentHostError, kit.DaytonaError):
+            await made.delete(timeout=_DELETING, wait=True)
         raise
     return made
