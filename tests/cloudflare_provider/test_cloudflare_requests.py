@@ -70,13 +70,14 @@ class Worker(PlannedApi):
 
     def __init__(self) -> None:
         super().__init__()
+        self.endless: object = None  # the answer where none is planned
         self.first: list[tuple[int, object]] = [(401, refusal("unauthorized")), (200, ABOUT)]
 
     def choose(self, asked: Asked) -> Answer:
         """Return the answer to a request."""
         if (asked.method, asked.target) == ("GET", ROOT):
             return (*self.first["authorization" in asked.headers], {})
-        return super().choose(asked)
+        return super().choose(asked) if self.endless is None else (200, self.endless, {})
 
     def asked(self) -> list[str]:
         """Return what was asked for after the Worker was recognised."""
@@ -301,6 +302,17 @@ async def test_each_state_of_a_sandbox_has_its_meaning(
         assert (found.state, found.created_at, found.expires_at) == (ours, 10.0, 20.0)
         assert await vendor.connect(found) == BOX
     assert worker.asked() == [f"GET {ROOT}/sandboxes/abc"]
+
+
+async def test_a_list_without_an_end_is_an_error_and_a_row_that_is_no_record_is_left_out(
+    worker: Worker, vendor: CloudflareVendor
+) -> None:
+    worker.answer(200, {"sandboxes": [{"state": "running"}], "cursor": None})
+    assert [found.labels async for found in vendor.find({})] == [{}]
+    worker.endless = {"sandboxes": [], "cursor": "again"}
+    with pytest.raises(ProviderError, match="has no end"):
+        async for _ in vendor.find({}):
+            pass
 
 
 @pytest.mark.parametrize("sandbox_id", ["", "a-name", "../sandboxes", "abc/exec", "abc\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,13 +22,16 @@ from agenthost.testing.emulators.daytona.emulator import CREATE
 LIMIT = 120
 # Names the parts of the client as they are used first, and reports which of them a program has loaded.
 HEAVY = """
-import sys
+import contextlib, io, json, sys
 import agenthost
-from agenthost.registry import provider_names
-from agenthost.cli.configured_providers import Names
-from agenthost.cli.provider_checks import check_providers
-assert "daytona" in provider_names()
-assert "daytona" in [check.name for check in check_providers(Names(["daytona"]))]
+from agenthost.cli.app import run_command_line
+printed = io.StringIO()
+with contextlib.redirect_stdout(printed):
+    run_command_line(["doctor", "--json"])
+    run_command_line(["providers", "--json"])
+doctor, providers = map(json.loads, printed.getvalue().splitlines())
+assert "daytona" in doctor["providers"]
+assert ["usable"] == [row["state"] for row in providers["providers"] if row["name"] == "daytona"]
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"daytona", "daytona_sdk", "aiohttp"}))
 """
 
@@ -79,7 +83,8 @@ async def test_doctor_says_what_a_first_run_needs_costs_and_leaves_and_makes_not
 
 async def test_neither_doctor_nor_providers_nor_the_package_itself_loads_the_client() -> None:
     with anyio.fail_after(LIMIT):
-        done = await anyio.run_process([sys.executable, "-c", HEAVY])
+        env = {**os.environ, "DAYTONA_API_KEY": "dtn_of-this-test"}
+        done = await anyio.run_process([sys.executable, "-c", HEAVY], env=env)
     assert done.stdout == b"[]\n", done.stderr.decode()
 
 

@@ -53,8 +53,7 @@ from agenthost.supports import Endpoint, SupportsLease, SupportsPorts
 H = TypeVar("H")
 
 _START = 60.0  # seconds that a start without an installation may take
-# What of a spec's environment an installation needs. The rest is for the guest to set: a variable could keep
-# the start itself from working.
+# What an installation needs of a spec's environment. Another variable could keep the start from working.
 _INSTALLERS = re.compile(r"(PIP|UV)_|(HTTPS?|ALL|NO)_PROXY\Z|SSL_CERT_(FILE|DIR)\Z", re.IGNORECASE)
 # $1 the working directory, $2 the boot directory, then the program. A boot directory that comes from an image
 # of another sandbox holds the spool and the socket of that sandbox's guest.
@@ -158,7 +157,8 @@ class CloudProvider(GuestProvider, Generic[V]):
         longest: Seconds of the longest lifetime at this vendor.
         options: The ``provider_options`` that are known.
         label_rule: What the vendor accepts as a label; None is anything.
-        prices: What the vendor charges; None where that is not known. For estimates of ``agenthost doctor``.
+        prices: What the vendor charges, for ``agenthost doctor``; None where that is not known.
+        slow_client: Whether the client takes seconds to import: ``agenthost providers`` then asks nothing.
         making: Seconds that making one sandbox may take. See make_once.
         looks: Seconds before each look for a sandbox whose making was not answered.
     """
@@ -170,6 +170,7 @@ class CloudProvider(GuestProvider, Generic[V]):
     options: ClassVar[tuple[str, ...]] = ()
     label_rule: ClassVar[LabelRule | None] = None
     prices: ClassVar[Prices | None] = None
+    slow_client: ClassVar[bool] = False
     making: float = MAKING
     looks: Sequence[float] = LOOKS
 

@@ -92,7 +92,10 @@ async def look(where: Where | None = None, show: Callable[[Check], None] | None 
 async def look_at_one(where: Where, name: str, show: Callable[[Check], None] | None = None) -> list[Check]:
     """Return what there is to know before the first sandbox of one provider. See ``look``."""
     names = find_names(where)
-    found: list[Check] = []
+    found = [checks.check_sdk(), checks.check_state()]
+    if show is not None:
+        for one in found:
+            show(one)
     async with aclosing(provider_checks.check_one(names, name)) as rows:
         async for one in rows:
             found.append(one)

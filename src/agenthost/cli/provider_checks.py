@@ -107,6 +107,8 @@ async def _reach(provider: SandboxProvider) -> Check:
         )
     except (AgentHostError, OSError) as error:
         return _row("API", "missing", "cannot be used", str(error))
+    except Exception as error:  # noqa: BLE001 - code of a third party
+        return _row("API", "missing", f"the provider fails: {type(error).__name__}: {error}")
     there = {0: "no sandbox of agenthost is there", 1: "one sandbox of agenthost is there"}
     detail = f"answers; {there.get(count, f'{count} sandboxes of agenthost are there')}"
     facts = {"seconds": f"{time.monotonic() - began:.2f}", "sandboxes": str(count)}
@@ -159,7 +161,7 @@ def _first_run(provider: SandboxProvider) -> Check:
         baking = prices.per_hour * _BAKING / 60
         detail += f"; a bake costs up to about ${baking:.2f} and leaves an image: {prices.kept}"
     else:
-        detail += "; no image is left"
+        detail += "; agenthost leaves no image"
     facts = {"usd_per_hour": f"{prices.per_hour:.4f}", "prices_read": prices.read}
     return _row(name, "ok", f"{detail}. The model's tokens are not in it", facts=facts)
 

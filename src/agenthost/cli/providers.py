@@ -105,9 +105,12 @@ async def look_at(name: str, wrong: ConfigError | None = None) -> Row:
             capabilities = provider.capabilities
             if (check := getattr(provider, "check", None)) is not None:
                 check(SandboxSpec(name="trial"))
-            with anyio.fail_after(_PATIENCE):
-                async for _ in provider.list():
-                    break
+            if getattr(provider, "slow_client", False):
+                remedy = f"set up, not contacted: agenthost doctor --provider {name}"
+            else:
+                with anyio.fail_after(_PATIENCE):
+                    async for _ in provider.list():
+                        break
     except MissingExtraError as error:
         state, remedy = "not installed", str(error)
     except MissingCredentialError as error:

@@ -46,7 +46,7 @@ class CloudflareBackend(CloudBackend[CloudflareVendor]):
             ProviderError: It has not started in time.
         """
         with anyio.move_on_after(MAKING) as scope:
-            while (await self.info()).state == "starting":  # noqa: ASYNC110 - it tells only who asks
+            while (await self.info()).state == "starting":  # noqa: ASYNC110 - the Worker answers only when asked
                 await anyio.sleep(_LOOK_AGAIN)
         if scope.cancelled_caught:
             raise ProviderError(

@@ -96,18 +96,18 @@ class CloudflareVendor:
     async def find(self, labels: Mapping[str, str]) -> AsyncGenerator[Found]:
         """Yield sandboxes, newest first. See Vendor."""
         resources = (await self.api.about()).resources
-        asked = list(labels.items())[:_MOST_LABELS]
-        wanted = [("label", f"{name}={value}") for name, value in asked if "=" not in name]
+        wanted = [("label", f"{k}={v}") for k, v in list(labels.items())[:_MOST_LABELS] if "=" not in k]
         cursor: str | None = None
-        while True:
+        for _ in range(1000):  # pages of 100: more than an account may have
             query = urlencode([*wanted, *([] if cursor is None else [("cursor", cursor)])])
             page = await self.api.ask("listing the sandboxes", "GET", f"/sandboxes?{query}")
-            for one in page["sandboxes"]:
+            for one in page.get("sandboxes", ()):
                 found = _found(one, resources)
                 if found.state != "ended" and labels.items() <= found.labels.items():
                     yield found
             if not (cursor := page.get("cursor")):
                 return
+        raise ProviderError("the Worker's list of sandboxes has no end")
 
     async def look_up(self, sandbox_id: str) -> Found:
         """Return one sandbox. See Vendor."""
@@ -186,10 +186,10 @@ def sandbox_id(spec: SandboxSpec) -> str:
 def _found(record: Mapping[str, Any], resources: Mapping[str, str]) -> Found:
     states: Mapping[str, SandboxState] = {"starting": "starting", "running": "running"}
     return Found(
-        id=record["id"],
-        labels=record["labels"],
-        state=states.get(record["state"], "ended"),
-        created_at=record["created_at"],
-        expires_at=record["ends_at"],
+        id=str(record.get("id", "")),
+        labels=record.get("labels", {}),
+        state=states.get(record.get("state", ""), "ended"),
+        created_at=record.get("created_at"),
+        expires_at=record.get("ends_at"),
         resources=resources,
     )

@@ -64,7 +64,7 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
             worker_url=(worker_url, "CLOUDFLARE_SANDBOX_WORKER_URL"),
             api_key=(api_key, "CLOUDFLARE_SANDBOX_API_KEY"),
         )
-        if not url.startswith(("https://", "http://")):
+        if not url.startswith(("https://", "http://127.0.0.1:", "http://localhost:", "http://[::1]:")):
             raise ConfigError("worker_url is not a valid URL: it begins with https://")
         if egress not in ("open", "closed"):
             raise ConfigError(f"egress={egress!r} is not valid: known are 'open' and 'closed'")

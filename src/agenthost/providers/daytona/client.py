@@ -86,7 +86,7 @@ class DaytonaVendor:
                 found = await self.look_up(labels[NAME_LABEL])
                 if labels.items() <= found.labels.items():
                     yield found
-            return
+                    return  # else the list may have another of this name
         client, doing = await self.client(), "listing the sandboxes"
         query = self.kit.ListSandboxesQuery(labels=dict(labels), limit=_PAGE)
         async with aclosing(client.list(query)) as pages:

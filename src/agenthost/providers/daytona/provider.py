@@ -50,6 +50,7 @@ class DaytonaProvider(ImagesProvider[DaytonaVendor]):
 
     name = "daytona"
     prices = PRICES
+    slow_client = True
     capabilities = Capabilities(
         isolation="namespaces",
         networks=frozenset({"open", "none", "allow"}),

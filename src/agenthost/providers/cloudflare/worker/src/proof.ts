@@ -2,7 +2,7 @@
 //
 // A container that has stopped is replaced by an empty one with the next call, without an error, and an exit
 // code may arrive of a program that still runs. So a shell reads the marker file, then runs the program, and
-// prints a record before and after it, with a number that the program does not know.
+// prints a record before and after it, with a number that nothing else prints.
 
 import type { Container, Result } from "./container";
 import { failure } from "./container";
