@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import trio.testing
 from fly.schema import CALLS, deviations
-from support.planned_answers import PlannedApi
+from support.planned_answers import Answer, Asked, PlannedApi
 
 from agenthost.adapter.rates import Rates
 from agenthost.adapter.record import NONCE_LABEL
@@ -19,6 +21,7 @@ from agenthost.errors import ConfigError, NameTakenError, ProviderBusyError, Pro
 from agenthost.owners import CREATED_LABEL, END_LABEL
 from agenthost.providers.fly.api import Call, FlyApi
 from agenthost.providers.fly.app import prepare_app
+from agenthost.providers.fly.carrier import FlyProgram, Shell
 from agenthost.providers.fly.client import FlyVendor
 from agenthost.providers.fly.errors import CapacityError, ForeignAppError, MissingAppError
 from agenthost.spec import SandboxSpec
@@ -386,3 +389,31 @@ async def test_a_missing_app_and_a_foreign_one_are_told_apart_at_every_call(
         fly.answer(status, {"error": "no"})
         with pytest.raises(raises):
             await anext(aiter(vendor.find({})))
+
+
+class FlyThatRuns(Fly):
+    """Runs what a machine is asked to, on this one."""
+
+    def choose(self, asked: Asked) -> Answer:
+        """Return what the script has done."""
+        body = json.loads(asked.body)
+        done = subprocess.run(body["command"], input=body["stdin"].encode(), capture_output=True, check=False)
+        printed = {"stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
+        return 200, {"exit_code": done.returncode, **printed}, {}
+
+
+@pytest.mark.parametrize("output", [None, "printed"])
+async def test_a_program_that_has_ended_has_its_exit_code_even_where_its_output_is_not_there(
+    tmp_path: Path, output: str | None
+) -> None:
+    (tmp_path / "code").write_text("3\n")
+    (tmp_path / "err").write_text("why")
+    if output is not None:
+        (tmp_path / "out").write_text(output)
+    with FlyThatRuns.serving() as fly:
+        api = FlyApi(token=TOKEN, url=fly.url)
+        program = FlyProgram(Shell(api, ("an-app", "machines", "e28", "exec")), str(tmp_path))
+        assert await program.receive() == (output or "").encode()
+        assert await program.receive() == b""
+        assert (await program.wait(), program.stderr) == (3, b"why")
+        await api.aclose()

@@ -37,7 +37,7 @@ def command_lines() -> Iterator[Any]:
         for words in map(list, dict.fromkeys(map(tuple, lines))):
             # With a placeholder it is a form, and no command line.
             if words and not any(re.search(r"[<>\[\]{}]|\.\.\.|^[A-Z]+$", word) for word in words):
-                yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
+                yield pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)}")
 
 
 @pytest.mark.parametrize("words", list(command_lines()))

@@ -223,7 +223,7 @@ async def test_where_the_program_of_the_link_prints_nothing_the_error_names_the_
 
     monkeypatch.setattr(backend, "_HELLO", 0.05)
     monkeypatch.setattr(cloud, "dial_command", silent)
-    limits = Limits(start=45.0, link_budget=4.0)
+    limits = Limits(start=90.0, link_budget=4.0)
     async with VercelProvider(**vercel.options, limits=limits) as provider:
         with (
             anyio.fail_after(3 * LIMIT),

@@ -218,7 +218,8 @@ class GuestProvider(ABC):
                 await (backend if sandbox is None else sandbox).terminate()
                 note_gone(name)
             if isinstance(exc, TimeoutError | LinkError | SandboxGoneError):
-                raise SandboxStartError(f"sandbox {name} did not come up: {exc}") from exc
+                why = str(exc) or f"its guest did not answer within {self._limits.start:g} s"
+                raise SandboxStartError(f"sandbox {name} did not come up: {why}") from exc
             raise
         return sandbox
 

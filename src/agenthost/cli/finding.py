@@ -16,6 +16,7 @@ from agenthost.errors import (
     AgentError,
     AgentHostError,
     ConfigError,
+    ProviderError,
     SandboxGoneError,
     SandboxNotFoundError,
 )
@@ -24,6 +25,7 @@ from agenthost.link.client import GuestSandbox
 from agenthost.sandbox import SandboxInfo, SandboxProvider
 
 PATIENCE = 10.0  # seconds that one sandbox may take to answer
+_LISTING = 30.0  # seconds for a provider's list, in which its client may have to be imported first
 _AT_ONCE = 16  # sandboxes asked at once
 _NAMED = 10  # candidates that an error names
 _START_ONE = 'start one: agenthost run --detach "Fix the failing test" --workspace ./app'
@@ -163,12 +165,15 @@ class Finder:
 
     async def _list(self, provider: SandboxProvider) -> list[SandboxInfo]:
         try:
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(_LISTING):
                 return [info async for info in provider.list()]
         except (AgentHostError, OSError) as error:
-            if self._strict:
+            why = str(error) or f"no answer within {_LISTING:g} s"
+            if self._strict and str(error):
                 raise
-            self._opened.problems[provider.name] = str(error) or f"no answer within {PATIENCE:g} s"
+            if self._strict:
+                raise ProviderError(f"provider {provider.name}: {why}") from error
+            self._opened.problems[provider.name] = why
             return []
 
 

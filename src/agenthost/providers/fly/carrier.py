@@ -20,16 +20,19 @@ _PIECE = 24_000  # bytes of output that one call returns, in base64
 _KEPT = 4000  # bytes of stderr
 _ENDED = 10  # exit code of a look at a program that has ended
 # Waits 8 seconds at most for output behind the first {seen} bytes, or for the end. The end is looked for
-# first: what was printed until then is there.
+# first: what was printed until then is there. Stderr begins with the exit code, so nothing else may print there:
+# the main program may be so late that there is no output to look at.
 _LOOK = f"""
 n=0
 while n=$((n + 1)); do
     ended=0
     [ -e code ] && ended={_ENDED}
-    [ "$(wc -c <out)" -gt {{seen}} ] || [ "$ended" != 0 ] || [ "$n" -gt 80 ] && break
+    printed=0
+    [ -e out ] && printed=$(wc -c <out)
+    [ "$printed" -gt {{seen}} ] || [ "$ended" != 0 ] || [ "$n" -gt 80 ] && break
     sleep 0.1
 done
-tail -c +$(({{seen}} + 1)) out | head -c {_PIECE} | base64
+tail -c +$(({{seen}} + 1)) out 2>/dev/null | head -c {_PIECE} | base64
 [ "$ended" = 0 ] || {{{{ cat code && tail -c {_KEPT} err; }}}} >&2
 exit $ended
 """

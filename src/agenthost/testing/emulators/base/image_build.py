@@ -20,6 +20,7 @@ from agenthost.providers.local.interpreter import host_interpreter
 from agenthost.providers.local.remedies import install_hint
 
 _KEPT = "/opt/agenthost"
+_ENDING = 10.0  # seconds for the end of a step that was cancelled
 
 
 class ImageBuild:
@@ -60,13 +61,22 @@ class ImageBuild:
         async with process:
             assert process.stdout is not None
             rest = ""
-            async for text in TextReceiveStream(process.stdout, errors="replace"):
-                *lines, rest = (rest + text).split("\n")
-                for line in lines:
-                    on_line(line)
-            if rest:
-                on_line(rest)
-            return await process.wait()
+            try:
+                async for text in TextReceiveStream(process.stdout, errors="replace"):
+                    *lines, rest = (rest + text).split("\n")
+                    for line in lines:
+                        on_line(line)
+                if rest:
+                    on_line(rest)
+                return await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                # What the step has started dies a moment after its shell, and may write until then. When its
+                # output has ended, nothing of this runs any more.
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_ENDING):
+                    async for _ in process.stdout:
+                        pass
 
     def _isolated(self) -> list[str]:
         bwrap = shutil.which("bwrap")
