@@ -20,8 +20,8 @@ _PIECE = 24_000  # bytes of output that one call returns, in base64
 _KEPT = 4000  # bytes of stderr
 _ENDED = 10  # exit code of a look at a program that has ended
 # Waits 8 seconds at most for output behind the first {seen} bytes, or for the end. The end is looked for
-# first: what was printed until then is there. Stderr begins with the exit code, so nothing else may print there:
-# the main program may be so late that there is no output to look at.
+# first: what was printed until then is there. Stderr begins with the exit code: nothing else may print there.
+# The main program may be so late that there is no output to look at.
 _LOOK = f"""
 n=0
 while n=$((n + 1)); do
