@@ -45,12 +45,8 @@ KEY = "key-of-this-test"
 ROOT = "/agenthost/v1"
 ABOUT = {"agenthost": 1, "sandbox": "0.12.10", "max_lifetime": 7200, "egress": "open", "image": "own"}
 NONCE = "0123456789abcdef" * 2
-LABELS = {
-    NONCE_LABEL: NONCE,
-    PORT_LABEL: "20001",
-    CREATED_LABEL: "1",
-    END_LABEL: "2",
-}  # as they are filled in
+# As a GuestProvider fills them in.
+LABELS = {NONCE_LABEL: NONCE, PORT_LABEL: "20001", CREATED_LABEL: "1", END_LABEL: "2"}
 BOX = Container("abc", NONCE)
 RECORD: Mapping[str, Any] = {
     "id": "abc",
