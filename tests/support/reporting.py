@@ -18,8 +18,9 @@ _NOT_ABLE = re.compile(r"clause \d+\.\d+: ")
 
 # Processor seconds of each suite: in the normal run and with --full, on a machine that takes 2.5 for
 # ``sum(range(10**8))``. Printed, never enforced. In the normal run they are 900 together for two clouds, 8
-# minutes of two cores, and 56 more for each further cloud: 10 minutes for six.
-FOR_TWO_CLOUDS, FOR_ONE_MORE = 900, 56
+# minutes of two cores, 56 more for each further cloud, and 40 for attacks from inside: 10 minutes for six
+# clouds.
+FOR_TWO_CLOUDS, FOR_ONE_MORE, FOR_ATTACKS = 900, 56, 40
 BUDGETS: dict[str, tuple[int, int]] = {
     "acceptance": (1, 130),
     "adapter": (10, 20),
@@ -45,6 +46,7 @@ BUDGETS: dict[str, tuple[int, int]] = {
     "packaging": (25, 45),
     "parity": (75, 490),
     "providers": (54, 150),
+    "redteam": (40, 150),
     "runner": (30, 50),
     "testing": (22, 80),
     "daytona_provider": (46, 320),
@@ -80,6 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare our markers."""
     config.addinivalue_line("markers", "full: a long test, run with --full only")
     config.addinivalue_line("markers", "deep: more of the same, run where --schedules is given")
+    config.addinivalue_line("markers", "attack(goal, mechanism): an attack from inside, which must fail")
+    config.addinivalue_line("markers", "control(mechanism): the same attack without the defence: it succeeds")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
