@@ -1,4 +1,4 @@
-"""A carrier over a ``dial`` program that runs in the sandbox, at a vendor that runs programs with streams."""
+"""A program in a sandbox with its streams: followed to its end, or the carrier over a ``dial`` program."""
 
 from __future__ import annotations
 

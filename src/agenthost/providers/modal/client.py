@@ -83,10 +83,10 @@ class ModalVendor:
         """
         client, name = await self.client(), self._app_name
         if self._app is None:
-            made = partial(modal.App.lookup.aio, create_if_missing=True, environment_name=self.environment)
+            look_up = partial(modal.App.lookup.aio, create_if_missing=True, environment_name=self.environment)
             try:
                 doing = f"finding or making the app {name!r}"
-                self._app = await self.calls.repeated(doing, lambda: made(name, client=client))
+                self._app = await self.calls.repeated(doing, lambda: look_up(name, client=client))
             except SandboxNotFoundError as error:  # the environment: apps are made
                 raise ConfigError(str(error)) from error
         return self._app

@@ -16,8 +16,8 @@ from agenthost.errors import (
 )
 from agenthost.providers.modal.workarounds import THROTTLED, stated_wait
 
-_LOGIN = "Modal refused token_id and token_secret, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
-_BUILDER = "the workspace's image builder lacks this Python: give python='3.12', or set it to 2025.06"
+_LOGIN = "Modal refused the token: token_id and token_secret, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
+_BUILDER = "the workspace's image builder lacks this Python: give python='3.12', or take builder 2025.06"
 _UNREACHED = "Modal could not be reached, or did not answer in time"
 _LOST = (vendor.ConnectionError, vendor.TimeoutError, StreamTerminatedError, OSError)
 
