@@ -1,4 +1,7 @@
-"""A carrier over a ``dial`` program gives way to another in time, and knows a guest that is not there."""
+"""A carrier over a ``dial`` program gives way to another in time, and knows a guest that is not there.
+
+A program that is followed to its end is closed, and its failure holds what it printed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from agenthost.adapter.dial_carrier import DialCarrier
+from agenthost.adapter.dial_carrier import DialCarrier, follow
 from agenthost.errors import ProviderError
 
 LIMIT = 30  # seconds for what has to happen; nothing waits that long
@@ -100,3 +103,18 @@ async def test_a_program_that_ends_at_once_for_want_of_a_guest_is_a_refusal(
     while await carrier.receive():
         pass
     assert carrier.refused is is_refused
+
+
+async def test_a_program_that_is_followed_reports_its_lines_and_is_closed_at_its_end() -> None:
+    program, lines = Program(b"on", b"e\ntwo\nrest", code=0), list[str]()
+    await follow(program, "writing files", lines.append)
+    assert (lines, program.is_closed) == (["one", "two"], True)
+
+
+async def test_a_followed_program_that_fails_is_closed_and_the_error_ends_with_what_it_printed() -> None:
+    program = Program(b"x" * 5000, b"\nno space\n", stderr=b"left on device\n", code=28)
+    with pytest.raises(
+        ProviderError, match=r"^writing files: exit code 28:\n(?s:.*)no space\nleft on device$"
+    ):
+        await follow(program, "writing files")
+    assert program.is_closed

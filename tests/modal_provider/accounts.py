@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+import pytest
 
+from agenthost.providers.modal import carrier, client, workarounds
 from agenthost.providers.modal.client import ModalVendor
 from agenthost.providers.modal.provider import ModalProvider
-from agenthost.providers.modal.settings import Settings, Times
 from agenthost.testing.emulators.modal import ModalEmulator
 
 BOOT = "/root/.agenthost"
@@ -15,7 +14,7 @@ BOOT = "/root/.agenthost"
 
 def vendor_of(served: ModalEmulator) -> ModalVendor:
     """Return a client of an emulator, to be closed."""
-    return ModalVendor(Settings(**served.options), Times(), BOOT)
+    return ModalProvider(**served.options).make_vendor()
 
 
 def assert_clean(served: ModalEmulator) -> None:
@@ -24,11 +23,22 @@ def assert_clean(served: ModalEmulator) -> None:
     assert served.faults.unknown == []
 
 
-async def shorten(provider: ModalProvider, **times: Any) -> None:
+async def shorten(
+    provider: ModalProvider,
+    patch: pytest.MonkeyPatch,
+    *,
+    call: float | None = None,
+    create: float | None = None,
+    close: float | None = None,
+) -> None:
     """Have calls take no longer than this from now on. Opening the client is not among them."""
     async for _ in provider.list({"no": "sandbox"}):
         pass
-    vendor = provider.vendor
-    vendor.times = replace(vendor.times, **times)
-    if "create" in times:
-        provider.making = vendor.times.create + 30.0
+    if call is not None:
+        provider.vendor.calls.seconds = call
+    if create is not None:
+        patch.setattr(client, "CREATING", create)
+        provider.making = create + 30.0
+    if close is not None:
+        for module in (carrier, workarounds):
+            patch.setattr(module, "CLOSING", close)

@@ -21,7 +21,6 @@ from agenthost.errors import (
     UnsupportedError,
 )
 from agenthost.providers.modal.provider import ModalProvider
-from agenthost.providers.modal.settings import Times
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec, generate_name
 from agenthost.testing.emulators.modal import ModalEmulator
 
@@ -134,9 +133,9 @@ async def test_a_sandbox_whose_create_lost_its_answer_is_found_by_its_name_and_u
 
 
 async def test_a_create_that_is_not_answered_in_time_ends_in_an_error_of_ours(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, create=1.5)
+    await shorten(provider, monkeypatch, create=1.5)
     async with bare.faults.hold(CREATE) as gate:
         with anyio.fail_after(LIMIT), pytest.raises(LateError, match=r"within 1\.5 s$"):
             await provider.create(SandboxSpec())
@@ -145,34 +144,35 @@ async def test_a_create_that_is_not_answered_in_time_ends_in_an_error_of_ours(
 
 async def test_a_server_that_nobody_reaches_is_given_up_after_our_time_and_not_modals_minute() -> None:
     async with ModalProvider(
-        token_id="ak-1", token_secret="as-1", server_url="http://127.0.0.1:9", times=Times(call=0.2)
+        token_id="ak-1", token_secret="as-1", server_url="http://127.0.0.1:9"
     ) as provider:
+        provider.vendor.calls.seconds = 0.2
         with pytest.raises(LateError, match=r"within 0\.2 s"):
             await provider.create(SandboxSpec())
 
 
 async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ever(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, call=3.0)
+    await shorten(provider, monkeypatch, call=3.0)
     async with bare.faults.hold("TaskExecWait"):
         with anyio.fail_after(LIMIT), pytest.raises(ProviderError, match="waiting for the end of a program"):
             await provider.create(SandboxSpec())
 
 
 async def test_files_that_are_never_taken_are_told_and_not_waited_for(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, send=0.5)
+    await shorten(provider, monkeypatch, call=2.0)
     async with bare.faults.hold("TaskExecStdinWrite"):
         with anyio.fail_after(LIMIT), pytest.raises(ProviderError, match="sending input"):
             await provider.create(SandboxSpec())
 
 
 async def test_what_was_made_though_its_answer_came_too_late_is_used(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, create=2.0)
+    await shorten(provider, monkeypatch, create=2.0)
     bare.faults.lose_answer(CREATE, "RESOURCE_EXHAUSTED", times=1, retry_after=100)
     sandbox = await provider.create(SandboxSpec(name=generate_name()))
     assert bare.running() == [sandbox.id]
@@ -232,18 +232,18 @@ async def test_throttling_without_a_word_of_when_is_an_error_that_says_so(
 
 
 async def test_throttling_without_end_is_ended_by_our_own_limit(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, create=1.5)
+    await shorten(provider, monkeypatch, create=1.5)
     bare.faults.refuse(CREATE, "RESOURCE_EXHAUSTED", times=10_000, retry_after=0.1)
     with pytest.raises(LateError, match=r"within 1\.5 s; Modal limits how much is requested"):
         await provider.create(SandboxSpec())
 
 
 async def test_a_look_that_modal_puts_off_for_longer_than_we_wait_is_not_taken_before_its_time(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, call=1.0)
+    await shorten(provider, monkeypatch, call=1.0)
     bare.faults.refuse("SandboxListV2", "RESOURCE_EXHAUSTED", times=100, retry_after=1000)
     before = bare.calls.count("SandboxListV2")
     with pytest.raises(LateError, match="limits how much is requested"):

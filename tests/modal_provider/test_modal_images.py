@@ -88,6 +88,15 @@ async def test_a_step_that_fails_is_told_with_what_was_printed(bare: ModalEmulat
     assert said[-1] == f"installing claude-agent-sdk {host_sdk_version()}"
 
 
+async def test_what_is_baked_on_an_image_of_a_registry_has_no_entry_point(bare: ModalEmulator) -> None:
+    async with ModalProvider(**bare.options) as provider:
+        with anyio.fail_after(LIMIT), pytest.raises(ProviderError):
+            await provider.build(ImageRecipe(base="python:3.12-slim"))
+    begin, *_, step = bare.commands(bare.built()[-1])
+    assert (begin, step[:4]) == ("FROM python:3.12-slim", "RUN ")
+    assert "ENTRYPOINT []" in bare.commands(bare.built()[-1])
+
+
 async def test_without_an_image_or_an_index_the_error_names_bake(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         with anyio.fail_after(LIMIT), pytest.raises(BootstrapError, match="agenthost bake modal"):

@@ -20,7 +20,6 @@ from agenthost.link.client import GuestSandbox
 from agenthost.providers.modal.backend import ModalBackend
 from agenthost.providers.modal.carrier import ExecCommand
 from agenthost.providers.modal.provider import ModalProvider
-from agenthost.providers.modal.settings import Times
 from agenthost.sandbox import Carrier
 from agenthost.spec import Limits, SandboxSpec
 from agenthost.testing.emulators.modal import ModalEmulator
@@ -42,11 +41,11 @@ async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
         yield sandbox
 
 
-async def carrier_to(sandbox: GuestSandbox, *argv: str, times: Times | None = None) -> ExecCommand:
+async def carrier_to(sandbox: GuestSandbox, *argv: str) -> ExecCommand:
     """Return a carrier to any program."""
     backend = cast("ModalBackend", sandbox.backend)
     started: Any = await (await backend.reached()).exec.aio(*argv, text=False)
-    return ExecCommand(started, backend.vendor.once, times or Times())
+    return ExecCommand(started, backend.vendor.calls)
 
 
 async def receive(carrier: Carrier, count: int) -> bytes:
@@ -108,8 +107,11 @@ async def test_a_closed_carrier_takes_nothing(box: GuestSandbox) -> None:
 
 
 @pytest.mark.full
-async def test_input_that_nobody_takes_ends_the_carrier_in_time(box: GuestSandbox) -> None:
-    carrier = await carrier_to(box, "sleep", "100000", times=Times(send=0.3, close=0.3))
+async def test_input_that_nobody_takes_ends_the_carrier_in_time(
+    box: GuestSandbox, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carrier = await carrier_to(box, "sleep", "100000")
+    await shorten(provider, monkeypatch, call=0.3, close=0.3)
     with anyio.fail_after(LIMIT), pytest.raises(OSError, match=r"within 0\.3 s"):
         while True:
             await carrier.send(bytes(1_000_000))
@@ -228,11 +230,11 @@ async def test_a_program_that_says_nothing_for_long_is_not_given_up(
 
 @pytest.mark.full
 async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
-    bare: ModalEmulator, provider: ModalProvider
+    bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.wire = WireSettings(ping_every=0.1, silence=0.5)
     box = await provider.create(SandboxSpec())
-    await shorten(provider, send=0.5, close=0.2)
+    await shorten(provider, monkeypatch, call=0.5, close=0.2)
     done: list[bytes] = []
     try:
         with anyio.fail_after(LIMIT):
@@ -272,13 +274,13 @@ async def test_a_sandbox_that_has_ended_is_gone_for_who_waits_in_it(
 
 @pytest.mark.full
 async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
-    bare: ModalEmulator, caplog: pytest.LogCaptureFixture
+    bare: ModalEmulator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.CRITICAL, "modal-client")
     async with ModalProvider(**bare.options, limits=Limits(link_budget=0.5)) as provider:
         provider.wire = WireSettings(ping_every=0.1, silence=0.5)
         box = await provider.create(SandboxSpec())
-        await shorten(provider, call=0.3, close=0.2)
+        await shorten(provider, monkeypatch, call=0.3, close=0.2)
         async with bare.faults.hold("TaskExecStart"), bare.faults.hold("TaskExecStdioRead"):
             bare.cut()
             with anyio.fail_after(LIMIT), pytest.raises(LinkLostError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 from agenthost.adapter.bootstrap import BAKED_SITE, host_sdk_version
-from agenthost.adapter.dial_carrier import Running
+from agenthost.adapter.dial_carrier import Running, follow
 from agenthost.errors import AgentHostError, ProviderError
 from agenthost.supports import ImageRecipe
 
@@ -20,7 +20,6 @@ _log = logging.getLogger("agenthost.adapter")
 
 BUILDING = 3600.0  # seconds
 _CLEANUP = 30.0
-_KEPT = 2000  # bytes of what a step printed, for an error
 _LAYOUT = "1"  # of what the steps do; another number is another image
 
 # Byte code that is never compared with its source: an image does not change.
@@ -92,29 +91,13 @@ def plan_bake(recipe: ImageRecipe, *, default_base: str, parts: Sequence[object]
     )
 
 
-def no_report(line: str) -> None:
-    """Take a line of progress that nothing shows."""
-
-
 async def run_step(running: Running, report: Callable[[str], object]) -> None:
     """Follow a program that is a step of a plan, where an image is made of a machine; close it at its end.
 
     Raises:
         ProviderError: It failed; the message ends with what it printed last.
     """
-    last, rest = b"", b""
-    try:
-        while data := await running.receive():
-            *lines, rest = (rest + data).split(b"\n")
-            last = (last + data)[-_KEPT:]
-            for line in lines:
-                report(line.decode(errors="replace"))
-        code = await running.wait()
-    finally:
-        await running.aclose()
-    if code != 0:
-        printed = (last + running.stderr).decode(errors="replace").strip()
-        raise ProviderError(f"a step of the image failed with exit code {code}:\n{printed}")
+    await follow(running, "a step of the image failed", report)
 
 
 async def bake_once(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files as resources
@@ -24,6 +24,17 @@ BAKED_SITE = "/opt/agenthost/site"
 SECONDS = 900.0  # that a bootstrap may take with an installation in it: 170 MB over a slow line
 _TIME = 315532800  # 1980: neither too old nor in the future for any program that unpacks
 _KEPT = 4000  # characters of what is not ours, for an error
+# $1 the working directory, $2 the boot directory, then the program. A boot directory that comes from an image
+# of another sandbox holds the spool and the socket of that sandbox's guest.
+_PREPARE = """
+if ! [ -w "$1" ] && ! mkdir -p "$1" 2>/dev/null && ! sudo -n install -d -o "$(id -u)" -g "$(id -g)" "$1"; then
+    echo "User $(id -u) cannot make the working directory $1, not even by sudo without a password." \
+        "Choose another one: SandboxSpec(workdir=...). Or use an image in which $1 belongs to this user." >&2
+    exit 1
+fi
+chmod 700 "$2" && chmod 600 "$2"/*.* && rm -rf "$2"/spool "$2"/guest.sock* || exit 1
+shift 2; cd / && exec "$@"
+"""
 
 
 def host_sdk_version() -> str:
@@ -47,6 +58,18 @@ def bootstrap_command(boot: Boot, directory: str) -> list[str]:
     """Return what is run then, with the files in ``directory``. It takes no input and ends by itself."""
     sdk = host_sdk_version() if boot.needs_sdk else ""
     return ["/bin/sh", f"{directory}/start.sh", directory, sdk, BAKED_SITE]
+
+
+def prepare_command(workdir: str, directory: str, command: Sequence[str]) -> list[str]:
+    """Return what runs ``command`` once both directories are ready for it.
+
+    Args:
+        workdir: Made where it is missing: by the user that programs run as, else by ``sudo``, which must not
+            ask for a password. Then it belongs to that user.
+        directory: The boot directory with its files, which are made private.
+        command: See ``bootstrap_command``.
+    """
+    return ["sh", "-c", _PREPARE, "sh", workdir, directory, *command]
 
 
 def bootstrap_layout(

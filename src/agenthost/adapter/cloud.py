@@ -18,6 +18,7 @@ from agenthost.adapter.bootstrap import (
     bootstrap_files,
     bootstrap_layout,
     dial_command,
+    prepare_command,
 )
 from agenthost.adapter.checks import refuse_options
 from agenthost.adapter.dial_carrier import DialCarrier, Running
@@ -55,15 +56,6 @@ H = TypeVar("H")
 _START = 60.0  # seconds that a start without an installation may take
 # What an installation needs of a spec's environment. Another variable could keep the start from working.
 _INSTALLERS = re.compile(r"(PIP|UV)_|(HTTPS?|ALL|NO)_PROXY\Z|SSL_CERT_(FILE|DIR)\Z", re.IGNORECASE)
-# $1 the working directory, $2 the boot directory, then the program. A boot directory that comes from an image
-# of another sandbox holds the spool and the socket of that sandbox's guest.
-_PREPARE = """
-if ! [ -w "$1" ] && ! mkdir -p "$1" 2>/dev/null; then
-    sudo -n install -d -o "$(id -u)" -g "$(id -g)" "$1" || exit 1
-fi
-chmod 700 "$2" && chmod 600 "$2"/*.* && rm -rf "$2"/spool "$2"/guest.sock* || exit 1
-shift 2; cd / && exec "$@"
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -366,7 +358,7 @@ class CloudBackend(Generic[V]):
         directory = self._layout.boot_dir
         workdir = str(boot.config["workdir"])
         files = {**bootstrap_files(boot), mark(self.known.labels[NONCE_LABEL]): b""}
-        argv = ["sh", "-c", _PREPARE, "sh", workdir, directory, *bootstrap_command(boot, directory)]
+        argv = prepare_command(workdir, directory, bootstrap_command(boot, directory))
         env = {
             name: value
             for name, value in cast("Mapping[str, str]", boot.config["env"]).items()

@@ -1,19 +1,21 @@
-"""A carrier over a ``dial`` program that runs in the sandbox, at a vendor that runs programs with streams."""
+"""A program in a sandbox with its streams: followed to its end, or the carrier over a ``dial`` program."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 import anyio
 
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, ProviderError
 
 # A carrier is renewed after so much: what a vendor keeps of a program's output is not known, and load
 # balancers end streams that live long.
 RENEW_BYTES = 64 * 1024 * 1024
 RENEW_SECONDS = 3600.0
 _LOOKING = 3.0  # seconds for the reason why a program ended at once
+_KEPT = 2000  # bytes of what a program printed, for an error
 _NO_GUEST = b"the guest does not answer"  # printed by the ``dial`` program
 
 
@@ -52,6 +54,36 @@ class Running(Protocol):
     async def aclose(self) -> None:
         """End the program where the vendor can, and all tasks and streams for it. Bounded. Idempotent."""
         ...
+
+
+def no_report(line: str) -> None:
+    """Take a line that nothing shows."""
+
+
+async def follow(running: Running, doing: str, report: Callable[[str], object] = no_report) -> None:
+    """Follow a program that has all its input until it has ended; close it.
+
+    Args:
+        running: The program.
+        doing: What it does, in words that begin a message.
+        report: Called with each whole line that is printed on stdout.
+
+    Raises:
+        ProviderError: It failed; the message ends with what it printed last.
+    """
+    last, rest = b"", b""
+    try:
+        while data := await running.receive():
+            *lines, rest = (rest + data).split(b"\n")
+            last = (last + data)[-_KEPT:]
+            for line in lines:
+                report(line.decode(errors="replace"))
+        code = await running.wait()
+    finally:
+        await running.aclose()
+    if code != 0:
+        printed = (last + running.stderr).decode(errors="replace").strip()
+        raise ProviderError(f"{doing}: exit code {code}:\n{printed}")
 
 
 class DialCarrier:

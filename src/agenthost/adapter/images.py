@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from agenthost.adapter.bake import BakePlan, bake_once, no_report, plan_bake
+from agenthost.adapter.bake import BakePlan, bake_once, plan_bake
 from agenthost.adapter.cloud import AnyVendor, CloudProvider
+from agenthost.adapter.dial_carrier import no_report
 from agenthost.errors import ConfigError
 from agenthost.sandbox import Backend, Boot
 from agenthost.spec import SandboxSpec

@@ -13,6 +13,7 @@ from agenthost.errors import ProviderError, SandboxNotFoundError, UnsupportedErr
 from agenthost.providers.modal.client import ModalVendor
 from agenthost.supports import Endpoint
 
+_SNAPSHOT = 300  # seconds that a snapshot may take
 _KEPT = 30 * 24 * 3600  # seconds that Modal keeps a snapshot
 
 
@@ -29,11 +30,10 @@ class ModalBackend(CloudBackend[ModalVendor]):
         if name is not None:
             raise UnsupportedError(f"snapshot {name!r}: Modal's snapshots have no names, use the id")
         async with self._running() as sandbox:
-            within = self.vendor.times.snapshot
-            image = await self.vendor.once(
+            image = await self.vendor.calls.once(
                 f"keeping the files of sandbox {self.known.id}",
-                within,
-                lambda: sandbox.snapshot_filesystem.aio(timeout=int(within), ttl=_KEPT),
+                lambda: sandbox.snapshot_filesystem.aio(timeout=_SNAPSHOT, ttl=_KEPT),
+                within=_SNAPSHOT,
             )
         return image.object_id
 
@@ -48,9 +48,8 @@ class ModalBackend(CloudBackend[ModalVendor]):
         """
         check_port(port)
         async with self._running() as sandbox:
-            made = await self.vendor.repeat(
+            made = await self.vendor.calls.repeated(
                 f"making a token for port {port} of sandbox {self.known.id}",
-                self.vendor.times.call,
                 lambda: sandbox.create_connect_token.aio(port=port),
             )
         return Endpoint(url=made.url.rstrip("/"), headers={"authorization": f"Bearer {made.token}"})

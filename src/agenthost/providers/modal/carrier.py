@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - Modal's client is asyncio's, and so is the task that reads stderr
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import modal
+from modal.stream_type import StreamType
 
-from agenthost.providers.modal.workarounds import bridged
+from agenthost.providers.modal.workarounds import CLOSING, BridgedCalls, bridged
 
 if TYPE_CHECKING:
     from modal.container_process import ContainerProcess
 
-    from agenthost.providers.modal.settings import Times
-
 _PIECE = 4 * 1024 * 1024  # bytes of one write; the client's buffer takes 16 MiB
 _KEPT = 4000  # bytes of stderr
-
-
-class Once(Protocol):
-    """Makes one call, see ModalVendor.once."""
-
-    def __call__(
-        self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, Any]], /
-    ) -> Awaitable[Any]:
-        """Make it."""
-        ...
 
 
 class ExecCommand:
@@ -38,12 +28,11 @@ class ExecCommand:
 
     binary = True
 
-    def __init__(self, process: ContainerProcess[bytes], once: Once, times: Times) -> None:
+    def __init__(self, process: ContainerProcess[bytes], calls: BridgedCalls) -> None:
         self.stderr = b""
         self._process = process
         self._output: AsyncIterator[bytes] | None = None
-        self._once = once
-        self._times = times
+        self._calls = calls
         # Of two drains at once one sends the other's bytes again, and a write during a drain is lost.
         self._writing = anyio.Lock()
         self._closed = False
@@ -61,7 +50,7 @@ class ExecCommand:
                 self._broken = True
                 try:
                     self._process.stdin.write(data[begin : begin + _PIECE])
-                    await self._once("sending input", self._times.send, self._process.stdin.drain.aio)
+                    await self._calls.once("sending input", self._process.stdin.drain.aio)
                 except Exception as error:
                     raise ConnectionResetError(f"{type(error).__name__}: {error}") from error
                 self._broken = False
@@ -71,7 +60,7 @@ class ExecCommand:
         async with self._writing:
             with suppress(Exception):
                 self._process.stdin.write_eof()  # goes out with the drain
-                await self._once("ending input", self._times.send, self._process.stdin.drain.aio)
+                await self._calls.once("ending input", self._process.stdin.drain.aio)
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` at the end. ConnectionResetError when the worker is lost."""
@@ -86,9 +75,8 @@ class ExecCommand:
 
     async def wait(self) -> int:
         """Return the exit code. The client would ask for ever when the worker is gone."""
-        doing = "waiting for the end of a program"
-        code: int = await self._once(doing, self._times.call, self._process.wait.aio)
-        with anyio.move_on_after(self._times.close):
+        code = await self._calls.once("waiting for the end of a program", self._process.wait.aio)
+        with anyio.move_on_after(CLOSING):
             await asyncio.wait([self._listening])
         return code
 
@@ -98,7 +86,7 @@ class ExecCommand:
             return
         self._closed = True
         self._listening.cancel()
-        with anyio.move_on_after(self._times.close, shield=True):
+        with anyio.move_on_after(CLOSING, shield=True):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.end_input)
                 tasks.start_soon(self._let_go)
@@ -124,3 +112,21 @@ class ExecCommand:
         except BaseException:
             self._output = None  # it ends with what ends in it; another one goes on where it was
             raise
+
+
+async def open_command(
+    calls: BridgedCalls,
+    sandbox: modal.Sandbox,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    within: float | None = None,
+) -> ExecCommand:
+    """Start a program."""
+    # No timeout of Modal's: at its end stdout ends without an error. ``text=False``: bytes stay bytes.
+    process = await calls.once(
+        f"starting a program in sandbox {sandbox.object_id}",
+        lambda: sandbox.exec.aio(*argv, env=dict(env), stderr=StreamType.PIPE, text=False),
+        within=within,
+    )
+    return ExecCommand(process, calls)

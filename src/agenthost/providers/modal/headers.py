@@ -37,6 +37,8 @@ class Replacement:
 def replacements_of(headers: Sequence[HeaderInjection]) -> list[Replacement]:
     """Return headers as Modal has them. No error holds what was given as a secret.
 
+    A secret is text with ``${NAME/KEY}`` in it: what Modal's secret NAME has as KEY.
+
     Raises:
         ConfigError: A value instead of the name of a secret, or a header that is not valid.
         UnsupportedError: A host that is not a domain, or more headers than Modal accepts.
@@ -64,24 +66,26 @@ def _replacement(one: HeaderInjection) -> Replacement:
     return Replacement(one.host, one.header, names.pop(), template)
 
 
-async def header_policy(vendor: ModalVendor, headers: Sequence[HeaderInjection]) -> Any:
-    """Return headers as Modal's ``create`` takes them.
+async def header_options(vendor: ModalVendor, headers: Sequence[HeaderInjection]) -> dict[str, Any]:
+    """Return the keywords of Modal's ``create``: none without a header.
 
     Raises:
         ConfigError: Modal has no such secret.
     """
+    if not headers:
+        return {}
     import modal
     from modal.experimental import OutboundPolicy
 
     client, policy = await vendor.client(), OutboundPolicy()
     for one in replacements_of(headers):
-        secret = modal.Secret.from_name(one.secret, environment_name=vendor.settings.environment)
+        secret = modal.Secret.from_name(one.secret, environment_name=vendor.environment)
         try:
             finding, hydrate = f"finding the secret {one.secret!r}", secret.hydrate.aio
-            await vendor.repeat(finding, vendor.times.call, partial(hydrate, client))
+            await vendor.calls.repeated(finding, partial(hydrate, client))
         except SandboxNotFoundError as error:
             raise ConfigError(str(error)) from error
         policy = policy.with_header_replacement(
             domain=one.domain, secret=secret, headers={one.header: one.template}
         )
-    return policy
+    return {"_experimental_outbound_policy": policy}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from agenthost.adapter.checks import credential, require_extra
 from agenthost.adapter.images import ImagesProvider
 from agenthost.errors import ConfigError
-from agenthost.providers.modal import spec as modal_spec
 from agenthost.providers.modal.headers import replacements_of
 from agenthost.providers.modal.prices import PRICES
-from agenthost.providers.modal.settings import APP, PYTHON, Settings, Times
+from agenthost.providers.modal.resources import ISOLATIONS, given_labels
+from agenthost.providers.modal.spec import CREATING, OPTIONS, RULE, check_spec
 from agenthost.sandbox import Boot, Capabilities, SandboxInfo
-from agenthost.spec import HeaderInjection, Limits, SandboxSpec
+from agenthost.spec import Limits, SandboxSpec
 
 if TYPE_CHECKING:
     from agenthost.providers.modal.backend import ModalBackend
@@ -35,7 +33,6 @@ class ModalProvider(ImagesProvider["ModalVendor"]):
         python: Version of Python in the default image and in what is baked. Modal's image builder of the
             workspace must have it: 3.13 needs builder 2024.10 or newer.
         runtime: What isolates sandboxes: ``gvisor``, or ``vm``, a machine of its own.
-        times: Seconds that calls may take.
         secret: See GuestProvider.
         limits: See GuestProvider.
     """
@@ -54,50 +51,43 @@ class ModalProvider(ImagesProvider["ModalVendor"]):
     asyncio_only = True
     home = "/root"
     user_is_root = True
-    longest = float(modal_spec.LONGEST)
-    options = (modal_spec.CLOUD, modal_spec.DOMAINS)
-    label_rule = modal_spec.RULE
+    longest = 24 * 3600.0
+    making = CREATING + 30  # looking for a lost answer included
+    options = OPTIONS
+    label_rule = RULE
+    check_headers = staticmethod(replacements_of)  # see SupportsHeaderInjection
 
     def __init__(
         self,
         *,
         token_id: str | None = None,
         token_secret: str | None = None,
-        app: str = APP,
+        app: str = "agenthost",
         environment: str | None = None,
         server_url: str | None = None,
-        python: str = PYTHON,
+        # Modal's client would take the host's own, which the image builder may not have.
+        python: str = "3.13",
         runtime: Literal["gvisor", "vm"] = "gvisor",
-        times: Times | None = None,
         secret: str | bytes | None = None,
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
-        if runtime not in modal_spec.ISOLATIONS:
+        if runtime not in ISOLATIONS:
             raise ConfigError(f"runtime={runtime!r} is not a valid runtime: 'gvisor' and 'vm' are")
         require_extra("modal", "modal")
-        self.times = times or Times()
-        self.making = self.times.create + 30.0  # looking for a lost answer included
-        self.capabilities = replace(self.capabilities, isolation=modal_spec.ISOLATIONS[runtime])
         found_id, found_secret = credential(
             "modal", token_id=(token_id, "MODAL_TOKEN_ID"), token_secret=(token_secret, "MODAL_TOKEN_SECRET")
         )
-        self._settings = Settings(
-            token_id=found_id,
-            token_secret=found_secret,
-            app=app,
-            environment=environment or os.environ.get("MODAL_ENVIRONMENT") or None,
-            server_url=server_url or os.environ.get("MODAL_SERVER_URL") or None,
-            python=python,
-            runtime=runtime,
-        )
+        self._account = ((found_id, found_secret), app, environment, server_url)
+        self._runtime = runtime
+        self.capabilities = replace(self.capabilities, isolation=ISOLATIONS[runtime])
         self.default_base = f"python {python}"
 
     def make_vendor(self) -> ModalVendor:
         """Return a client."""
         from agenthost.providers.modal.client import ModalVendor
 
-        return ModalVendor(self._settings, self.times, self.boot_dir)
+        return ModalVendor(*self._account, self.boot_dir)
 
     def backend(self, known: SandboxInfo, handle: Any, boot: Boot | None = None) -> ModalBackend:
         """Return the backend of a sandbox."""
@@ -108,22 +98,15 @@ class ModalProvider(ImagesProvider["ModalVendor"]):
     def check(self, spec: SandboxSpec) -> None:
         """Refuse what Modal cannot do. Raises ConfigError or UnsupportedError."""
         super().check(spec)
-        modal_spec.check_spec(spec)
-
-    def check_headers(self, headers: Sequence[HeaderInjection]) -> None:
-        """Refuse headers that Modal cannot add. See SupportsHeaderInjection.
-
-        A secret is text with ``${NAME/KEY}`` in it: what Modal's secret NAME has as KEY.
-        """
-        replacements_of(headers)
+        check_spec(spec)
 
     async def resolve(self, spec: SandboxSpec) -> SandboxSpec:
         """Fill in the image, and as labels what the sandbox is given."""
         spec = await super().resolve(spec)
-        return replace(spec, labels={**spec.labels, **modal_spec.given_labels(spec, self._settings.runtime)})
+        return replace(spec, labels={**spec.labels, **given_labels(spec, self._runtime)})
 
     def images(self) -> ModalImages:
         """Return the workspace's images."""
         from agenthost.providers.modal.images import ModalImages
 
-        return ModalImages(self.vendor)
+        return ModalImages(self.vendor, self.default_base)

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 - Modal's client is asyncio's, and so are the tasks that wait for it
 import logging
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar, cast
 
 import anyio
+import modal
+import modal.exception
 from modal.config import DEFAULT_SERVER_URL, config
+from modal_proto import api_pb2
 
-from agenthost.adapter.calls import Calls, LateError
+from agenthost.adapter.calls import CALL_SECONDS, Calls, LateError
 from agenthost.errors import AgentHostError, ConfigError
-from agenthost.providers.modal.settings import Settings
 
 T = TypeVar("T")
-S = TypeVar("S")
+
+CLOSING = 3.0  # seconds for closing one connection, or the client
 
 THROTTLED = "Modal limits how much is requested at once"
 _LETTING_GO = 2.0  # seconds that a cancelled call may take to end
@@ -99,35 +103,60 @@ class _Listener(logging.Handler):
 _listener = _Listener()
 
 
-@contextmanager
-def throttling_named() -> Generator[None]:
-    """Add to a LateError of the block that Modal throttled: the client then waits, and only logs why."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addHandler(_listener)  # once, however often it is added
-    before = _listener.count
-    try:
-        yield
-    except LateError as error:
-        if _listener.count == before:
-            raise
-        raise LateError(f"{error}; {THROTTLED}") from error
-
-
 class BridgedCalls(Calls):
-    """Calls of Modal's client. See ``bridged`` and ``throttling_named``."""
+    """Calls of Modal's client: see ``bridged``. An error names the throttling that the client only logs.
 
-    async def once(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    Attributes:
+        seconds: What a call may take that states nothing else. Modal's client itself waits for a minute, or
+            for ever when throttled.
+    """
+
+    seconds = 30.0
+
+    @asynccontextmanager
+    async def bounded(
+        self, doing: str, *, within: float | None = CALL_SECONDS, secrets: Sequence[str] = ()
+    ) -> AsyncGenerator[None]:
+        """Bound the block in time and translate what it raises. See Calls.bounded."""
+        for name in _LOGGERS:
+            logging.getLogger(name).addHandler(_listener)  # once, however often it is added
+        before = _listener.count
+        try:
+            async with super().bounded(doing, within=within, secrets=secrets):
+                yield
+        except LateError as error:
+            if _listener.count == before:
+                raise
+            raise LateError(f"{error}; {THROTTLED}") from error
+
+    async def once(
+        self, doing: str, call: Callable[[], Coroutine[Any, Any, T]], *, within: float | None = None
+    ) -> T:
         """Return what a call returns. See Calls.bounded."""
-        with throttling_named():
-            async with self.bounded(doing, within=within):
-                return await bridged(call)
-        raise AssertionError("a call that takes too long raises LateError")
+        async with self.bounded(doing, within=within or self.seconds):
+            return await bridged(call)
 
-    async def repeated(self, doing: str, within: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def repeated(
+        self, doing: str, call: Callable[[], Coroutine[Any, Any, T]], *, within: float | None = None
+    ) -> T:
         """Return what a call returns that may be made twice. See Calls.repeat."""
-        with throttling_named():
-            return await self.repeat(doing, lambda: bridged(call), within=within)
-        raise AssertionError("a call that takes too long raises LateError")
+        return await self.repeat(doing, lambda: bridged(call), within=within or self.seconds)
+
+
+def stated_wait(error: Any) -> float | None:
+    """Return the seconds after which Modal wants a call again.
+
+    The public attribute of the error's details warns of itself.
+    """
+    details: Any = cast("dict[str, Any]", vars(error)).get("_grpc_details")
+    found = (one.retry_after_secs for one in details or () if isinstance(one, api_pb2.RPCRetryPolicy))
+    return next(found, None)
+
+
+async def end_sandbox(sandbox: modal.Sandbox) -> None:
+    """End a sandbox, and return when it has ended. The client raises for one whose lifetime is over."""
+    with suppress(modal.exception.SandboxTimeoutError):
+        await sandbox.terminate.aio(wait=True)
 
 
 class Connections:
@@ -136,57 +165,65 @@ class Connections:
     The client closes these connections when Python collects the sandboxes, not when the client is closed.
 
     Args:
-        once: See BridgedCalls.
-        within: Seconds for closing one connection.
+        calls: For closing.
     """
 
-    def __init__(self, once: Callable[..., Coroutine[Any, Any, Any]], within: float) -> None:
-        self._once = once
-        self._within = within
-        self._sandboxes: set[Any] = set()
+    def __init__(self, calls: BridgedCalls) -> None:
+        self._calls = calls
+        self._sandboxes: set[Any] = set()  # typed in part
 
-    def keep(self, sandbox: S) -> S:
+    def keep(self, sandbox: modal.Sandbox) -> modal.Sandbox:
         """Note a sandbox, and return it."""
         self._sandboxes.add(sandbox)
         return sandbox
 
-    def of(self, sandbox_id: str) -> list[Any]:
-        """Return the noted handles of one sandbox."""
-        return [sandbox for sandbox in self._sandboxes if sandbox.object_id == sandbox_id]
+    def of(self, sandbox_id: str) -> modal.Sandbox | None:
+        """Return a noted handle of a sandbox, None where there is none."""
+        return next((one for one in self._sandboxes if one.object_id == sandbox_id), None)
 
-    async def close(self, sandboxes: Sequence[Any] | None = None) -> None:
-        """Close the connections of these, None of all, as soon as nothing uses them; all at once."""
+    async def close(self, sandbox_id: str | None = None) -> None:
+        """Close the connections of a sandbox, None of all, as soon as nothing uses them; all at once."""
         async with anyio.create_task_group() as tasks:
-            for sandbox in tuple(self._sandboxes if sandboxes is None else sandboxes):
-                tasks.start_soon(self._close, sandbox)
+            for sandbox in tuple(self._sandboxes):
+                if sandbox_id in (None, sandbox.object_id):
+                    self._sandboxes.discard(sandbox)
+                    tasks.start_soon(self._close, sandbox)
 
     async def _close(self, sandbox: Any) -> None:
-        self._sandboxes.discard(sandbox)
         with suppress(AgentHostError):
-            await self._once("closing a connection", self._within, sandbox.detach.aio)
+            await self._calls.once("closing a connection", sandbox.detach.aio, within=CLOSING)
 
 
-def refuse_profile(settings: Settings) -> None:
-    """Refuse what a profile in ~/.modal.toml would decide, which Modal's client reads as it is imported.
+def place_of(environment: str | None, server_url: str | None) -> tuple[str | None, str]:
+    """Return the environment and the server: as given, else as the environment variables name them.
 
-    A token must not go to a server that was not named beside it.
+    A profile in ~/.modal.toml, which Modal's client reads as it is imported, decides nothing: a token must
+    not go to a server that was not named beside it.
+
+    Args:
+        environment: Modal's environment; None is MODAL_ENVIRONMENT, else the workspace's default.
+        server_url: Of Modal's API; None is MODAL_SERVER_URL, else Modal's own.
 
     Raises:
         ConfigError: The profile names a server or an environment, and neither option nor variable does; or it
             asks for Modal's first kind of sandboxes, which this adapter does not know.
     """
-    for key, given, unless in (
-        ("server_url", settings.server_url, DEFAULT_SERVER_URL),
-        ("environment", settings.environment, None),
-    ):
+
+    def named(key: str, given: str | None, usual: str | None) -> str | None:
+        value = given or os.environ.get(f"MODAL_{key.upper()}")
         found: object = config.get(key, use_env=False)
-        if given is None and found and found != unless:
+        if not value and found and found != usual:
             raise ConfigError(
                 f"the active profile of ~/.modal.toml sets {key} = {found!r}, and is not read here: set it "
                 f"by {key}= or MODAL_{key.upper()}, or remove it from the profile"
             )
+        return value or usual
+
+    url = named("server_url", server_url, DEFAULT_SERVER_URL)
+    place = (named("environment", environment, None), url or DEFAULT_SERVER_URL)
     if config.get("sandbox_v2") is not True:
         raise ConfigError(
             "sandbox_v2 is off, by MODAL_SANDBOX_V2 or the active profile of ~/.modal.toml: the modal "
             "provider works with Modal's sandboxes of version 2 only"
         )
+    return place
