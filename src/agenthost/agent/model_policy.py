@@ -102,6 +102,8 @@ _POINTERS = frozenset({"file_id", "server_url"})
 _QUOTING = frozenset({"web_search_result", "web_search_result_location", "web_fetch_result"})
 # A proxy that reads names without regard to case reads these otherwise than the host.
 _TELLING = _POINTERS | _REACHING_FIELDS | {"model", "source", "type", "url"}
+# Tokens of the longest answer that the API has given; more than that it refuses.
+_LONGEST_ANSWER = 300_000
 _SHOWN = 80  # characters of what an agent asked for, in messages and logs
 
 
@@ -193,7 +195,6 @@ class ModelPolicy:
             return Refusal("body", str(error))
         except _RefusedError as error:
             return error.refusal
-        most = asked.get("max_tokens")
         return ModelRequest(
             method=method,
             target=target,
@@ -203,7 +204,7 @@ class ModelPolicy:
             models=models,
             spends=target.partition("?")[0] == MESSAGES,
             streams=asked.get("stream") is True,
-            max_tokens=int(most) if isinstance(most, int | float) and 0 < most < 1e9 else 0,
+            max_tokens=_most_tokens(asked.get("max_tokens")),
             fast=asked.get("speed") not in (None, "standard"),
             geo=str(asked.get("inference_geo") or ""),
         )
@@ -220,6 +221,9 @@ class ModelPolicy:
                     f"the field {shorten(name)!r} of a request is not known to this version of agenthost; "
                     "name it in CLAUDE_CODE_EXTRA_BODY of options.env to allow it",
                 )
+        fallbacks: object = asked.get("fallbacks")
+        if fallbacks is not None and not isinstance(fallbacks, list) and not self.names.any_model:
+            raise _RefusedError("model", "'fallbacks' lets the model's service choose a model; name them")
         models: list[str] = [self._named(asked.get("model"))]
         for one in _grammar(asked):
             self._judge_object(one, is_body=one is asked)
@@ -255,6 +259,13 @@ def shorten(text: str) -> str:
     shown = text.encode("ascii", "backslashreplace").decode()
     shown = "".join(one if one.isprintable() else "?" for one in shown)
     return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+
+
+def _most_tokens(said: object) -> int:
+    """Return how long an answer may be. The API may read what is not a number as one."""
+    if isinstance(said, int | float) and 0 <= said <= _LONGEST_ANSWER:
+        return int(said)
+    return _LONGEST_ANSWER
 
 
 def _egress(what: str) -> _RefusedError:

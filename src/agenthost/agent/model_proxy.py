@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import anyio
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("agenthost.agent.model")
 
+T = TypeVar("T")
 Headers = Sequence[tuple[str, str]]
 
 _CONCURRENT = 32
@@ -102,6 +103,7 @@ class ModelProxy:
         self._guard = guard or ModelGuard()
         self._request_bytes = request_bytes
         self._budget = ByteBudget(max(in_flight, request_bytes))
+        self._reading = anyio.Lock()
         self._slots = anyio.Semaphore(_CONCURRENT)
 
     async def serve(self, client: HttpClient, exchange: ModelExchange) -> None:
@@ -128,15 +130,14 @@ class ModelProxy:
         if refusal is not None:
             await self._refuse(exchange, refusal)
             return
-        body = await self._read(exchange, share)
-        if body is not None and ("content-encoding", "gzip") in _lower(head.headers):
-            body = await in_thread(partial(_inflate, body, self._request_bytes))
+        is_packed = ("content-encoding", "gzip") in _lower(head.headers)
+        body = await self._read(exchange, share, is_packed=is_packed)
         if body is None:
             message = f"the request is larger than {self._request_bytes} bytes"
             await _answer_error(exchange, 413, "request_too_large", message)
             return
         judge = partial(self._guard.policy.judge, head.method, head.path, head.headers, body)
-        judged = judge() if len(body) <= _LONG_TO_READ else await in_thread(judge)
+        judged = judge() if len(body) <= _LONG_TO_READ else await self._beside(judge)
         if isinstance(judged, Refusal):
             await self._refuse(exchange, judged)
             return
@@ -205,7 +206,14 @@ class ModelProxy:
         async with client.stream(request.method, url, headers, request.body) as answer:
             yield answer
 
-    async def _read(self, exchange: ModelExchange, share: Share) -> bytes | None:
+    async def _beside(self, work: Callable[[], T]) -> T:
+        """Run something in a thread. One at a time: data takes many times the memory of its text."""
+        async with self._reading:
+            return await in_thread(work)
+
+    async def _read(self, exchange: ModelExchange, share: Share, *, is_packed: bool) -> bytes | None:
+        if is_packed:
+            await share.take(self._request_bytes)  # what comes of a few bytes may be as large
         parts: list[bytes] = []
         size = 0
         while data := await exchange.receive():
@@ -216,8 +224,11 @@ class ModelProxy:
                 # How long it will be is not known. The rest of it stays in the sandbox meanwhile.
                 await share.take(self._request_bytes)
             parts.append(data)
-        share.shrink(size)
-        return b"".join(parts)
+        body: bytes | None = b"".join(parts)
+        if is_packed:
+            body = await self._beside(partial(_inflate, b"".join(parts), self._request_bytes))
+        share.shrink(len(body or b""))
+        return body
 
     def _headers(self, headers: Headers) -> Headers:
         own = self._access.headers()
