@@ -135,7 +135,7 @@ def test_brackets_in_texts_are_not_counted() -> None:
     [
         ({"new_field": 1}, "field"),
         ({"messages": [{"Type": "url"}]}, "body"),
-        ({"fallbacks": "default"}, "model"),
+        ({"fallbacks": "claude-fable-5"}, "model"),
         ({"messages": [{"content": [{"type": ["url"]}]}]}, "egress"),
         ({"messages": [{"content": [{"type": "image", "source": {"url": "http://x"}}]}]}, "egress"),
         ({"messages": [{"content": [{"type": "container_upload"}]}]}, "egress"),

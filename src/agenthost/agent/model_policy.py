@@ -18,7 +18,7 @@ MESSAGES = "/v1/messages"
 _PATHS = {("POST", MESSAGES), ("POST", f"{MESSAGES}/count_tokens"), ("HEAD", "/api/hello")}
 _QUERIES = ("", "beta=true")
 
-# The headers of the CLI (2.1.332, recorded), and those of a trace. A name that is not here is dropped: a
+# The headers of the CLI (2.1.332: recorded, or read in it), and those of a trace. Any other is dropped: a
 # proxy on the way may obey ``x-original-url`` or ``x-http-method-override``, and ``x_api_key`` is
 # ``x-api-key`` to a server that turns names into variables.
 _HEADERS = frozenset(
@@ -30,22 +30,37 @@ _HEADERS = frozenset(
         "traceparent",
         "tracestate",
         "user-agent",
+        "x-anthropic-additional-protection",
         "x-app",
+        "x-claude-1p-request-class",
         "x-claude-code-agent-id",
+        "x-claude-code-agent-type",
+        "x-claude-code-auxiliary-type",
+        "x-claude-code-compaction",
+        "x-claude-code-context-compacted",
+        "x-claude-code-parent-agent-id",
+        "x-claude-code-prev-tool-durations",
+        "x-claude-code-prompt-id",
+        "x-claude-code-request-class",
         "x-claude-code-session-id",
+        "x-claude-remote-container-id",
+        "x-claude-remote-session-id",
+        "x-client-app",
         "x-client-request-id",
     }
 )
 _HEADER_FAMILY = "x-stainless-"
 _LONGEST_HEADER = 8192
 
-# Fields of a request, from the reference of the Messages API. A new one may reach further than those that
-# are known, or name a model in a new place: it waits here until it was looked at.
+# Fields of a request, from the reference of the Messages API and from the CLI, which has more. A new one may
+# reach further than those that are known, or name a model in a new place: it waits until it was looked at.
 _FIELDS = frozenset(
     {
         "cache_control",
         "compaction",
+        "betas",
         "context_management",
+        "data_flow",
         "diagnostics",
         "fallback_credit_token",
         "fallbacks",
@@ -56,13 +71,17 @@ _FIELDS = frozenset(
         "model",
         "output_config",
         "output_format",
+        "program_use_case_id",
+        "safeguards",
         "service_tier",
         "speed",
         "stop_sequences",
         "stream",
         "system",
+        "tags",
         "temperature",
         "thinking",
+        "thread",
         "tool_choice",
         "tools",
         "top_k",
@@ -73,8 +92,8 @@ _FIELDS = frozenset(
 _REACHING_FIELDS = frozenset({"container", "mcp_servers"})
 
 # Values that are data and not part of a request's grammar, by the name that leads to them. What stands in
-# them is never followed by the API: inputs and schemas of tools, the user's id.
-_DATA = frozenset({"input", "input_schema", "input_examples", "metadata", "schema"})
+# them is never followed by the API: inputs and schemas of tools, the user's id, what a safeguard judges by.
+_DATA = frozenset({"classifier_context", "input", "input_schema", "input_examples", "metadata", "schema"})
 
 # Kinds of objects (their ``type``) that reach nothing. Where the network is closed any other is refused:
 # sources ``url`` and ``file``, ``container_upload``, server tools (web_search_20250305, web_fetch...,
@@ -91,7 +110,8 @@ _KINDS = re.compile(
     | (?:char|page|content_block|search_result|web_search_result)_location
     | ephemeral | json_schema | tokens | input_tokens | tool_uses | all | thinking_turns
     | clear_tool_uses_[0-9]+ | clear_thinking_[0-9]+ | compact(?:_[0-9]+)? | compaction
-    | tool_addition | tool_removal | tool_definition | mid_conv_system | fallback
+    | tool_addition | tool_removal | tool_definition | mid_conv_system | connector_text | fallback
+    | create | continue | dangerous_tool_use
     | (?:bash|text_editor|memory|computer|advisor)_[0-9]+ | tool_search_tool_(?:bm25|regex)(?:_[0-9]+)?
     """,
     re.VERBOSE,
@@ -222,8 +242,9 @@ class ModelPolicy:
                     "name it in CLAUDE_CODE_EXTRA_BODY of options.env to allow it",
                 )
         fallbacks: object = asked.get("fallbacks")
-        if fallbacks is not None and not isinstance(fallbacks, list) and not self.names.any_model:
-            raise _RefusedError("model", "'fallbacks' lets the model's service choose a model; name them")
+        # "default" are the models that the service recommends in the place of one that declines.
+        if fallbacks not in (None, "default") and not isinstance(fallbacks, list):
+            raise _RefusedError("model", "'fallbacks' is not a list of models")
         models: list[str] = [self._named(asked.get("model"))]
         for one in _grammar(asked):
             self._judge_object(one, is_body=one is asked)
