@@ -264,6 +264,11 @@ class Limits:
         link_budget: Seconds spent on reconnecting before LinkLostError. 60.
         request_bytes: Largest model request that the host takes from a sandbox, in bytes. 64 MiB: the
             Messages API itself refuses requests above 32 MB.
+        model_requests: Requests to the model in the agent's life. None: what ``max_turns`` implies, 1,000 and
+            100 for each turn, for every prompt; without ``max_turns`` no bound.
+        model_tokens: Tokens in the agent's life, of requests and answers, cached or not. None: no bound.
+        model_usd: Dollars in the agent's life, by list prices. None: no bound but ``max_budget_usd`` of the
+            options, which the host counts, too. See docs/model-access.md.
     """
 
     host_away: float = 24 * 3600.0
@@ -272,17 +277,20 @@ class Limits:
     close: float = 15.0
     link_budget: float = 60.0
     request_bytes: int = 64 * 1024 * 1024
+    model_requests: int | None = None
+    model_tokens: int | None = None
+    model_usd: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what bounds nothing. ConfigError names the field."""
         for field_ in fields(self):
             value: float | None = getattr(self, field_.name)
             name = f"Limits.{field_.name}"
-            if value is None and field_.name == "decision_wait":
+            if value is None and field_.default is None:
                 continue
             require(name, value, _NUMBER, "a number")
             assert value is not None
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a number, at least 0")
-            if not value and field_.name in ("start", "request_bytes"):
+            if not value and (field_.name in ("start", "request_bytes") or field_.name.startswith("model_")):
                 raise ConfigError(f"{name} is {value!r}; it must be above 0")

@@ -20,6 +20,7 @@ from agenthost.testing.loopback import ClientGoneError, Exchange, HttpRequest, L
 LIMIT = 20
 KEY = "sk-ant-very-secret"
 POST = "/v1/messages?beta=true"
+BODY = b'{"model": "claude-opus-5-5", "max_tokens": 10}'
 
 
 @dataclass
@@ -34,7 +35,7 @@ class FakeExchange:
     """The guest's end of one exchange, held by the test."""
 
     asked: Head
-    body: list[bytes] = field(default_factory=list[bytes])
+    body: list[bytes] = field(default_factory=lambda: [BODY])
     status: int | None = None
     headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     data: bytes = b""
@@ -119,14 +120,14 @@ async def test_a_request_passes_with_the_hosts_key_and_its_answer_comes_back(
         ("accept-encoding", "gzip, br"),
     )
     async with upstream.server as server:
-        done = await serve(server.url, FakeExchange(Head(headers=sent), [b'{"a"', b": 1}"]))
+        done = await serve(server.url, FakeExchange(Head(headers=sent), [BODY[:10], BODY[10:]]))
 
     (request,) = upstream.requests
-    assert (request.method, request.target, request.body) == ("POST", POST, b'{"a": 1}')
+    assert (request.method, request.target, request.body) == ("POST", POST, BODY)
     assert request.headers["x-api-key"] == KEY
     assert request.headers["x-tenant"] == "seven"
     assert request.headers["anthropic-beta"] == "one,two"
-    assert request.headers["content-length"] == "8"
+    assert request.headers["content-length"] == str(len(BODY))
     assert request.headers["accept-encoding"] == "identity"  # the guest looks for an answer's last event
     assert request.headers["host"] in server.url
     assert not {"authorization", "cookie", "transfer-encoding", "user-agent"} & set(request.headers)
@@ -224,7 +225,7 @@ class MeteredExchange(FakeExchange):
 
 async def test_large_requests_wait_their_turn_and_small_ones_do_not() -> None:
     mib = 1 << 20
-    large = [MeteredExchange(Head(), [b"x" * (mib // 4)] * 16) for _ in range(12)]
+    large = [MeteredExchange(Head(), [*[b" " * (mib // 4)] * 15, BODY.rjust(mib // 4)]) for _ in range(12)]
     two, go_on = anyio.Event(), anyio.Event()
     arrived: list[int] = []
 
@@ -232,7 +233,7 @@ async def test_large_requests_wait_their_turn_and_small_ones_do_not() -> None:
         arrived.append(len(exchange.request.body))
         if arrived.count(4 * mib) == 2:
             two.set()
-        if exchange.request.body != b"small":
+        if exchange.request.body != BODY:
             await go_on.wait()
         await exchange.reply(200, b"ok")
 
@@ -247,18 +248,18 @@ async def test_large_requests_wait_their_turn_and_small_ones_do_not() -> None:
                 await anyio.wait_all_tasks_blocked()
                 # Two are under way; of each of the others what a small one may hold, and a piece.
                 assert sum(exchange.taken for exchange in large) <= 8 * mib + 10 * (mib + mib // 4)
-                small = FakeExchange(Head(), [b"small"])
+                small = FakeExchange(Head())
                 await proxy.serve(client, small)
                 assert small.data == b"ok"
                 go_on.set()
 
     assert [exchange.data for exchange in large] == [b"ok"] * 12
-    assert sorted(arrived) == [5] + [4 * mib] * 12
+    assert sorted(arrived) == [len(BODY)] + [4 * mib] * 12
 
 
 async def test_a_large_request_that_hangs_up_while_it_waits_is_not_waited_for() -> None:
     mib = 1 << 20
-    first, second, third = (MeteredExchange(Head(), [b"x" * mib] * 2) for _ in range(3))
+    first, second, third = (MeteredExchange(Head(), [b" " * mib, BODY.rjust(mib)]) for _ in range(3))
     one, go_on = anyio.Event(), anyio.Event()
 
     async def hold(exchange: Exchange) -> None:
@@ -288,7 +289,7 @@ async def test_a_model_that_cannot_be_reached_is_a_502_that_quotes_no_secret(
     async with LoopbackServer(reply_ok) as server:
         url = server.url  # nobody listens there once the block is left
     with caplog.at_level(logging.DEBUG):
-        done = await serve(url, FakeExchange(Head(), [b"prompt"]))
+        done = await serve(url, FakeExchange(Head()))
 
     assert done.status == 502
     assert "ConnectError at 127.0.0.1" in done.message()

@@ -14,7 +14,7 @@ import anyio
 import anyio.abc
 import httpx
 import pytest
-from agent.test_model_proxy import FakeExchange, Head, Upstream, reply_ok
+from agent.test_model_proxy import BODY, FakeExchange, Head, Upstream, reply_ok
 from anyio.streams.tls import TLSStream
 
 from agenthost import HostedAgent
@@ -53,7 +53,7 @@ def no_ways(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def ask(access: ModelAccess) -> FakeExchange:
-    exchange = FakeExchange(Head(), [b"{}"])
+    exchange = FakeExchange(Head())
     with anyio.fail_after(LIMIT):
         async with HttpClient() as client:
             await ModelProxy(access, request_bytes=1 << 20).serve(client, exchange)
@@ -89,7 +89,7 @@ async def test_whatever_is_raised_the_agent_is_answered() -> None:
         def stream(self, *_: Any, **__: Any) -> Any:
             raise KeyError("sk-ant-very-secret")
 
-    exchange = FakeExchange(Head(), [b"{}"])
+    exchange = FakeExchange(Head())
     with anyio.fail_after(LIMIT):
         async with Broken() as client:
             await ModelProxy(ModelAccess("http://127.0.0.1:9", ()), request_bytes=100).serve(client, exchange)
@@ -120,7 +120,7 @@ async def test_a_redirect_within_the_server_is_followed_with_key_and_body() -> N
     upstream = Upstream(move)
     async with upstream.server as server:
         done = await ask(ModelAccess(server.url, (("x-api-key", KEY),)))
-    assert (done.status, done.data) == (200, b"{}")
+    assert (done.status, done.data) == (200, BODY)
     assert [request.headers["x-api-key"] for request in upstream.requests] == [KEY, KEY]
 
 

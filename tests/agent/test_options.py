@@ -351,7 +351,7 @@ def test_credentials_provider_has_the_provider_add_the_key_and_puts_none_inside(
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://models.example:8443/v")
     for name, value, header in (
         ("ANTHROPIC_API_KEY", "sk-host", ("x-api-key", "sk-host")),
-        ("ANTHROPIC_AUTH_TOKEN", "token", ("authorization", "Bearer token")),
+        ("ANTHROPIC_AUTH_TOKEN", "bearer-host", ("authorization", "Bearer bearer-host")),
     ):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)

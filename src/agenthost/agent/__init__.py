@@ -16,6 +16,10 @@ defaults.py    SafeDefaults             credentials.py which key, and where it s
 progress.py    what is under way
 journal.py     events from the agent    sender.py      lines to it
 model_proxy.py model traffic            errors.py      exceptions from inside
+model_guard.py decides about each model request, by
+model_policy.py   what a request may be  model_budget.py  how many there may be
+model_names.py    which models           model_prices.py  what they cost
+model_json.py     a body as data         model_usage.py   what an answer has used
 workspace.py   which paths are there
 message_json.py  messages for what is not Python
 """

@@ -21,6 +21,12 @@ class SafeDefaults:
         config_dir: Where the CLI keeps sessions and settings. ``own`` is a directory of the sandbox's home.
         disable_nonessential_traffic: No telemetry, updates or titles: nothing but the agent's own questions.
         disable_auto_memory: No memory that is kept from one session for the next.
+        other_models: Models that the agent may ask beside those that its options name and imply, by name or
+            alias: the ``Agent`` tool may choose ``"fable"``, for one, and files of a project may name others.
+            None: any model. See docs/model-access.md.
+        refuse_model_egress: Where the sandbox's network is none or a list of hosts, requests to the model
+            reach nothing else either: no addresses, no files, no tools of the model's service (the CLI's
+            WebSearch is one) and no MCP servers.
         refuse_unisolated_bypass: ``bypassPermissions`` is refused where nothing isolates the agent.
     """
 
@@ -31,6 +37,8 @@ class SafeDefaults:
     config_dir: str | None = "own"
     disable_nonessential_traffic: bool | None = True
     disable_auto_memory: bool | None = True
+    other_models: tuple[str, ...] | None = ()
+    refuse_model_egress: bool | None = True
     refuse_unisolated_bypass: bool | None = True
 
 
@@ -42,5 +50,7 @@ NO_DEFAULTS = SafeDefaults(
     config_dir=None,
     disable_nonessential_traffic=None,
     disable_auto_memory=None,
+    other_models=None,
+    refuse_model_egress=None,
     refuse_unisolated_bypass=None,
 )

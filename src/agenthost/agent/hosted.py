@@ -352,7 +352,8 @@ class HostedAgent:
         await self._call("set_permission_mode", mode=mode)
 
     async def set_model(self, model: str | None = None) -> None:
-        """Change the model; None is the CLI's default."""
+        """Change the model; None is the CLI's default. The agent may ask it from now on."""
+        self._living().allow_model(model)
         await self._call("set_model", model=model)
 
     async def rewind_files(self, user_message_id: str) -> None:

@@ -22,7 +22,7 @@ from agenthost.agent.journal import Journal
 from agenthost.agent.model_serving import serve_model
 from agenthost.agent.names import new_agent_id
 from agenthost.agent.place import Place
-from agenthost.agent.plan import Plan, check_isolation
+from agenthost.agent.plan import Plan, check_isolation, close_model
 from agenthost.agent.preparing import prepare
 from agenthost.agent.progress import Reporter
 from agenthost.agent.ref import AgentRef, Cursor
@@ -165,6 +165,7 @@ class AgentLife:
             session_id=(journal.session_id if journal else None)
             or (attachment.ref.session_id if attachment else None),
             cursor=journal.cursor if journal else Cursor(),
+            model=self._plan.guard.to_json() if self._plan.access is not None else None,
         )
 
     async def finish(self) -> None:
@@ -296,8 +297,9 @@ class AgentLife:
         tasks.start_soon(self.journal.run)
         tasks.start_soon(self.sender.run)
         if plan.access is not None:
+            await close_model(plan, guest)
             size = plan.limits.request_bytes
-            tasks.start_soon(partial(serve_model, channel, plan.access, request_bytes=size))
+            tasks.start_soon(partial(serve_model, channel, plan.access, plan.guard, request_bytes=size))
         tasks.start_soon(self._renew_lease, guest)
         tasks.start_soon(self._watch, channel)
         try:
@@ -439,10 +441,15 @@ class AgentLife:
         """Send one prompt."""
         assert self.sender is not None
         encoded = self.codec.encode(prompt)
+        self._plan.guard.note_prompt(prompt)
         # A prompt with a name of its own is taken once, however often it is sent.
         own = prompt[0].get("uuid") if isinstance(prompt, list) and len(prompt) == 1 else None
         name = str(own or uuid.uuid4())
         await self.sender.send({"op": "query", "uuid": name, "prompt": encoded, "session_id": session_id})
+
+    def allow_model(self, model: str | None) -> None:
+        """Allow requests to a model from now on; None is the CLI's default."""
+        self._plan.guard.allow_model(model)
 
     async def send_call(self, number: int, method: str, params: Any) -> None:
         """Have a method of the client called."""

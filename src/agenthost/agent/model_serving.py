@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from agenthost.agent.credentials import ModelAccess
+from agenthost.agent.model_guard import ModelGuard
 from agenthost.agent.model_proxy import ModelProxy, load_http_client
 from agenthost.errors import AgentHostError
 
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("agenthost.agent")
 
 
-async def serve_model(channel: AgentChannel, access: ModelAccess, *, request_bytes: int) -> None:
+async def serve_model(
+    channel: AgentChannel, access: ModelAccess, guard: ModelGuard, *, request_bytes: int
+) -> None:
     """Serve until the channel has ended, or until cancelled."""
-    proxy = ModelProxy(access, request_bytes=request_bytes)
+    proxy = ModelProxy(access, guard, request_bytes=request_bytes)
     client_class = await load_http_client()
     async with client_class() as client, anyio.create_task_group() as exchanges:
         while True:

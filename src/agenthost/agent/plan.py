@@ -23,6 +23,7 @@ from agenthost.agent.credentials import (
 )
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.inherited import inherit
+from agenthost.agent.model_guard import ModelGuard
 from agenthost.agent.options import PlainOptions, check_env, check_names, plain_options
 from agenthost.agent.progress import Progress
 from agenthost.errors import ConfigError, UnsupportedError
@@ -41,6 +42,7 @@ class Plan:
 
     Attributes:
         access: Where model requests go; None when they do not travel over the link.
+        guard: What these requests may be. Not used where ``access`` is None.
     """
 
     options: PlainOptions
@@ -49,6 +51,7 @@ class Plan:
     spec: SandboxSpec
     workspace: Path | None
     access: ModelAccess | None
+    guard: ModelGuard
     limits: Limits
     limits_given: bool
     defaults: SafeDefaults
@@ -129,6 +132,12 @@ def make_plan(
     if directory is not None and not directory.is_dir():
         raise ConfigError(f"workspace {str(directory)!r} is not a directory of this machine")
     limits_given = limits is not None
+    limits = limits or Limits()
+    guard = (
+        ModelGuard.of_options(plain.fields, plain.env, limits, defaults)
+        if attachment is None
+        else ModelGuard.of_ref(attachment.ref.model, limits)
+    )
     return Plan(
         options=plain,
         provider=provider if provider is not None or sandbox is not None else DEFAULT_PROVIDER,
@@ -136,7 +145,8 @@ def make_plan(
         spec=spec or SandboxSpec(),
         workspace=directory,
         access=access,
-        limits=limits or Limits(),
+        guard=guard,
+        limits=limits,
         limits_given=limits_given,
         defaults=defaults,
         on_progress=on_progress,
@@ -206,6 +216,29 @@ def check_network(plan: Plan, default: str, name: str) -> None:
                 "create_sdk_mcp_server",
                 *(server, host, name),
             )
+
+
+async def close_model(plan: Plan, sandbox: Sandbox) -> None:
+    """Let requests to the model reach no further than the agent's sandbox does itself."""
+    attachment = plan.attachment
+    if attachment is not None and attachment.ref.model is not None:
+        return  # its ref says so
+    if plan.defaults.refuse_model_egress:
+        plan.guard.policy.is_closed = not await _is_open(plan, sandbox)
+    else:
+        plan.guard.policy.is_closed = False
+
+
+async def _is_open(plan: Plan, sandbox: Sandbox) -> bool:
+    """Return whether the sandbox has a network without bounds. One that may have bounds counts as bounded."""
+    capabilities = sandbox.capabilities
+    if plan.spec.network is not None:
+        return plan.spec.network.mode == "open"
+    if plan.sandbox is None and plan.attachment is None:  # made for this agent, by a spec that says nothing
+        return capabilities.default_network == "open"
+    if capabilities.networks <= {"open"}:
+        return capabilities.default_network == "open"
+    return (await sandbox.info()).resources.get("network") == "open"
 
 
 def check_paths(paths: dict[str, str], missing: set[str]) -> None:

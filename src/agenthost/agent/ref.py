@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 from agenthost.errors import ConfigError
@@ -50,6 +50,7 @@ class AgentRef:
         credentials: How the agent reaches the model.
         session_id: The session's id, once it is known.
         cursor: What had been read when the ref was made.
+        model: What the agent may ask of the model and has used of it, as JSON. None: it is not known.
     """
 
     provider: str
@@ -60,6 +61,7 @@ class AgentRef:
     credentials: str = "host"
     session_id: str | None = None
     cursor: Cursor = Cursor()
+    model: str | None = field(default=None, repr=False)
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -88,13 +90,13 @@ class AgentRef:
                 f"a ref of version {version!r}; this agenthost knows version {_VERSION}: use the agenthost "
                 "that made it"
             )
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        required = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+        known = {one.name: one for one in dataclasses.fields(cls)}
+        required = {name for name, one in known.items() if one.default is dataclasses.MISSING}
         if not required <= given.keys() <= known.keys():
             raise ConfigError(f"a ref holds {', '.join(sorted(required))} and no unknown fields")
         for name, value in given.items():
             kind = bool if name == "owned" else str
-            if not (isinstance(value, kind) or (name == "session_id" and value is None)):
+            if not (isinstance(value, kind) or (name in ("session_id", "model") and value is None)):
                 raise ConfigError(f"a ref's {name} is a {type(value).__name__}; it must be a {kind.__name__}")
         cursor = Cursor.parse(str(given.pop("cursor", Cursor())))
         return cls(**given, cursor=cursor)

@@ -127,6 +127,8 @@ class DefaultsTable(Table):
     config_dir: str | None = None
     disable_nonessential_traffic: bool | SDK | None = None
     disable_auto_memory: bool | SDK | None = None
+    other_models: list[str] | SDK | None = None
+    refuse_model_egress: bool | SDK | None = None
     refuse_unisolated_bypass: bool | SDK | None = None
 
 

@@ -77,8 +77,9 @@ def make_defaults(table: AgentTable) -> dict[str, Any] | None:
     for name, value in table.defaults:
         if value is not None:
             given[name] = None if value == "sdk" else value
-    if given.get("setting_sources") is not None:
-        given["setting_sources"] = tuple(given["setting_sources"])
+    for name in ("setting_sources", "other_models"):
+        if given.get(name) is not None:
+            given[name] = tuple(given[name])
     return given
 
 

@@ -79,6 +79,9 @@ class LimitsTable(Table):
     close: float | None = AtLeast0
     link_budget: float | None = AtLeast0
     request_bytes: int | None = AtLeast0
+    model_requests: int | None = AtLeast0
+    model_tokens: int | None = AtLeast0
+    model_usd: float | None = AtLeast0
 
 
 class Tables(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any
 
 from agenthost.testing.fake_program.about import option, sdk_servers, server_info
 
+_MODEL = "claude-opus-fake"  # of a family that an agent may ask whose options name no model
 _INTERRUPTED = {"subtype": "interrupted"}
 _CLOSED = {"subtype": "error", "error": "Stream closed"}
 _NOTHING_TO_DO = ("rewind_files", "mcp_reconnect", "mcp_toggle", "stop_task")
@@ -28,7 +29,7 @@ class Session:
     def __init__(self) -> None:
         self.id = option("--session-id") or option("--resume") or str(uuid.uuid4())
         self.asks = option("--permission-prompt-tool") == "stdio"
-        self.model = option("--model") or "fake"
+        self.model = option("--model") or _MODEL
         self.mode = option("--permission-mode") or "default"
         self.hooks: dict[str, list[Any]] = {}
         self.servers: dict[str, Any] = {}
@@ -124,7 +125,7 @@ class Session:
         elif subtype == "interrupt":
             self.interrupt()
         elif subtype == "set_model":
-            self.model = request.get("model") or "fake"
+            self.model = request.get("model") or _MODEL
         elif subtype == "set_permission_mode":
             self.mode = request["mode"]
         elif subtype == "mcp_status":

@@ -1,0 +1,73 @@
+"""A model request's body as data: bounded before any of it is built, and with one meaning only."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, cast
+
+# A conversation of a million tokens with a hundred tools has some 50,000 values. As objects of Python, the
+# most that is allowed takes about 60 MB; a body of 64 MiB could hold 30 million values.
+MOST_VALUES = 500_000
+# The JSON schemas of tools nest deepest, about 30 levels.
+DEEPEST = 100
+
+_TEXT = re.compile(rb'"[^"]*"')
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class BodyError(ValueError):
+    """The body is not JSON that has one meaning. The message quotes nothing of it."""
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """Return the object that a body holds.
+
+    A body that two parsers could read differently is refused: a name that is given twice, another encoding
+    than UTF-8, NaN. What the host has checked is then what the API reads.
+
+    Raises:
+        BodyError: The body is not an object, is not valid JSON, has two meanings, or is larger than the
+            bounds above.
+    """
+    _check_size(body)
+    try:
+        value: object = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_one_meaning, parse_constant=_refuse_constant
+        )
+    except BodyError:
+        raise
+    except UnicodeDecodeError:
+        raise BodyError("the body is not UTF-8") from None
+    except ValueError:
+        raise BodyError("the body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise BodyError("the body is not a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def _check_size(body: bytes) -> None:
+    """Count values and levels without building any. Exact for valid JSON; anything else fails later."""
+    # Left to right, as in JSON: an escaped backslash first, so that a quote behind it is the string's end.
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 4 * MOST_VALUES:  # each value has one string at most, and one name
+        raise BodyError(f"the body holds more than {MOST_VALUES} values")
+    structure = _TEXT.sub(b"", plain)
+    if sum(structure.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+        raise BodyError(f"the body holds more than {MOST_VALUES} values")
+    depth = 0
+    for bracket in structure.translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEEPEST:
+            raise BodyError(f"the body nests more than {DEEPEST} levels deep")
+
+
+def _one_meaning(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise BodyError("the body gives a name twice in one object")
+    return made
+
+
+def _refuse_constant(name: str) -> object:
+    raise BodyError(f"the body holds {name}, which is not JSON")
