@@ -13,7 +13,7 @@ import anyio.lowlevel
 from agenthost.errors import SandboxGoneError, SandboxStartError
 from agenthost.providers.local import state
 from agenthost.providers.local.ending import end
-from agenthost.providers.local.leases import leased_for, write_lease
+from agenthost.providers.local.leases import leased_for, write_keep, write_lease
 from agenthost.providers.local.start import LastWords, Report
 from agenthost.sandbox import Carrier, Isolation, SandboxInfo, SandboxState
 
@@ -108,6 +108,13 @@ class LocalBackend:
         except FileNotFoundError:
             raise await self._ended() from None
 
+    async def keep(self, seconds: float | None) -> None:
+        """Have the keeper end it after ``keep_for``. See SupportsKeep."""
+        try:
+            write_keep(self._directory, seconds)
+        except FileNotFoundError:
+            raise await self._ended() from None
+
     async def last_words(self) -> LastWords | None:
         """Wait until the keeper has ended, and return what it says. None: killed, or not started by us."""
         return None if self._report is None else await self._report.last_words()
@@ -134,6 +141,7 @@ class LocalBackend:
         reasons = {
             "lifetime": "its lifetime was over",
             "lease": "its lease was not renewed",
+            "keep": "no driver came within keep_for",
             "terminated": "it was terminated",
         }
         reason = reasons.get(words.why, f"its guest ended with exit code {words.exit_code}; {said}")

@@ -1,7 +1,11 @@
 """The profile of an isolated sandbox: bubblewrap's options.
 
-They travel by ``--args FD``, never on the command line: bubblewrap is process 1 inside, and whoever runs
-inside reads its command line and its environment.
+They travel by ``--args FD``, never on the command line, which every user of the host can read.
+
+The guest, not bubblewrap, is process 1 inside (``--as-pid-1``). bubblewrap is dumpable: a program of the same
+user could write into its memory, and then the end of the guest would no longer be the end of the sandbox. The
+guest makes itself undumpable before it starts anything, and the kernel keeps from process 1 every signal of
+its own namespace that it has no handler for, SIGKILL and SIGSTOP included.
 """
 
 from __future__ import annotations
@@ -159,7 +163,7 @@ def build(profile: Profile) -> Launch:
     options = [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"),
         *(() if profile.network else ("--unshare-net",)),
-        *("--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *("--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
         *("--uid", str(account.uid), "--gid", str(account.uid), "--hostname", "sandbox"),
         *("--seccomp", str(SECCOMP_FD), "--json-status-fd", str(STATUS_FD)),
         *_system(),
