@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ async def end_one(root: Path) -> None:
 
 
 @asynccontextmanager
-async def living(root: Path) -> AsyncIterator[StandIn]:
+async def living(root: Path) -> AsyncGenerator[StandIn]:
     """A sandbox of one deployment."""
     async with stand_in(SandboxSpec(name=NAME), state_dir=str(root)) as sandbox:
         assert await sandbox.run("print('alive')") == "alive\n"
@@ -55,6 +55,16 @@ async def lives(sandbox: StandIn) -> bool:
         return await sandbox.run("print('alive')") == "alive\n"
     except Exception:  # noqa: BLE001 - whatever says that it has ended
         return False
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program of the host in the directory of a sandbox that is dead."""
+    with subprocess.Popen(["sleep", "3600"], cwd=leave(tmp_path) / "home") as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def nested(one: Path) -> Path:
@@ -92,15 +102,12 @@ async def test_the_end_of_a_dead_sandbox_ends_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.attack("end a process of the host", "a dead sandbox in whose directory a user works")
-async def test_a_shell_in_the_directory_of_a_dead_sandbox_lives_on(tmp_path: Path) -> None:
-    dead = leave(tmp_path)
-    with subprocess.Popen(["sleep", "3600"], cwd=dead / "home") as shell:
-        try:
-            await list_all(tmp_path)
-            assert not dead.exists()
-            assert shell.poll() is None
-        finally:
-            shell.kill()
+async def test_a_shell_in_the_directory_of_a_dead_sandbox_lives_on(
+    tmp_path: Path, shell: subprocess.Popen[bytes]
+) -> None:
+    await list_all(tmp_path)
+    assert not (tmp_path / "local" / NAME).exists()
+    assert shell.poll() is None
 
 
 def compare_ends_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +142,8 @@ async def test_where_only_the_ends_of_paths_count_the_other_one_is_ended(
 
 @pytest.mark.control("a dead sandbox in whose directory a user works")
 async def test_where_a_working_directory_counts_the_shell_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shell: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ending, "_UNISOLATED", "local")
-    dead = leave(tmp_path)
-    with subprocess.Popen(["sleep", "3600"], cwd=dead / "home") as shell:
-        try:
-            await list_all(tmp_path)
-            assert shell.wait(10) == -signal.SIGKILL
-        finally:
-            shell.kill()
+    await list_all(tmp_path)
+    assert shell.wait(10) == -signal.SIGKILL

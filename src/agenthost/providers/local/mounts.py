@@ -2,7 +2,7 @@
 
 A directory is told from every other by the device of its file system and its whole path from that file
 system's root: two directories that exist have never both in common. The path below ``/proc/PID/root`` would
-lead to the inode as well, but not for the process of a guest, which is undumpable, where the host is not root.
+lead to the inode as well, but the guest is undumpable: where the host is not root, that path is closed.
 """
 
 from __future__ import annotations
