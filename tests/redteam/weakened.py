@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from agenthost.providers.local import bwrap, seccomp
+from agenthost.providers.local import bwrap, isolated, seccomp
 from agenthost.providers.local.keeper.numbers import ARGS_FD
+from agenthost.spec import ResourceLimits, SandboxSpec
 
 
 def without_options(monkeypatch: pytest.MonkeyPatch, *gone: str) -> None:
@@ -34,3 +35,12 @@ def with_decisions(monkeypatch: pytest.MonkeyPatch, **changed: str) -> None:
         return [(start, changed.get(label, label)) for start, label in original(machine)]
 
     monkeypatch.setattr(seccomp, "decisions", decisions)
+
+
+def without_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have sandboxes bounded by what was asked for alone."""
+
+    def nothing(_spec: SandboxSpec) -> ResourceLimits:
+        return ResourceLimits()
+
+    monkeypatch.setattr(isolated, "default_limits", nothing)

@@ -25,7 +25,6 @@ _NAMES_INSIDE = "/opt/agenthost/bin"
 
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
-_SHM_BYTES = 256 * 1024 * 1024
 # LeakSanitizer attaches to its own process, which the system call filter refuses, and fails a program that
 # did nothing wrong. Both variables, so that a project that sets one of them keeps the other.
 _SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0", "LSAN_OPTIONS": "detect_leaks=0"}
@@ -70,6 +69,7 @@ class Profile:
         workdir: Absolute path inside.
         stores: Directories that links in the sites lead to, seen under their own paths.
         tmp_bytes: Size of /tmp.
+        shm_bytes: Size of /dev/shm.
     """
 
     bwrap: str
@@ -82,6 +82,7 @@ class Profile:
     stores: tuple[str, ...]
     mounts: tuple[Mount, ...]
     tmp_bytes: int
+    shm_bytes: int
     etc: EtcView
     seccomp: bytes
     account: Account = AGENT
@@ -182,7 +183,7 @@ def build(profile: Profile) -> Launch:
         options += ["--perms", "0644", "--file", data(_NSSWITCH), "/etc/nsswitch.conf"]
     options += [
         *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
-        *("--dev", "/dev", "--perms", "1777", "--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm"),
+        *("--dev", "/dev", "--perms", "1777", "--size", str(profile.shm_bytes), "--tmpfs", "/dev/shm"),
         *("--remount-ro", "/dev"),
         *("--perms", "1777", "--size", str(profile.tmp_bytes), "--tmpfs", "/tmp"),
         *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),

@@ -207,14 +207,16 @@ class Watch:
         problems = [] if self._nothing_runs() else ["some processes could not be killed"]
         self._drain()
         directory = self._job["directory"]
+        groups = [path for path, _ in self._job["cgroups"]]
         words = {
             "set_up": self._set_up,
             "exit": self._exit,
             "why": self._why,
+            "oom_kills": cgroups.oom_kills(groups),
             "log": self._tail.decode("utf-8", "replace"),
         }
         try:
-            cgroups.remove([path for path, _ in self._job["cgroups"]])
+            cgroups.remove(groups)
             removal.remove_contents(directory, keep=("state.json", "lock"))
             os.unlink(directory + "/state.json")
             os.unlink(directory + "/lock")
