@@ -17,6 +17,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 
 
 _NUMBER = (int, float)
+_COUNTS = ("pids", "inodes", "cpu_weight")
+_HIGHEST_WEIGHT = 10_000  # of the kernel, cpu.weight
 
 
 def require(what: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
@@ -37,7 +39,7 @@ def _require_above_0(owner: object, *names: str) -> None:
     for name in names:
         value = getattr(owner, name)
         if value is not None:
-            kinds = int if name.endswith("_mib") or name == "pids" else _NUMBER
+            kinds = int if name.endswith("_mib") or name in _COUNTS else _NUMBER
             require(name, value, kinds, "a whole number" if kinds is int else "a number")
             if not value > 0:
                 raise ConfigError(f"{name} is {value!r}; it must be above 0")
@@ -145,21 +147,33 @@ class HeaderInjection:
 class ResourceLimits:
     """Hard caps. A provider enforces each one exactly or refuses it with UnsupportedError.
 
+    None is the provider's default, which its documentation names and ``SandboxInfo.resources`` reports. A
+    default that the machine cannot enforce is one warning.
+
     Attributes:
-        memory_mib: Memory of the whole sandbox, in MiB.
+        memory_mib: Memory of the whole sandbox, files in memory (tmpfs) included, in MiB.
         cpu: Processor time in cores; 0.5 is half a core.
+        cpu_weight: Share of the processors while others want them too, 1 to 10,000. All others that have none
+            of their own weigh 100.
         pids: Processes and threads alive at once.
         disk_mib: Bytes on disk, in MiB.
+        inodes: Files and directories on disk.
+        core_mib: Size of the file that the kernel writes when a program crashes, in MiB.
     """
 
     memory_mib: int | None = None
     cpu: float | None = None
+    cpu_weight: int | None = None
     pids: int | None = None
     disk_mib: int | None = None
+    inodes: int | None = None
+    core_mib: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what bounds nothing. ConfigError names the field."""
-        _require_above_0(self, "memory_mib", "cpu", "pids", "disk_mib")
+        _require_above_0(self, *(field_.name for field_ in fields(self)))
+        if self.cpu_weight is not None and self.cpu_weight > _HIGHEST_WEIGHT:
+            raise ConfigError(f"cpu_weight is {self.cpu_weight!r}; it must be at most {_HIGHEST_WEIGHT}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

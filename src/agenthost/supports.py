@@ -53,6 +53,19 @@ class SupportsLease(Protocol):
 
 
 @runtime_checkable
+class SupportsKeep(Protocol):
+    """A Backend that ends its sandbox after ``keep_for`` from outside. Elsewhere the guest alone does it."""
+
+    async def keep(self, seconds: float | None) -> None:
+        """Let the sandbox end so many seconds from now; None takes that back.
+
+        Raises:
+            SandboxGoneError: It has ended.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsPause(Protocol):
     """A Backend whose sandbox can stand still, and cost less then. Capability ``pause``."""
 

@@ -80,11 +80,17 @@ async def test_the_lifetime_ends_it() -> None:
             await sandbox.backend.dial()
 
 
-@pytest.mark.parametrize(("how", "code"), [("os._exit(42)", 42), ("os.kill(os.getpid(), 9)", 137)])
+@pytest.mark.parametrize(("how", "code"), [("exits", 42), ("is killed", 137)])
 async def test_the_guests_end_is_the_sandboxes_end(how: str, code: int) -> None:
     async with stand_in() as sandbox:
         daemon = await start_daemon(sandbox)
-        await sandbox.run(f"import os\n{how}")
+        if how == "exits":
+            await sandbox.run(f"import os\nos._exit({code})")
+        else:
+            await sandbox.run("")
+            inside = [pid for pid in processes_with("stand_in.py") if is_part_of(sandbox, pid)]
+            (guest,) = [pid for pid in inside if b"bwrap" not in contents(f"/proc/{pid}/cmdline")]
+            os.kill(guest, signal.SIGKILL)
         with anyio.fail_after(30):
             words = await sandbox.backend.last_words()
         assert words is not None

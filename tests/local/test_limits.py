@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -11,8 +12,14 @@ import anyio
 import pytest
 from local.stand_in import StandIn, contents, is_part_of, processes_with, stand_in, wait_gone
 
-from agenthost.errors import UnsupportedError
-from agenthost.providers.local.limits import plan_limits, supported_limits
+from agenthost.errors import SandboxGoneError, UnsupportedError
+from agenthost.providers.local import limits as limits_module
+from agenthost.providers.local.limits import (
+    default_limits,
+    plan_limits,
+    supported_limits,
+    warn_of_missing,
+)
 from agenthost.spec import ResourceLimits, SandboxSpec
 
 needs = {
@@ -76,22 +83,24 @@ for pid in children:
     os.waitpid(pid, 0)
 """
         )
-        assert said.split() == ["18", "20"]
+        assert said.split() == ["19", "20"]
 
 
 @needs["cpu"]
 async def test_the_processor_cap_reaches_the_kernel_and_holds_every_process() -> None:
     async with stand_in(SandboxSpec(limits=ResourceLimits(cpu=0.25))) as sandbox:
         await sandbox.run("")
-        (group,) = groups_of(sandbox)
+        (group,) = [path for path in groups_of(sandbox) if list(path.glob("cpu.*"))]
         if (group / "cpu.max").exists():
             assert contents(group / "cpu.max").split() == [b"25000", b"100000"]
+            assert contents(group / "cpu.weight").strip() == b"100"
         else:
             assert contents(group / "cpu.cfs_quota_us").strip() == b"25000"
             assert contents(group / "cpu.cfs_period_us").strip() == b"100000"
+            assert contents(group / "cpu.shares").strip() == b"1024"
         inside = {int(pid) for pid in contents(group / "cgroup.procs").split()}
         ours = {pid for pid in processes_with("stand_in.py") if is_part_of(sandbox, pid)}
-        assert len(ours) == 3
+        assert len(ours) == 2
         assert inside == ours
 
 
@@ -127,6 +136,94 @@ async def test_a_disk_cap_is_refused_before_anything_is_made(tmp_path: Path) -> 
 def test_a_processor_cap_below_the_kernels_least_is_refused() -> None:
     with pytest.raises(UnsupportedError, match=r"0\.01"):
         plan_limits(ResourceLimits(cpu=0.001), "x")
+
+
+@needs["memory_mib"]
+@needs["pids"]
+async def test_a_sandbox_without_caps_has_the_defaults_and_says_so() -> None:
+    wanted = default_limits(SandboxSpec())
+    assert wanted.memory_mib is not None
+    assert wanted.memory_mib <= 4096
+    async with stand_in() as sandbox:
+        resources = (await sandbox.backend.info()).resources
+        groups = groups_of(sandbox)
+        said = await sandbox.run("print(open('/proc/self/oom_score_adj').read())")
+    assert resources["memory"] == f"{wanted.memory_mib} MiB"
+    assert (resources["pids"], resources["core"]) == ("4096", "none")
+    assert all(group.name == f"agenthost-{sandbox.name}" for group in groups)
+    assert int(said) >= 500
+
+
+def test_no_default_is_below_what_the_spec_wants_at_least() -> None:
+    assert default_limits(SandboxSpec(memory_mib=9000)).memory_mib == 9000
+
+
+@needs["memory_mib"]
+async def test_a_guest_that_was_killed_for_want_of_memory_says_so() -> None:
+    async with stand_in(SandboxSpec(limits=ResourceLimits(memory_mib=64))) as sandbox:
+        await sandbox.run("block = bytearray(b'x') * (100 << 20)")
+        with anyio.fail_after(30):
+            words = await sandbox.backend.last_words()
+        assert words is not None
+        assert words.oom_kills == 1
+        with pytest.raises(
+            SandboxGoneError, match=r"memory was used up, 64 MiB.*ResourceLimits\(memory_mib="
+        ):
+            await sandbox.backend.dial()
+
+
+@needs["memory_mib"]
+async def test_a_living_sandbox_tells_how_many_processes_had_to_go() -> None:
+    async with stand_in(SandboxSpec(limits=ResourceLimits(memory_mib=64))) as sandbox:
+        assert "oom_kills" not in (await sandbox.backend.info()).resources
+        await sandbox.run(
+            """
+import os
+if (pid := os.fork()) == 0:
+    open("/proc/self/oom_score_adj", "w").write("1000")
+    block = bytearray(b"x") * (100 << 20)
+os.waitpid(pid, 0)
+"""
+        )
+        assert (await sandbox.backend.info()).resources["oom_kills"] == "1"
+
+
+def test_defaults_that_cannot_be_enforced_are_left_out_and_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits_module, "_warned", set[str]())
+    proc = machine(tmp_path, cgroup="0::/\n", mounts="")
+    defaults = default_limits(SandboxSpec())
+    plan = plan_limits(ResourceLimits(), "x", defaults=defaults, proc=proc)
+    assert (plan.groups, plan.mechanism, plan.caps) == ((), "none", ResourceLimits())
+    for _ in range(2):
+        warn_of_missing(defaults, plan.caps)
+    (record,) = caplog.records
+    assert "memory_mib, pids, cpu_weight" in record.message
+
+
+def test_where_the_user_is_the_sandboxes_own_processes_are_bounded_without_a_group(tmp_path: Path) -> None:
+    proc = machine(tmp_path, cgroup="0::/\n", mounts="")
+    plan = plan_limits(ResourceLimits(pids=9), "x", outside=1, own_uid=True, proc=proc)
+    assert plan.mechanism == "rlimit"
+    assert (resource.RLIMIT_NPROC, 10) in plan.rlimits
+    assert plan.caps.pids == 9
+
+
+@pytest.mark.parametrize(
+    ("enabled", "found"),
+    [("cpu memory pids", "memory pids cpu"), ("memory pids", "memory pids"), ("pids", "pids")],
+)
+def test_of_the_defaults_those_hold_that_a_delegated_subtree_can(
+    tmp_path: Path, enabled: str, found: str
+) -> None:
+    root = tmp_path / "cgroup"
+    make_group(root, enabled)
+    proc = machine(tmp_path, cgroup="0::/\n", mounts=f"30 20 0:26 / {root} rw - cgroup2 cgroup2 rw\n")
+    plan = plan_limits(ResourceLimits(), "x", defaults=default_limits(SandboxSpec()), proc=proc)
+    values = [name for name, _ in plan.groups[0][1]]
+    wanted = {"memory": ["memory.max", "memory.swap.max"], "pids": ["pids.max"], "cpu": ["cpu.weight"]}
+    assert sorted(values) == sorted(name for one in found.split() for name in wanted[one])
 
 
 def machine(tmp_path: Path, *, cgroup: str, mounts: str) -> str:

@@ -8,7 +8,8 @@ import struct
 import pytest
 
 from agenthost.errors import IsolationUnavailableError
-from agenthost.providers.local.seccomp import REFUSED, build_filter
+from agenthost.providers.local.seccomp import build_filter
+from agenthost.providers.local.syscalls import ALLOWED, REFUSED
 
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -23,6 +24,8 @@ _NUMBERS = {
         "clone": 56,
         "clone3": 435,
         "ptrace": 101,
+        "personality": 135,
+        "prlimit64": 302,
     },
     "aarch64": {
         "read": 63,
@@ -33,6 +36,8 @@ _NUMBERS = {
         "clone": 220,
         "clone3": 435,
         "ptrace": 117,
+        "personality": 92,
+        "prlimit64": 261,
     },
 }
 
@@ -50,6 +55,8 @@ def decide(program: bytes, number: int, arch: int, *arguments: int) -> int:
             (accumulator,) = struct.unpack_from("<I", data, value)
         elif kind == 0x06:
             return int(value)
+        elif kind == 0x05:
+            position += value
         else:
             holds = {
                 0x15: accumulator == value,
@@ -75,18 +82,52 @@ def test_every_refused_call_answers_eperm(machine: str) -> None:
 
 
 def test_the_numbers_of_a_machine_are_not_twice_the_same(machine: str) -> None:
-    numbers = [columns[_COLUMN[machine]] for columns in REFUSED.values()]
-    numbers = [number for number in numbers if number is not None] + list(_NUMBERS[machine].values())
+    listed = [columns[_COLUMN[machine]] for columns in (*REFUSED.values(), *ALLOWED.values())]
+    by_arguments = [
+        number for name, number in _NUMBERS[machine].items() if name not in ("read", "exit_group")
+    ]
+    numbers = [number for number in listed if number is not None] + by_arguments
     assert len(numbers) == len(set(numbers))
 
 
-def test_ordinary_calls_pass(machine: str) -> None:
+def test_allowed_calls_pass(machine: str) -> None:
     program = build_filter(machine)
-    for name in ("read", "exit_group"):
-        assert decide(program, _NUMBERS[machine][name], _ARCH[machine]) == _ALLOW
+    for columns in ALLOWED.values():
+        number = columns[_COLUMN[machine]]
+        if number is not None:
+            assert decide(program, number, _ARCH[machine]) == _ALLOW
     # fork, as the C library does it, and a thread.
     for flags in (0x01200011, 0x003D0F00):
         assert decide(program, _NUMBERS[machine]["clone"], _ARCH[machine], flags) == _ALLOW
+
+
+def test_all_other_numbers_are_unknown(machine: str) -> None:
+    program = build_filter(machine)
+    column = _COLUMN[machine]
+    known = {columns[column] for columns in (*ALLOWED.values(), *REFUSED.values())}
+    known |= set(_NUMBERS[machine].values())
+    for number in (*range(2000), 0x3FFFFFFF):
+        if number not in known:
+            assert decide(program, number, _ARCH[machine]) == _ERRNO | errno.ENOSYS, number
+
+
+def test_bounds_of_another_process_can_be_read_and_not_set(machine: str) -> None:
+    program, number = build_filter(machine), _NUMBERS[machine]["prlimit64"]
+    for pid, new, answer in (
+        (0, 0x7FFF0000, _ALLOW),
+        (1, 0, _ALLOW),
+        (1, 0x7FFF0000, _ERRNO | errno.EPERM),
+        (1, 1 << 32, _ERRNO | errno.EPERM),
+    ):
+        assert decide(program, number, _ARCH[machine], pid, 7, new) == answer
+
+
+def test_of_the_personality_only_harmless_bits_can_be_set(machine: str) -> None:
+    program, number = build_filter(machine), _NUMBERS[machine]["personality"]
+    for wanted in (0, 8, 0x0040000, 0x0020000, 0xFFFFFFFF):
+        assert decide(program, number, _ARCH[machine], wanted) == _ALLOW
+    for wanted in (0x0400000, 0x0100000, 6, 0x0040000 | 1):
+        assert decide(program, number, _ARCH[machine], wanted) == _ERRNO | errno.EPERM
 
 
 def test_another_architecture_kills(machine: str) -> None:

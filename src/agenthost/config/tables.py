@@ -26,8 +26,11 @@ class LimitsOfSandbox(Table):
 
     memory_mib: int | None = Above0
     cpu: float | None = Above0
+    cpu_weight: int | None = Above0
     pids: int | None = Above0
     disk_mib: int | None = Above0
+    inodes: int | None = Above0
+    core_mib: int | None = Above0
 
 
 class MountTable(Table):

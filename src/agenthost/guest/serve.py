@@ -10,6 +10,7 @@ from agenthost.guest.agent_user import separate
 from agenthost.guest.config import read_config
 from agenthost.guest.first_agent import start_first_agent
 from agenthost.guest.hardening import harden
+from agenthost.guest.oom import remember_own_score
 
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
@@ -23,6 +24,7 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
     os.umask(0o022)
     if detach and _leave_to_child(listener):
         return 0
+    remember_own_score()
     harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
     separate(config.agent_uid)

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from agenthost.guest.agent_user import as_agent
+from agenthost.guest.oom import as_program
 
 # What was started by the guest has it in its environment: so an orphan is found whose parents are all gone.
 _MARK = "AGENTHOST_PROCESS"
@@ -22,7 +23,7 @@ class Spawned:
         """
         token = os.urandom(12).hex()
         self.mark = f"{_MARK}={token}".encode()
-        with as_agent() as uid:
+        with as_program(), as_agent() as uid:
             self.popen = subprocess.Popen(
                 argv,
                 stdin=subprocess.PIPE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from agenthost.errors import SandboxGoneError, SandboxPausedError
@@ -27,6 +27,7 @@ from agenthost.link.tokens import TokenMaker
 from agenthost.owners import note_gone
 from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
 from agenthost.spec import check_text
+from agenthost.supports import SupportsKeep
 from agenthost.wire.frames import Data
 
 _INLINE_FILE = 16 * 1024  # bytes of a file that travel with the call that writes it
@@ -181,7 +182,7 @@ class GuestSandbox:
         """
         command = argv or self.layout.runner_argv()
         params = agent_params(agent_id, command, self.token, env=env, model=model, news=argv is None)
-        return open_channel(self._live(), params, self.token)
+        return self._driven(open_channel(self._live(), params, self.token))
 
     def drive_agent(
         self, agent_id: str, *, after: int | None = 0, lasting: bool = False
@@ -193,7 +194,16 @@ class GuestSandbox:
             after: Offset in its journal to go on from; None is the oldest byte that is kept.
             lasting: It runs on when the block is left; the channel's attribute can change it.
         """
-        return drive_agent(self._live(), agent_id, self.token, after=after, lasting=lasting)
+        return self._driven(drive_agent(self._live(), agent_id, self.token, after=after, lasting=lasting))
+
+    @asynccontextmanager
+    async def _driven(
+        self, opened: AbstractAsyncContextManager[AgentChannel]
+    ) -> AsyncGenerator[AgentChannel]:
+        async with opened as channel:
+            if isinstance(self.backend, SupportsKeep):
+                await self.backend.keep(None)  # a driver has come; the guest knows it already
+            yield channel
 
     def observe_agent(
         self, agent_id: str, *, after: int | None = None
@@ -206,8 +216,13 @@ class GuestSandbox:
         return [agent_status(one) for one in await self._live().call("agents", {})]
 
     async def keep_for(self, seconds: float) -> None:
-        """Have the guest end after so many seconds, unless a driver of an agent comes before."""
+        """Have the guest end after so many seconds, unless a driver of an agent comes before.
+
+        Where the backend can, the sandbox also ends from outside then, whatever became of the guest.
+        """
         await self._live().call("keep", {"seconds": seconds})
+        if isinstance(self.backend, SupportsKeep):
+            await self.backend.keep(seconds)
 
     async def kept_for(self) -> float | None:
         """Return after how many seconds from now the guest ends by ``keep_for``, None for never."""

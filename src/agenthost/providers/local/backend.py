@@ -13,7 +13,8 @@ import anyio.lowlevel
 from agenthost.errors import SandboxGoneError, SandboxStartError
 from agenthost.providers.local import state
 from agenthost.providers.local.ending import end
-from agenthost.providers.local.leases import leased_for, write_lease
+from agenthost.providers.local.keeper.cgroups import oom_kills
+from agenthost.providers.local.leases import leased_for, write_keep, write_lease
 from agenthost.providers.local.start import LastWords, Report
 from agenthost.sandbox import Carrier, Isolation, SandboxInfo, SandboxState
 
@@ -70,12 +71,16 @@ class LocalBackend:
     async def info(self) -> SandboxInfo:
         """Tell from the state file whether it lives and what it got; ``resources["ended"]`` says why not.
 
+        ``resources["oom_kills"]`` is the number of its processes that the kernel killed for want of memory.
+
         Raises:
             SandboxStartError: It could not be set up; with the end of its log.
         """
         await anyio.lowlevel.checkpoint()
         if state.is_alive(self._directory):
             info = to_info(self._record, "running")
+            if kills := oom_kills(list(self._record.cgroups)):
+                info = replace(info, resources={**info.resources, "oom_kills": str(kills)})
             leased = leased_for(self._directory)
             if leased is None or info.expires_at is None:
                 return info
@@ -108,6 +113,13 @@ class LocalBackend:
         except FileNotFoundError:
             raise await self._ended() from None
 
+    async def keep(self, seconds: float | None) -> None:
+        """Have the keeper end it after ``keep_for``. See SupportsKeep."""
+        try:
+            write_keep(self._directory, seconds)
+        except FileNotFoundError:
+            raise await self._ended() from None
+
     async def last_words(self) -> LastWords | None:
         """Wait until the keeper has ended, and return what it says. None: killed, or not started by us."""
         return None if self._report is None else await self._report.last_words()
@@ -134,9 +146,16 @@ class LocalBackend:
         reasons = {
             "lifetime": "its lifetime was over",
             "lease": "its lease was not renewed",
+            "keep": "no driver came within keep_for",
             "terminated": "it was terminated",
         }
         reason = reasons.get(words.why, f"its guest ended with exit code {words.exit_code}; {said}")
+        if words.oom_kills:
+            reason += (
+                f". Its memory was used up, {self._record.resources.get('memory', '')}: the kernel killed "
+                f"{words.oom_kills} of its processes. Give it more, SandboxSpec(limits=ResourceLimits("
+                "memory_mib=...)), or let it do less at once"
+            )
         return SandboxGoneError(f"sandbox {name} has ended: {reason}")
 
 

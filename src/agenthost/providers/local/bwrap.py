@@ -1,7 +1,11 @@
 """The profile of an isolated sandbox: bubblewrap's options.
 
-They travel by ``--args FD``, never on the command line: bubblewrap is process 1 inside, and whoever runs
-inside reads its command line and its environment.
+They travel by ``--args FD``, never on the command line, which every user of the host can read.
+
+The guest, not bubblewrap, is process 1 inside (``--as-pid-1``). bubblewrap is dumpable: a program of the same
+user could write into its memory, and then the end of the guest would no longer be the end of the sandbox. The
+guest makes itself undumpable before it starts anything, and the kernel keeps from process 1 every signal of
+its own namespace that it has no handler for, SIGKILL and SIGSTOP included.
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ _NAMES_INSIDE = "/opt/agenthost/bin"
 
 _HOSTS = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 sandbox\n"
 _NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
-_SHM_BYTES = 256 * 1024 * 1024
 # LeakSanitizer attaches to its own process, which the system call filter refuses, and fails a program that
 # did nothing wrong. Both variables, so that a project that sets one of them keeps the other.
 _SANITIZERS = {"ASAN_OPTIONS": "detect_leaks=0", "LSAN_OPTIONS": "detect_leaks=0"}
@@ -66,6 +69,7 @@ class Profile:
         workdir: Absolute path inside.
         stores: Directories that links in the sites lead to, seen under their own paths.
         tmp_bytes: Size of /tmp.
+        shm_bytes: Size of /dev/shm.
     """
 
     bwrap: str
@@ -78,6 +82,7 @@ class Profile:
     stores: tuple[str, ...]
     mounts: tuple[Mount, ...]
     tmp_bytes: int
+    shm_bytes: int
     etc: EtcView
     seccomp: bytes
     account: Account = AGENT
@@ -159,7 +164,7 @@ def build(profile: Profile) -> Launch:
     options = [
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"),
         *(() if profile.network else ("--unshare-net",)),
-        *("--disable-userns", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *("--disable-userns", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"),
         *("--uid", str(account.uid), "--gid", str(account.uid), "--hostname", "sandbox"),
         *("--seccomp", str(SECCOMP_FD), "--json-status-fd", str(STATUS_FD)),
         *_system(),
@@ -178,7 +183,7 @@ def build(profile: Profile) -> Launch:
         options += ["--perms", "0644", "--file", data(_NSSWITCH), "/etc/nsswitch.conf"]
     options += [
         *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"),
-        *("--dev", "/dev", "--perms", "1777", "--size", str(_SHM_BYTES), "--tmpfs", "/dev/shm"),
+        *("--dev", "/dev", "--perms", "1777", "--size", str(profile.shm_bytes), "--tmpfs", "/dev/shm"),
         *("--remount-ro", "/dev"),
         *("--perms", "1777", "--size", str(profile.tmp_bytes), "--tmpfs", "/tmp"),
         *("--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"),

@@ -12,7 +12,7 @@ from functools import partial
 import anyio
 
 from agenthost.errors import ProviderError
-from agenthost.providers.local import state
+from agenthost.providers.local import mounts, state
 from agenthost.providers.local.keeper import cgroups, handles
 from agenthost.providers.local.keeper.numbers import LISTEN_FD
 from agenthost.providers.local.keeper.removal import remove_contents
@@ -24,6 +24,7 @@ _KILLED_SECONDS = 5.0
 _END_SECONDS = 60.0
 _STEP = 0.02
 _KEEPER_PROGRAM = b"agenthost.providers.local.keeper.main"
+_UNISOLATED = "local-unisolated"
 _CGROUP_ROOT = "/sys/fs/cgroup/"
 _CGROUP_PREFIX = "agenthost-"
 
@@ -168,36 +169,38 @@ def _kill_processes(directory: str, socket_inode: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """What tells the processes of one sandbox from all others."""
+    """What tells the processes of one sandbox from all others.
+
+    Attributes:
+        home: Its home directory as a mount shows it: the file system's device, and the whole path from that
+            file system's root. Another deployment may have a sandbox of the same name on the same device.
+        isolated: Its processes are in namespaces of their own. What only works in its directory, a shell of
+            a user for instance, is none of them.
+    """
 
     directory: str
     environment: bytes
     listener: str
-    device: bytes
-    mounted: bytes
+    home: tuple[bytes, bytes]
+    isolated: bool
 
     @staticmethod
     def of(directory: str, socket_inode: int | None) -> _Marks:
-        device = os.stat(directory).st_dev
-        # The table of mounts has paths from the file system's own root, and their odd characters escaped:
-        # the end of the path is plain.
-        provider, name = directory.split("/")[-2:]
+        device, root = mounts.place_of(directory)
         return _Marks(
             directory=directory,
             environment=os.fsencode(f"HOME={directory}/home"),
             listener=f"socket:[{socket_inode}]",
-            device=b"%d:%d" % (os.major(device), os.minor(device)),
-            mounted=f"/{provider}/{name}/home".encode(),
+            home=(device, root + b"/home"),
+            isolated=os.path.basename(os.path.dirname(directory)) != _UNISOLATED,
         )
 
     def fit(self, pid: int) -> bool:
         """Tell whether a process belongs. A zombie does not: it has none of all this."""
-        return self._mounts(pid) or self._listens(pid) or self._works_there(pid)
+        return self._mounts(pid) or self._listens(pid) or (not self.isolated and self._works_there(pid))
 
     def _mounts(self, pid: int) -> bool:
-        lines = _read(pid, "mountinfo").split(b"\n")
-        fields = [line.split(b" ", 4)[2:4] for line in lines if line.count(b" ") > 4]
-        return any(device == self.device and root.endswith(self.mounted) for device, root in fields)
+        return any(self.home == (one.device, one.root) for one in mounts.parse(_read(pid, "mountinfo")))
 
     def _listens(self, pid: int) -> bool:
         # The kernel may give the number of a socket again: the file's own number must fit as well.

@@ -33,6 +33,9 @@ _log = logging.getLogger("agenthost.local")
 
 # Seconds that a guest has to end by itself before everything is killed.
 GRACE_SECONDS = 2.0
+# When memory runs out, the kernel kills sandboxes before the host's own programs, which have 0. What a guest
+# starts has more (agenthost.guest.oom).
+_OOM_SCORE_ADJ = 500
 _CLEANUP_SECONDS = 30.0
 
 
@@ -185,6 +188,8 @@ async def launch(
         "stage_at": start.stage_at,
         "uid": entry.uid,
         "cgroups": list(limits.groups),
+        "rlimits": list(limits.rlimits),
+        "oom_score_adj": _OOM_SCORE_ADJ,
         "tree": start.tree,
     }
     directory = entry.directory

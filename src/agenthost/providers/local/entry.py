@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import socket
+import struct
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from agenthost.providers.local.state import is_alive
 _UIDS = range(61184, 65520)
 _STALE_SECONDS = 60.0
 _BACKLOG = 16
+_LOCK_DIRECTORIES = ("/run", "/var/lib", "/root", "/")
 
 
 class Entry:
@@ -176,21 +178,46 @@ def _take_uid(entry: Entry) -> int:
             "sandbox of root is none. Run it as an ordinary user."
         )
     used = _uids_in_use()
+    locks = _open_uid_locks()
+    entry.other_fds.append(locks)
     # From a random place on: two hosts that begin at once rarely want the same.
     start = secrets.randbelow(len(free))
     for uid in (*free[start:], *free[:start]):
         if uid in used or os.path.exists(f"/run/systemd/dynamic-uid/{uid}"):
             continue
-        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            # A name without a file: the kernel frees it with the last process that holds it.
-            holder.bind(f"\0agenthost-uid-{uid}")
-        except OSError:
-            holder.close()
+            # Of an open file, not of a process: the kernel frees it with the last process that has it open.
+            fcntl.fcntl(
+                locks, fcntl.F_OFD_SETLK, struct.pack("@hhqqi", fcntl.F_WRLCK, os.SEEK_SET, uid, 1, 0)
+            )
+        except BlockingIOError:
             continue
-        entry.other_fds.append(holder.detach())
         return uid
     raise IsolationUnavailableError(f"all user ids from {_UIDS.start} to {_UIDS.stop - 1} are taken")
+
+
+def _open_uid_locks() -> int:
+    """Return a file that all hosts of this machine share, one byte of it for each user id.
+
+    Only root may open it. A name of an abstract socket would do as well, but for sandboxes with the host's
+    network: such a name is theirs to take, too.
+
+    Raises:
+        IsolationUnavailableError: There is no place for it that only root can write to.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    for directory in _LOCK_DIRECTORIES:
+        try:
+            if os.stat(directory).st_uid != 0 or os.stat(directory).st_mode & 0o022:
+                continue
+            return os.open(f"{directory}/agenthost-uids.lock", flags, 0o600)
+        except OSError:
+            continue  # it is missing, or read-only as in some containers
+    raise IsolationUnavailableError(
+        "user ids of sandboxes are reserved in a file that only root can write to, and there is no place "
+        f"for it: make one of {', '.join(_LOCK_DIRECTORIES)} writable for root alone, or run this as an "
+        "ordinary user"
+    )
 
 
 def _mapped_uids() -> list[int]:

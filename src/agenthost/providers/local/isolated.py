@@ -15,7 +15,7 @@ from agenthost.providers.local.backend import LocalBackend
 from agenthost.providers.local.engine import Engine, Start, launch, name_of
 from agenthost.providers.local.etc import find_etc
 from agenthost.providers.local.interpreter import PACKAGES, Interpreter, find_interpreter, find_sites
-from agenthost.providers.local.limits import LimitPlan, plan_limits
+from agenthost.providers.local.limits import LimitPlan, default_limits, plan_limits, warn_of_missing
 from agenthost.providers.local.linked_packages import stores_of
 from agenthost.providers.local.remedies import install_hint
 from agenthost.providers.local.resources import describe_resources
@@ -24,7 +24,7 @@ from agenthost.sandbox import Boot
 from agenthost.spec import SandboxSpec
 from agenthost.threads import in_thread
 
-_TMP_MIB = 1024
+_TMP_MIB, _SHM_MIB = 1024, 256
 # bubblewrap's outer process.
 _OUTSIDE = 1
 
@@ -102,9 +102,14 @@ async def launch_isolated(
 ) -> LocalBackend:
     """Make a sandbox whose first program is ``program``. It finds the listening socket at LISTEN_FD."""
     etc = await in_thread(partial(find_etc, host.root))
-    limits = plan_limits(spec.limits, name_of(spec), outside=_OUTSIDE)
+    defaults = default_limits(spec)
+    limits = plan_limits(spec.limits, name_of(spec), defaults=defaults, outside=_OUTSIDE, own_uid=host.drop)
+    warn_of_missing(defaults, limits.caps)
     workdir = spec.workdir or bwrap.WORKDIR_INSIDE
-    tmp_mib = spec.provider_options.get("tmp_mib", _TMP_MIB)
+    # Files in memory count as memory, and no process that is killed frees them: together they are less.
+    memory = limits.caps.memory_mib
+    tmp_mib = spec.provider_options.get("tmp_mib", _TMP_MIB if memory is None else _part(_TMP_MIB, memory, 2))
+    shm_mib = _SHM_MIB if memory is None else _part(_SHM_MIB, memory, 8)
     assert isinstance(tmp_mib, int)
     profile = bwrap.Profile(
         bwrap=host.bwrap,
@@ -117,6 +122,7 @@ async def launch_isolated(
         stores=host.stores,
         mounts=spec.mounts,
         tmp_bytes=tmp_mib * 1024 * 1024,
+        shm_bytes=shm_mib * 1024 * 1024,
         etc=etc,
         seccomp=host.seccomp,
         account=account,
@@ -138,11 +144,14 @@ async def launch_isolated(
     )
 
 
+def _part(size: int, memory: int, divisor: int) -> int:
+    return max(1, min(size, memory // divisor))
+
+
 def _resources(spec: SandboxSpec, uid: int | None, limits: LimitPlan, tmp_mib: int) -> dict[str, str]:
     network = network_of(spec)
     described = describe_resources(
-        spec.limits,
-        mechanism=limits.mechanism,
+        limits,
         uid=os.geteuid() if uid is None else uid,
         seccomp=True,
         network=network,

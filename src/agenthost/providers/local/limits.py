@@ -1,30 +1,47 @@
-"""Hard caps by control groups: exactly, or not at all."""
+"""Hard caps by control groups and by limits of processes: exactly, or not at all; and the defaults."""
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, replace
 
 from agenthost.errors import UnsupportedError
-from agenthost.spec import ResourceLimits
+from agenthost.spec import ResourceLimits, SandboxSpec
+
+_log = logging.getLogger("agenthost.local")
 
 _MIB = 1024 * 1024
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
+_DEFAULT_MEMORY_MIB = 4096  # or half of the machine's
+_DEFAULT_PIDS = 4096
+_DEFAULT_WEIGHT = 100  # the kernel's own; all of a sandbox together weighs as much as any other group
+_SHARES = 1024  # what cgroup v1 calls a weight of 100
+# 0 would be no file, but a program that the kernel pipes core files to on the host would run all the same.
+# The kernel starts none for a limit of 1 (fs/coredump.c), and writes no file that small.
+_NO_CORE = 1
 Group = tuple[str, list[tuple[str, str]]]
+# Fields of ResourceLimits by the controller of control groups that enforces them.
+_CONTROLLERS = {"memory": ("memory_mib",), "cpu": ("cpu", "cpu_weight"), "pids": ("pids",)}
 
 
 @dataclass(frozen=True, slots=True)
 class LimitPlan:
-    """Control groups to be made, and how to tell it.
+    """What bounds a sandbox: control groups to be made, limits of its processes, and how to tell it.
 
     Attributes:
         groups: Directories and the values to write, in order.
-        mechanism: ``cgroup2``, ``cgroup1`` or ``none``.
+        rlimits: Numbers of limits of processes, and their values.
+        mechanism: ``cgroup2``, ``cgroup1``, ``rlimit`` (of processes alone) or ``none``.
+        caps: What really holds, defaults included; None is no bound.
     """
 
     groups: tuple[Group, ...]
+    rlimits: tuple[tuple[int, int], ...]
     mechanism: str
+    caps: ResourceLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,63 +52,141 @@ class _Mount:
     options: frozenset[str]
 
 
+def default_limits(spec: SandboxSpec) -> ResourceLimits:
+    """Return what bounds a sandbox whose spec has no caps: never less than the spec wants at least."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
+    memory = max(min(_DEFAULT_MEMORY_MIB, machine // 2), spec.memory_mib or 0)
+    return ResourceLimits(memory_mib=memory, pids=_DEFAULT_PIDS, cpu_weight=_DEFAULT_WEIGHT)
+
+
+_NO_DEFAULTS = ResourceLimits()
+_warned: set[str] = set()
+
+
+def warn_of_missing(defaults: ResourceLimits, caps: ResourceLimits) -> None:
+    """Log once per process which defaults this machine cannot enforce."""
+    missing = [
+        name
+        for name in ("memory_mib", "pids", "cpu_weight")
+        if getattr(defaults, name) is not None and getattr(caps, name) is None and name not in _warned
+    ]
+    if missing:
+        _warned.update(missing)
+        _log.warning(
+            "local sandboxes have no bound here on %s: this process may make no control group for it. Run it "
+            "under 'systemd-run --user --scope -p Delegate=yes', or as root",
+            ", ".join(missing),
+        )
+
+
 def plan_limits(
-    limits: ResourceLimits, name: str, *, outside: int = 0, proc: str = "/proc/self"
+    limits: ResourceLimits,
+    name: str,
+    *,
+    defaults: ResourceLimits = _NO_DEFAULTS,
+    outside: int = 0,
+    own_uid: bool = False,
+    proc: str = "/proc/self",
 ) -> LimitPlan:
     """Return how these caps are enforced on this machine. Makes nothing.
 
     Args:
         limits: What was asked for.
         name: The sandbox's name.
+        defaults: Bounds for what was not asked for, where they can be enforced.
         outside: Processes that must be in the group but are not in the sandbox.
+        own_uid: The sandbox's user on this machine has no other processes.
         proc: Where ``mountinfo`` and ``cgroup`` of this process are.
 
     Raises:
-        UnsupportedError: One of them cannot be enforced exactly.
+        UnsupportedError: One that was asked for cannot be enforced exactly.
     """
-    if limits.disk_mib is not None:
-        raise UnsupportedError(
-            "a disk cap is not possible for a local sandbox: a plain directory has no quota"
-        )
+    for field in ("disk_mib", "inodes"):
+        if getattr(limits, field) is not None:
+            raise UnsupportedError(
+                f"limits.{field} is not possible for a local sandbox: a plain directory has no quota"
+            )
     if limits.cpu is not None and limits.cpu * _PERIOD_US < _LEAST_QUOTA_US:
         raise UnsupportedError(f"a processor cap of {limits.cpu} is below the kernel's least, 0.01 of a core")
-    wanted = {
-        controller
-        for controller, value in (("memory", limits.memory_mib), ("cpu", limits.cpu), ("pids", limits.pids))
-        if value is not None
-    }
-    if not wanted:
-        return LimitPlan((), "none")
-    mounts = _mounts(proc)
-    own = _own_groups(proc)
-    unified = _unified_group(mounts, own, wanted)
-    if unified is not None:
-        values = _unified_values(limits, outside)
-        return LimitPlan(((f"{unified}/agenthost-{name}", values),), "cgroup2")
-    groups: list[Group] = []
-    for controller in sorted(wanted):
-        parent = _legacy_group(mounts, own, controller)
-        if parent is None:
+    asked = _controllers_of(limits)
+    # A cap of the processor comes with the weight; a weight alone is a default like the others.
+    wanted = asked | _controllers_of(defaults)
+    mounts, own = _mounts(proc), _own_groups(proc)
+    core = _NO_CORE if limits.core_mib is None else limits.core_mib * _MIB
+    rlimits = [(resource.RLIMIT_CORE, core)]
+    caps = _merged(limits, defaults, wanted)
+    for controllers in _from_most(asked, wanted):
+        unified = _unified_group(mounts, own, controllers)
+        if unified is not None:
+            caps = _merged(limits, defaults, controllers)
+            groups: list[Group] = [(f"{unified}/agenthost-{name}", _unified_values(caps, outside))]
+            mechanism = "cgroup2"
+            break
+    else:
+        groups, found = [], set[str]()
+        for controller in sorted(wanted):
+            parent = _legacy_group(mounts, own, controller)
+            if parent is not None:
+                found.add(controller)
+                values = _legacy_values(caps, controller, parent, outside)
+                groups.append((f"{parent}/agenthost-{name}", values))
+        caps = _merged(limits, defaults, found)
+        mechanism = "cgroup1" if groups else "none"
+    if caps.pids is None and own_uid and (pids := limits.pids or defaults.pids):
+        # The kernel counts the processes of this user.
+        rlimits.append((resource.RLIMIT_NPROC, pids + outside))
+        caps = replace(caps, pids=pids)
+        mechanism = "rlimit" if mechanism == "none" else mechanism
+    for controller in sorted(asked):
+        if any(getattr(caps, field) != getattr(limits, field) for field in _asked_fields(limits, controller)):
             raise UnsupportedError(
                 f"a {controller} cap needs a control group that this process may make, and there is none: "
                 "neither a delegated cgroup v2 subtree with that controller nor a writable cgroup v1 one. "
                 "Run under 'systemd-run --user --scope -p Delegate=yes', as root, or without this cap."
             )
-        groups.append((f"{parent}/agenthost-{name}", _legacy_values(limits, controller, parent, outside)))
-    return LimitPlan(tuple(groups), "cgroup1")
+    return LimitPlan(tuple(groups), tuple(rlimits), mechanism, caps)
 
 
-def supported_limits() -> frozenset[str]:
-    """Return the names of the ResourceLimits fields that this machine enforces."""
+def _asked_fields(limits: ResourceLimits, controller: str) -> list[str]:
+    return [field for field in _CONTROLLERS[controller] if getattr(limits, field) is not None]
+
+
+def _controllers_of(limits: ResourceLimits) -> set[str]:
+    return {controller for controller in _CONTROLLERS if _asked_fields(limits, controller)}
+
+
+def _merged(limits: ResourceLimits, defaults: ResourceLimits, controllers: set[str]) -> ResourceLimits:
+    """Return the caps that these controllers enforce: what was asked for, else the default."""
+    held: dict[str, object] = {}
+    for controller in controllers:
+        for field in _CONTROLLERS[controller]:
+            asked = getattr(limits, field)
+            held[field] = getattr(defaults, field) if asked is None else asked
+    return replace(ResourceLimits(core_mib=limits.core_mib), **held)
+
+
+def _from_most(asked: set[str], wanted: set[str]) -> list[set[str]]:
+    """Return the sets of controllers to be tried, each with what was asked for, the largest first."""
+    found = [asked]
+    for controller in ("memory", "pids", "cpu"):
+        if controller in wanted - asked:
+            found += [{*one, controller} for one in found]
+    return sorted((one for one in found if one), key=len, reverse=True)
+
+
+def supported_limits(*, own_uid: bool = False) -> frozenset[str]:
+    """Return the names of the ResourceLimits fields that this machine enforces; ``own_uid`` as above."""
     trials = (
         ("memory_mib", ResourceLimits(memory_mib=64)),
         ("cpu", ResourceLimits(cpu=1.0)),
+        ("cpu_weight", ResourceLimits(cpu_weight=100)),
         ("pids", ResourceLimits(pids=64)),
+        ("core_mib", ResourceLimits(core_mib=1)),
     )
     found: set[str] = set()
     for name, limits in trials:
         try:
-            plan_limits(limits, "trial")
+            plan_limits(limits, "trial", own_uid=own_uid)
         except UnsupportedError:
             continue
         found.add(name)
@@ -104,6 +199,8 @@ def _unified_values(limits: ResourceLimits, outside: int) -> list[tuple[str, str
         values += [("memory.max", str(limits.memory_mib * _MIB)), ("memory.swap.max", "0")]
     if limits.cpu is not None:
         values.append(("cpu.max", f"{round(limits.cpu * _PERIOD_US)} {_PERIOD_US}"))
+    if limits.cpu_weight is not None:
+        values.append(("cpu.weight", str(limits.cpu_weight)))
     if limits.pids is not None:
         values.append(("pids.max", str(limits.pids + outside)))
     return values
@@ -120,11 +217,14 @@ def _legacy_values(
         elif os.path.exists(f"{parent}/memory.swappiness"):
             values.append(("memory.swappiness", "0"))
         return values
-    if controller == "cpu" and limits.cpu is not None:
-        return [
-            ("cpu.cfs_period_us", str(_PERIOD_US)),
-            ("cpu.cfs_quota_us", str(round(limits.cpu * _PERIOD_US))),
-        ]
+    if controller == "cpu":
+        values = list[tuple[str, str]]()
+        if limits.cpu is not None:
+            values.append(("cpu.cfs_period_us", str(_PERIOD_US)))
+            values.append(("cpu.cfs_quota_us", str(round(limits.cpu * _PERIOD_US))))
+        if limits.cpu_weight is not None:
+            values.append(("cpu.shares", str(max(2, limits.cpu_weight * _SHARES // _DEFAULT_WEIGHT))))
+        return values
     return [("pids.max", str((limits.pids or 0) + outside))]
 
 

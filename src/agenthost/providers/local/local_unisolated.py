@@ -103,9 +103,7 @@ class UnisolatedProvider(GuestProvider):
             stage_at="",
             tree="subreaper",
         )
-        resources = describe_resources(
-            spec.limits, mechanism=limits.mechanism, uid=os.geteuid(), seccomp=False, network="open"
-        )
+        resources = describe_resources(limits, uid=os.geteuid(), seccomp=False, network="open")
         entry = self._engine.prepare(spec, boot, drop=False)
         return await launch(
             self._engine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -65,7 +66,7 @@ class LocalProvider(GuestProvider):
             isolation="namespaces",
             networks=frozenset({"none", "open"}),
             default_network="none",
-            limits=supported_limits(),
+            limits=supported_limits(own_uid=os.geteuid() == 0),
             mounts=True,
             lease=True,
         )
@@ -87,7 +88,7 @@ class LocalProvider(GuestProvider):
         check_common(spec, provider=self.name, directory=self._engine.directory())
         check_options(spec.provider_options, ("tmp_mib",), provider=self.name)
         check_inside_paths(spec.workdir or profile.WORKDIR_INSIDE, spec.mounts)
-        plan_limits(spec.limits, spec.name or "trial")
+        plan_limits(spec.limits, spec.name or "trial", own_uid=os.geteuid() == 0)
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:
         """Tell where things are inside; for a sandbox that exists, as it was made."""

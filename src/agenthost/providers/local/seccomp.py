@@ -1,9 +1,10 @@
 """The system call filter of a local sandbox, as classic BPF made in pure Python.
 
-Namespaces leave the whole kernel callable. The filter takes away what an agent does not need and what
-has broken sandboxes before: tracing other processes, kernel keys, BPF, mounts, namespaces, io_uring, and
-every socket family that a network namespace does not cover (AF_VSOCK reaches the hypervisor of a virtual
-machine).
+Namespaces leave the whole kernel callable. The filter lets through what ``syscalls.ALLOWED`` names and
+nothing else: what a developer's tools use, and of that no tracing of other processes, no namespaces, and no
+socket family that a network namespace does not cover (AF_VSOCK reaches the hypervisor of a virtual machine).
+Calls that are known and refused answer EPERM. Numbers that are not known, those of later kernels too, answer
+ENOSYS, so that libraries use an older call.
 
 Debuggers and sanitizers may trace what they start. Every ptrace request but TRACEME, ATTACH and SEIZE
 acts on a process that the caller traces already (kernel/ptrace.c: ``ptrace_check_attach``; else ESRCH).
@@ -27,17 +28,20 @@ import struct
 from dataclasses import dataclass
 
 from agenthost.errors import IsolationUnavailableError
+from agenthost.providers.local.syscalls import ALLOWED, REFUSED
 
 # From linux/seccomp.h, linux/bpf_common.h and linux/audit.h.
 _KILL_PROCESS = 0x80000000
 _ERRNO = 0x00050000
 _ALLOW = 0x7FFF0000
+_UNKNOWN = _ERRNO | errno.ENOSYS
 _LOAD = 0x20
 _EQUAL = 0x15
 _AT_LEAST = 0x35
 _ANY_BIT = 0x45
+_GO = 0x05
 _RETURN = 0x06
-_NR_OFFSET, _ARCH_OFFSET, _ARG0_OFFSET, _ARG1_OFFSET = 0, 4, 16, 24
+_NR_OFFSET, _ARCH_OFFSET, _ARG0_OFFSET, _ARG1_OFFSET, _ARG2_OFFSET = 0, 4, 16, 24, 32
 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 # NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME shares its bit with the exit signal.
@@ -51,53 +55,14 @@ _X32_BIT = 0x40000000
 _PTRACE_ATTACH, _PTRACE_SEIZE = 16, 0x4206
 _PTRACE_MACHINE_END, _PTRACE_COMMON, _PTRACE_COMMON_END = 64, 0x4200, 0x4213
 
-# What answers EPERM. Numbers from the kernel's tables: (x86_64, aarch64). None: the machine has no such call.
-REFUSED: dict[str, tuple[int | None, int | None]] = {
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "kcmp": (312, 272),
-    "pidfd_getfd": (438, 438),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "bpf": (321, 280),
-    "userfaultfd": (323, 282),
-    "perf_event_open": (298, 241),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    "open_tree_attr": (467, 467),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "open_by_handle_at": (304, 265),
-    "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
-    "acct": (163, 89),
-    "reboot": (169, 142),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "iopl": (172, None),
-    "ioperm": (173, None),
-}
+# From linux/personality.h: UNAME26, ADDR_NO_RANDOMIZE (gdb and sanitizers set it), PER_LINUX32 (setarch).
+_PERSONALITY_BITS, _PERSONALITY_QUERY = 0x0006_0008, 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
-class _Machine:
+class Machine:
+    """A kind of processor: its column in the tables, and the numbers of calls that depend on arguments."""
+
     column: int
     audit_arch: int
     x32: bool
@@ -107,16 +72,18 @@ class _Machine:
     socket: int
     socketpair: int
     ptrace: int
+    personality: int
+    prlimit64: int
 
 
 _MACHINES = {
-    "x86_64": _Machine(0, 0xC000003E, True, 16, 56, 435, 41, 53, 101),
-    "aarch64": _Machine(1, 0xC00000B7, False, 29, 220, 435, 198, 199, 117),
+    "x86_64": Machine(0, 0xC000003E, True, 16, 56, 435, 41, 53, 101, 135, 302),
+    "aarch64": Machine(1, 0xC00000B7, False, 29, 220, 435, 198, 199, 117, 92, 261),
 }
 
 
 class _Program:
-    """Instructions whose jumps name labels, turned into offsets at the end."""
+    """Instructions whose jumps name labels, turned into offsets at the end. All jumps lead forward."""
 
     def __init__(self) -> None:
         self._code: list[tuple[int, int, str | None, str | None]] = []
@@ -129,6 +96,10 @@ class _Program:
         """Jump when the test holds or does not; None goes on with the next instruction."""
         self._code.append((test, value, then, otherwise))
 
+    def go(self, label: str) -> None:
+        """Jump in any case, and farther than a test can."""
+        self._code.append((_GO, 0, label, None))
+
     def label(self, name: str) -> None:
         self._labels[name] = len(self._code)
 
@@ -136,12 +107,51 @@ class _Program:
         self.label(name)
         self._code.append((_RETURN, value, None, None))
 
+    def choose(self, starts: list[tuple[int, str]], name: str = "t") -> None:
+        """Jump to the label of the last start that is not above the number, by halves."""
+        if len(starts) == 1:
+            self.go(starts[0][1])
+            return
+        middle = len(starts) // 2
+        self.jump(_AT_LEAST, starts[middle][0], then=name + "1")
+        self.choose(starts[:middle], name + "0")
+        self.label(name + "1")
+        self.choose(starts[middle:], name + "1")
+
     def assemble(self) -> bytes:
         out = bytearray()
         for position, (code, value, then, otherwise) in enumerate(self._code):
             jumps = [0 if name is None else self._labels[name] - position - 1 for name in (then, otherwise)]
+            if code == _GO:
+                value, jumps = jumps[0], [0, 0]
             out += struct.pack("=HBBI", code, jumps[0], jumps[1], value)
         return bytes(out)
+
+
+def decisions(m: Machine) -> list[tuple[int, str]]:
+    """Return from which number on which label decides; equal neighbours are one."""
+    decided = {
+        **{columns[m.column]: "eperm" for columns in REFUSED.values()},
+        **{columns[m.column]: "allow" for columns in ALLOWED.values()},
+        m.clone: "clone",
+        m.ioctl: "ioctl",
+        m.socket: "family",
+        m.socketpair: "family",
+        m.ptrace: "ptrace",
+        m.personality: "personality",
+        m.prlimit64: "prlimit",
+        # Its flags are behind a pointer, out of a filter's sight. ENOSYS makes libraries use clone.
+        m.clone3: "unknown",
+    }
+    numbers = sorted(number for number in decided if number is not None)
+    starts = [(0, decided.get(0, "unknown"))]
+    for number in range(1, numbers[-1] + 2):
+        label = decided.get(number, "unknown")
+        if label != starts[-1][1]:
+            starts.append((number, label))
+    if m.x32:
+        starts.append((_X32_BIT, "kill"))
+    return starts
 
 
 def build_filter(machine: str | None = None) -> bytes:
@@ -163,22 +173,11 @@ def build_filter(machine: str | None = None) -> bytes:
     p = _Program()
     p.load(_ARCH_OFFSET)
     # Another architecture means other numbers (int 0x80 on x86_64): nothing below would hold.
-    p.jump(_EQUAL, m.audit_arch, otherwise="kill")
+    p.jump(_EQUAL, m.audit_arch, then="ours")
+    p.go("kill")
+    p.label("ours")
     p.load(_NR_OFFSET)
-    if m.x32:
-        p.jump(_AT_LEAST, _X32_BIT, then="kill")
-    p.jump(_EQUAL, m.clone, then="clone")
-    p.jump(_EQUAL, m.ioctl, then="ioctl")
-    p.jump(_EQUAL, m.socket, then="family")
-    p.jump(_EQUAL, m.socketpair, then="family")
-    p.jump(_EQUAL, m.ptrace, then="ptrace")
-    # Its flags are behind a pointer, out of a filter's sight. ENOSYS makes libraries use clone.
-    p.jump(_EQUAL, m.clone3, then="enosys")
-    for columns in REFUSED.values():
-        number = columns[m.column]
-        if number is not None:
-            p.jump(_EQUAL, number, then="eperm")
-    p.ret("allow", _ALLOW)
+    p.choose(decisions(m))
     p.label("clone")
     p.load(_ARG0_OFFSET)
     p.jump(_ANY_BIT, _NEW_NAMESPACES, then="eperm", otherwise="fine")
@@ -195,13 +194,26 @@ def build_filter(machine: str | None = None) -> bytes:
     p.jump(_AT_LEAST, _PTRACE_COMMON, then="fine")
     p.jump(_AT_LEAST, _PTRACE_MACHINE_END, then="eperm")
     p.jump(_EQUAL, _PTRACE_ATTACH, then="eperm", otherwise="fine")
+    p.label("personality")
+    p.load(_ARG0_OFFSET)
+    p.jump(_EQUAL, _PERSONALITY_QUERY, then="fine")
+    p.jump(_ANY_BIT, ~_PERSONALITY_BITS & 0xFFFF_FFFF, then="eperm", otherwise="fine")
+    p.label("prlimit")
+    # Of another process the bounds can be read, not set: the guest's are not the agent's to lower.
+    p.load(_ARG0_OFFSET)
+    p.jump(_EQUAL, 0, then="fine")
+    p.load(_ARG2_OFFSET)
+    p.jump(_EQUAL, 0, otherwise="eperm")
+    p.load(_ARG2_OFFSET + 4)
+    p.jump(_EQUAL, 0, then="fine", otherwise="eperm")
     p.label("family")
     p.load(_ARG0_OFFSET)
     for family in _FAMILIES:
         p.jump(_EQUAL, family, then="fine")
     p.ret("eafnosupport", _ERRNO | errno.EAFNOSUPPORT)
-    p.ret("fine", _ALLOW)
+    p.label("fine")
+    p.ret("allow", _ALLOW)
     p.ret("eperm", _ERRNO | errno.EPERM)
-    p.ret("enosys", _ERRNO | errno.ENOSYS)
+    p.ret("unknown", _UNKNOWN)
     p.ret("kill", _KILL_PROCESS)
     return p.assemble()

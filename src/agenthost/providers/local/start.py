@@ -41,13 +41,15 @@ class LastWords:
     Attributes:
         set_up: False when the isolation could not be completed, so that the program inside never started.
         exit_code: Its exit code, 128 + N for signal N; None when it would not end.
-        why: ``guest``, ``lifetime`` or ``terminated``.
+        why: ``guest``, ``lifetime``, ``lease``, ``keep`` or ``terminated``.
+        oom_kills: Processes that the kernel killed because the sandbox's memory was used up.
         log: The last 4 KiB that the program inside printed.
     """
 
     set_up: bool
     exit_code: int | None
     why: str
+    oom_kills: int
     log: str
 
 
@@ -79,6 +81,7 @@ class Report:
             set_up=value["set_up"] is True,
             exit_code=code if isinstance(code, int) else None,
             why=str(value["why"]),
+            oom_kills=int(str(value["oom_kills"])),
             log=printable(str(value["log"])),
         )
 

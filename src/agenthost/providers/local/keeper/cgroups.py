@@ -43,6 +43,19 @@ def remove(directories: list[str]) -> None:
             time.sleep(_STEP)
 
 
+def oom_kills(directories: list[str]) -> int:
+    """Return how many processes of these groups the kernel has killed because their memory was used up."""
+    for directory in directories:
+        for name in ("memory.events", "memory.oom_control"):
+            try:
+                with open(f"{directory}/{name}", "rb") as file:
+                    counts = dict(line.split() for line in file)
+                    return int(counts.get(b"oom_kill", 0))
+            except OSError:
+                continue  # another controller's group, of another version, or gone
+    return 0
+
+
 def _removed(directory: str, *, last_try: bool) -> bool:
     try:
         os.rmdir(directory)

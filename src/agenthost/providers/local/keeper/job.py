@@ -42,5 +42,9 @@ class Job(TypedDict):
     uid: int | None
     # Control groups to make: their directory and the values to write.
     cgroups: list[tuple[str, list[tuple[str, str]]]]
+    # Limits of each process, soft and hard: their number and value.
+    rlimits: list[tuple[int, int]]
+    # How gladly the kernel kills the sandbox when memory runs out, 0 to 1000. The keeper stays as it is.
+    oom_score_adj: int
     # How the whole tree is found at the end: a process id namespace, or the keeper as subreaper.
     tree: Literal["namespace", "subreaper"]

@@ -50,6 +50,7 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
             from agenthost.providers.local.keeper import cgroups
 
             cgroups.enter([directory for directory, _ in job["cgroups"]])
+        _set_limits(job)
         if job["stage"]:
             _stage(job["stage"], job["stage_at"])
         uid = job["uid"]
@@ -69,6 +70,22 @@ def launch(job: Job, *, listen_to: int, status: tuple[int, int], output: int) ->
     except BaseException as error:  # noqa: BLE001 - nothing may return into the keeper's code from here
         os.write(2, f"agenthost keeper: {type(error).__name__}: {error}\n".encode(errors="replace"))
     os._exit(NOT_STARTED)
+
+
+def _set_limits(job: Job) -> None:
+    import resource
+
+    for number, value in job["rlimits"]:
+        # A limit that the host has already is not raised by one of ours.
+        hard = resource.getrlimit(number)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (bound, bound))
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+    # It may be above already; to lower it needs a privilege.
+    if int(os.read(fd, 16)) < job["oom_score_adj"]:
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, b"%d" % job["oom_score_adj"])
+    os.close(fd)
 
 
 def _give(fd: int, number: int) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import time
 
-_SIGKILL, _SIGSTOP = 9, 19
+_SIGKILL, _SIGTERM, _SIGSTOP = 9, 15, 19
 _STEP = 0.005
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the direct children of a process, in no order."""
-    return [child for child, parent in _parents().items() if parent == pid]
+def handles_term(pid: int) -> bool:
+    """Return whether a process has a handler for SIGTERM. True where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (_SIGTERM - 1) & 1)
+    except OSError:
+        pass  # it has ended, or /proc hides it
+    return True
 
 
 def descendants_of(pid: int) -> list[int]:

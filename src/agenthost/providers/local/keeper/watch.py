@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _LOG_BYTES = 256 * 1024
 _TAIL_BYTES = 4096
 _KILL_SECONDS = 5.0
-# A sleeping machine does not advance a poll timeout: look at the clock that runs on at least this often.
-_LONGEST_WAIT = 60.0
+# A sleeping machine does not advance a poll timeout, and a host writes files for the keeper: look at both at
+# least this often, in seconds.
+_LONGEST_WAIT = 2.0
+_NEVER = float("inf")
 _APPEND = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -59,27 +61,33 @@ class Watch:
             poll.register(fd, select.POLLIN)
         self._poll = poll
         ends_at = _now() + self._job["lifetime"]
-        leased_until = self._leased_until(ends_at)
         while self._exit is None and not self._asked_to_end:
-            if leased_until <= _now():
-                leased_until = self._leased_until(ends_at)  # a host may have renewed it
-            left = min(ends_at, leased_until) - _now()
-            if left <= 0:
-                self._why = "lifetime" if ends_at <= _now() else "lease"
+            end, why = min(
+                (ends_at, "lifetime"), (self._leased_until(), "lease"), (self._kept_until(), "keep")
+            )
+            if end <= _now():
+                self._why = why
                 break
-            self._turn(min(left, _LONGEST_WAIT))
+            self._turn(min(end - _now(), _LONGEST_WAIT))
         if self._exit is None:
             self._end()
         self._clean()
 
-    def _leased_until(self, ends_at: float) -> float:
+    def _leased_until(self) -> float:
         if not self._job["leased"]:
-            return ends_at
+            return _NEVER
+        return self._moment("lease", missing=0.0)  # without its file, nobody wants it any more
+
+    def _kept_until(self) -> float:
+        return self._moment("keep", missing=_NEVER)
+
+    def _moment(self, name: str, *, missing: float) -> float:
+        """Return what a host wrote into a file of the sandbox's directory."""
         try:
-            with open(self._job["directory"] + "/lease", encoding="ascii") as file:
+            with open(f"{self._job['directory']}/{name}", encoding="ascii") as file:
                 return float(file.read())
         except (OSError, ValueError):
-            return 0.0  # nobody wants it any more
+            return missing
 
     def _on_term(self, _signal: int, _frame: object) -> None:
         self._asked_to_end = True
@@ -169,17 +177,14 @@ class Watch:
         self._wait_for_exit(_KILL_SECONDS)
 
     def _guest(self) -> int | None:
-        """Return an open handle of the program to be asked."""
+        """Return an open handle of the program to be asked; None where it would not hear."""
         if self._job["tree"] == "subreaper":
             return _open(self._child)
-        if self._first_pid is None:
+        # The kernel drops what the first process of a namespace has no handler for: while the guest starts,
+        # waiting for it would be in vain.
+        if self._first_fd is None or self._first_pid is None or not tree.handles_term(self._first_pid):
             return None
-        for pid in tree.children_of(self._first_pid):
-            handle = _open(pid)
-            # Looked at again with the handle open: the number cannot have changed its owner since.
-            if handle is not None and pid in tree.children_of(self._first_pid):
-                return handle
-        return None
+        return os.dup(self._first_fd)
 
     def _nothing_runs(self) -> bool:
         if self._first_fd is not None:
@@ -202,14 +207,16 @@ class Watch:
         problems = [] if self._nothing_runs() else ["some processes could not be killed"]
         self._drain()
         directory = self._job["directory"]
+        groups = [path for path, _ in self._job["cgroups"]]
         words = {
             "set_up": self._set_up,
             "exit": self._exit,
             "why": self._why,
+            "oom_kills": cgroups.oom_kills(groups),
             "log": self._tail.decode("utf-8", "replace"),
         }
         try:
-            cgroups.remove([path for path, _ in self._job["cgroups"]])
+            cgroups.remove(groups)
             removal.remove_contents(directory, keep=("state.json", "lock"))
             os.unlink(directory + "/state.json")
             os.unlink(directory + "/lock")

@@ -1,0 +1,115 @@
+"""A program inside takes memory until the host, or the guest that keeps its work, would have to go."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from local.sandboxes import open_sandbox
+from redteam.weakened import without_defaults
+
+from agenthost.errors import AgentHostError
+from agenthost.link.client import GuestSandbox
+from agenthost.providers.local import engine, isolated, limits
+from agenthost.providers.local.provider import LocalProvider
+from agenthost.spec import ResourceLimits, SandboxSpec
+
+pytestmark = pytest.mark.skipif(
+    "memory_mib" not in limits.supported_limits(),
+    reason="not in CI: this machine has no control group for memory",
+)
+sandbox = partial(open_sandbox, LocalProvider)
+
+# Each of them small, together more than there is.
+MANY_SMALL = """
+import os, signal
+children = []
+for _ in range(60):
+    if (pid := os.fork()) == 0:
+        block = b"x" * (8 << 20)
+        signal.pause()
+    children.append(pid)
+for pid in children:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+ONE_LARGE = """
+block = b"x" * (300 << 20)
+print("taken")
+"""
+# Memory that no killed process gives back.
+FILES_IN_MEMORY = """
+import os
+for folder in ("/tmp", "/dev/shm"):
+    try:
+        with open(folder + "/block", "wb", buffering=0) as file:
+            for _ in range(200):
+                file.write(b"x" * (1 << 20))
+    except OSError as error:
+        print(error.errno)
+"""
+
+
+async def attack(box: GuestSandbox, program: str) -> tuple[int, bytes]:
+    """Write a piece of work, run an attack, and see whether the work is still there."""
+    await box.write_file("work", b"of hours")
+    result = await box.exec(["python3", "-I", "-c", program])
+    assert await box.read_file("work") == b"of hours"
+    return result.exit_code, result.stdout
+
+
+@pytest.mark.attack("lose the work of the sandbox", "many small programs use up its memory")
+async def test_the_guest_survives_many_small_programs() -> None:
+    async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=250))) as (_, box):
+        await attack(box, MANY_SMALL)
+        assert int((await box.info()).resources["oom_kills"]) > 0
+
+
+@pytest.mark.control("many small programs use up its memory")
+async def test_where_guest_and_programs_are_alike_the_guest_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "_OOM_SCORE_ADJ", 900)
+    async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=250))) as (_, box):
+        with pytest.raises(AgentHostError, match="memory was used up, 250 MiB"):
+            await attack(box, MANY_SMALL)
+            await box.exec(["true"])
+
+
+@pytest.mark.attack("take the memory of the host", "a sandbox without a cap")
+async def test_a_sandbox_without_a_cap_takes_no_more_than_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "_DEFAULT_MEMORY_MIB", 200)
+    async with sandbox() as (_, box):
+        assert await attack(box, ONE_LARGE) == (137, b"")
+
+
+@pytest.mark.control("a sandbox without a cap")
+async def test_without_a_default_it_takes_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_defaults(monkeypatch)
+    async with sandbox() as (_, box):
+        assert await attack(box, ONE_LARGE) == (0, b"taken\n")
+
+
+USUAL_PROGRAM = "block = b'x' * (40 << 20)"
+
+
+@pytest.mark.attack("let nothing else run in the sandbox", "files in memory use it up")
+async def test_files_in_memory_leave_room_for_programs() -> None:
+    async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=256))) as (_, box):
+        assert await attack(box, FILES_IN_MEMORY) == (0, b"28\n28\n")
+        assert await attack(box, USUAL_PROGRAM) == (0, b"")
+
+
+@pytest.mark.control("files in memory use it up")
+async def test_where_their_size_does_not_depend_on_the_cap_nothing_else_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def whole(size: int, _memory: int, _divisor: int) -> int:
+        return size
+
+    monkeypatch.setattr(isolated, "_part", whole)
+    async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=256))) as (_, box):
+        assert (await attack(box, FILES_IN_MEMORY))[0] == 137
+        assert (await attack(box, USUAL_PROGRAM))[0] == 137
