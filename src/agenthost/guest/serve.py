@@ -10,6 +10,7 @@ from agenthost.guest.agent_user import separate
 from agenthost.guest.config import read_config
 from agenthost.guest.first_agent import start_first_agent
 from agenthost.guest.hardening import harden
+from agenthost.guest.launcher import start_launcher
 
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
@@ -25,12 +26,13 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
         return 0
     harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
+    launcher = start_launcher()
     separate(config.agent_uid)
-    first = start_first_agent(config)
+    first = start_first_agent(config, launcher)
     # It imports the SDK, which takes long, while this process imports the rest of itself.
     from agenthost.guest.guest import run_guest
 
-    run_guest(config, listener, first, port)
+    run_guest(config, listener, first, port, launcher)
     return 0
 
 
