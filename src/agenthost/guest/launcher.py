@@ -26,6 +26,10 @@ _ANSWER_SECONDS = 30.0  # a fork and a chdir; more only on a machine that swaps
 _ARCHIVE = "/runner.pyz"
 
 
+class LauncherEndedError(Exception):
+    """No agent can be started in this sandbox any more."""
+
+
 @dataclass(frozen=True)
 class Launched:
     """A runner, and this end of its three pipes."""
@@ -67,7 +71,8 @@ class Launcher:
             uid: The user and group that it gives itself; None is this process's own.
 
         Raises:
-            OSError: It cannot be started, or the launcher was ended.
+            OSError: It cannot be started.
+            LauncherEndedError: A program of the agent's user has killed the launcher, for one.
         """
         stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
         own = [stdin[1], stdout[0], stderr[0]]
@@ -84,10 +89,10 @@ class Launcher:
             if "errno" in answer:
                 raise OSError(answer["errno"], answer["text"], answer["path"])
             if "pid" not in answer:
-                raise ChildProcessError("the process that starts agents was ended")
+                raise LauncherEndedError("the process inside that starts agents was ended")
         except BrokenPipeError:
             _close_all(own)
-            raise ChildProcessError("the process that starts agents was ended") from None
+            raise LauncherEndedError("the process inside that starts agents was ended") from None
         except BaseException:
             _close_all(own)
             raise

@@ -12,7 +12,7 @@ from typing import Any
 from agenthost.guest.agent_user import as_agent, is_separate
 from agenthost.guest.calls import CallError, Calls, Reply, Sinks
 from agenthost.guest.first_agent import FirstAgent
-from agenthost.guest.launcher import Launcher
+from agenthost.guest.launcher import Launcher, LauncherEndedError
 from agenthost.guest.model import ModelEndpoint
 from agenthost.guest.news import News
 from agenthost.guest.processes import GuestProcess
@@ -122,7 +122,10 @@ class ProcessCalls:
             launcher = self._launcher if params.get("agent") else None
             return Spawned(list(params["argv"]), cwd=cwd, env=env, user=params.get("user"), launcher=launcher)
 
-        process = self._keep(params, reply.link, spawn)
+        try:
+            process = self._keep(params, reply.link, spawn)
+        except LauncherEndedError as error:
+            raise CallError("Bootstrap", str(error)) from None
         reply.ok({"pid": process.pid})
 
     def _keep(
