@@ -128,7 +128,7 @@ FALLS_BACK = Patch(
     "guest",
     "guest/process_calls.py",
     'raise CallError("Bootstrap", str(error)) from None',
-    'process = self._keep(params, reply.link, lambda env: Spawned(params["argv"], cwd="/", env=env, user=None))',
+    'process = self._keep(params, reply.link, lambda e: Spawned(params["argv"], cwd="/", env=e, user=None))',
 )
 
 
