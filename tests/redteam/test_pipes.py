@@ -11,7 +11,7 @@ import anyio
 import pytest
 from agent.turns import turn
 from conformance.wrong_agents import Patch
-from redteam.patched import STARTED_ANEW, patched_box
+from redteam.patched import ON_BOTH, STARTED_ANEW, Boxes, boxes_of
 from support.hosting import KEY
 from support.messages import texts
 
@@ -69,9 +69,9 @@ RUNNER = "runner's files opened through /proc"
 
 
 @asynccontextmanager
-async def agent_with(*patches: Patch) -> AsyncGenerator[HostedAgent]:
+async def agent_with(boxes: Boxes, *patches: Patch) -> AsyncGenerator[HostedAgent]:
     """Give an agent in a sandbox, whose CLI plays the steps that it is sent and echoes anything else."""
-    async with patched_box(*patches) as box:
+    async with boxes(*patches) as box:
         options: Any = {
             "cli_path": await FakeCLI().put(box),
             "env": {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"},
@@ -80,11 +80,17 @@ async def agent_with(*patches: Patch) -> AsyncGenerator[HostedAgent]:
             yield agent
 
 
+@pytest.fixture(scope="module", params=ON_BOTH)
+def boxes(request: pytest.FixtureRequest) -> Boxes:
+    """Give what makes sandboxes."""
+    return boxes_of(request)
+
+
 @pytest.fixture(scope="module")
-async def agent(anyio_backend: str) -> AsyncIterator[HostedAgent]:
+async def agent(anyio_backend: str, boxes: Boxes) -> AsyncIterator[HostedAgent]:
     """Give the agent that the attacks share."""
     del anyio_backend
-    async with agent_with() as connected:
+    async with agent_with(boxes) as connected:
         yield connected
 
 
@@ -125,8 +131,8 @@ async def test_no_file_of_the_runner_can_be_opened(agent: HostedAgent) -> None:
 
 @pytest.mark.control(CLI_SAYS)
 @pytest.mark.control(CLI_HEARS)
-async def test_with_pipes_anybody_speaks_for_the_cli_and_to_it() -> None:
-    async with agent_with(WITH_PIPES) as agent:
+async def test_with_pipes_anybody_speaks_for_the_cli_and_to_it(boxes: Boxes) -> None:
+    async with agent_with(boxes, WITH_PIPES) as agent:
         assert await attack(agent, "own", "1", "O_WRONLY", FORGED) == "opened"
         assert await said(agent) == ["forged", "honest"]
         assert await attack(agent, "own", "0", "O_WRONLY", PROMPT) == "opened"
@@ -137,6 +143,6 @@ async def test_with_pipes_anybody_speaks_for_the_cli_and_to_it() -> None:
 
 
 @pytest.mark.control(RUNNER)
-async def test_a_runner_that_is_not_closed_can_be_opened() -> None:
-    async with agent_with(*OPEN_RUNNER) as agent:
+async def test_a_runner_that_is_not_closed_can_be_opened(boxes: Boxes) -> None:
+    async with agent_with(boxes, *OPEN_RUNNER) as agent:
         assert "opened" in await attack(agent, "parent", "all", "O_RDONLY")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from conformance.wrong_agents import Patch
-from redteam.patched import STARTED_ANEW, patched_box
+from redteam.patched import ON_BOTH, STARTED_ANEW, Boxes, boxes_of
 
 from agenthost.errors import BootstrapError
 from agenthost.link.client import GuestSandbox
@@ -71,21 +71,27 @@ async def kill_launcher(box: GuestSandbox) -> None:
     assert (await box.exec(["python3", "-I", "-S", "-c", KILL])).stdout == b"killed\n"
 
 
+@pytest.fixture(scope="module", params=ON_BOTH)
+def boxes(request: pytest.FixtureRequest) -> Boxes:
+    """Give what makes sandboxes."""
+    return boxes_of(request)
+
+
 @pytest.fixture(scope="module")
-async def seen(anyio_backend: str) -> AsyncIterator[dict[str, int]]:
+async def seen(anyio_backend: str, boxes: Boxes) -> AsyncIterator[dict[str, int]]:
     """Tell what could be opened of a runner that started."""
     del anyio_backend
-    async with patched_box() as box:
+    async with boxes() as box:
         async with watched(box) as found:
             await start(box, "first")
         yield found
 
 
 @pytest.fixture(scope="module")
-async def seen_without(anyio_backend: str) -> AsyncIterator[dict[str, int]]:
+async def seen_without(anyio_backend: str, boxes: Boxes) -> AsyncIterator[dict[str, int]]:
     """Tell what could be opened of runners that were started by exec."""
     del anyio_backend
-    async with patched_box(STARTED_ANEW) as box:
+    async with boxes(STARTED_ANEW) as box:
         async with watched(box) as found:
             for number in range(3):  # a watcher that gets no processor sees nothing
                 await start(box, f"agent-{number}")
@@ -115,8 +121,9 @@ async def test_a_runner_that_is_started_by_exec_is_open_at_first(
 
 
 @pytest.mark.attack("take over the next agent", KILLED)
-async def test_without_its_launcher_no_runner_starts_at_all() -> None:
-    async with patched_box() as box:
+@pytest.mark.parametrize("boxes", ["local"], indirect=True)  # elsewhere it is another user's
+async def test_without_its_launcher_no_runner_starts_at_all(boxes: Boxes) -> None:
+    async with boxes() as box:
         await kill_launcher(box)
         async with watched(box) as found:
             with anyio.fail_after(LIMIT), pytest.raises(BootstrapError, match="that starts agents was ended"):
@@ -133,8 +140,11 @@ FALLS_BACK = Patch(
 
 
 @pytest.mark.control(KILLED)
-async def test_a_guest_that_starts_runners_itself_when_the_launcher_is_gone_gives_them_away() -> None:
-    async with patched_box(FALLS_BACK) as box:
+@pytest.mark.parametrize("boxes", ["local"], indirect=True)
+async def test_a_guest_that_starts_runners_itself_when_the_launcher_is_gone_gives_them_away(
+    boxes: Boxes,
+) -> None:
+    async with boxes(FALLS_BACK) as box:
         await kill_launcher(box)
         async with watched(box) as found:
             for number in range(3):

@@ -22,7 +22,9 @@ from typing import Any, NoReturn
 from agenthost.guest.agent_user import become
 from agenthost.guest.title import set_title
 
-_ANSWER_SECONDS = 30.0  # a fork and a chdir; more only on a machine that swaps
+# A fork and a chdir take milliseconds. The guest does nothing else meanwhile, and a host gives up a link on
+# which it has heard nothing for 23 seconds.
+_ANSWER_SECONDS = 10.0
 _ARCHIVE = "/runner.pyz"
 
 
@@ -72,7 +74,7 @@ class Launcher:
 
         Raises:
             OSError: It cannot be started.
-            LauncherEndedError: A program of the agent's user has killed the launcher, for one.
+            LauncherEndedError: A program of the agent's user has killed or stopped the launcher, for one.
         """
         stdin, stdout, stderr = os.pipe(), os.pipe(), os.pipe()
         own = [stdin[1], stdout[0], stderr[0]]
@@ -90,9 +92,10 @@ class Launcher:
                 raise OSError(answer["errno"], answer["text"], answer["path"])
             if "pid" not in answer:
                 raise LauncherEndedError("the process inside that starts agents was ended")
-        except BrokenPipeError:
+        except (ConnectionError, TimeoutError) as error:
             _close_all(own)
-            raise LauncherEndedError("the process inside that starts agents was ended") from None
+            what = "was ended" if isinstance(error, ConnectionError) else "does not answer"
+            raise LauncherEndedError(f"the process inside that starts agents {what}") from None
         except BaseException:
             _close_all(own)
             raise
