@@ -11,6 +11,7 @@ from support.waiting import until_true
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.callbacks import Callbacks
+from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.errors import AgentError
 from agenthost.wire.codec import Codec
 
@@ -70,7 +71,7 @@ async def test_a_question_for_what_was_not_given_is_not_answered(
     callbacks = Callbacks(hooks={"Stop": [HookMatcher(hooks=[hook])]}, store=store)  # type: ignore[list-item] # a plain dict is an output
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
-            asked = Answers(callbacks, send=send, codec=codec)
+            asked = Answers(callbacks, send=send, codec=codec, authority=ToolAuthority())
             asked.start(tasks)
             asked.request({"id": 1, **question})
             asked.request({"id": 2, "what": "store", "method": "load", "key": KEY})
@@ -109,7 +110,7 @@ async def test_a_key_that_leads_elsewhere_reaches_no_store(key: Any) -> None:
     append: Any = None
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
-            asked = Answers(Callbacks(store=store), send=send, codec=codec)
+            asked = Answers(Callbacks(store=store), send=send, codec=codec, authority=ToolAuthority())
             asked.start(tasks)
             asked.request({"id": 1, "what": "store", "method": "load", "key": key})
             append = asked.append({"seq": 1, "key": key, "entries": []}, 10)
@@ -131,7 +132,7 @@ async def test_more_questions_at_once_than_any_agent_has_are_an_error() -> None:
         return Codec({})
 
     async with anyio.create_task_group() as tasks:
-        asked = Answers(Callbacks(can_use_tool=never), send=send, codec=codec)
+        asked = Answers(Callbacks(can_use_tool=never), send=send, codec=codec, authority=ToolAuthority())
         asked.start(tasks)
         question: dict[str, Any] = {"what": "can_use_tool", "tool_name": "x", "input": {}, "context": None}
         with pytest.raises(AgentError, match="questions at once"):

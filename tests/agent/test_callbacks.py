@@ -281,6 +281,7 @@ async def test_what_a_tool_is_given_may_look_like_an_event(
     options: Any = {
         "cli_path": FakeCLI([step, FakeCLI.text("Done.")]).write(tmp_path / "claude"),
         "can_use_tool": decide,
+        "allowed_tools": ["mcp__mine__take"],
         "mcp_servers": {"mine": create_sdk_mcp_server("mine", tools=[take])},
     }
     with anyio.fail_after(LIMIT):

@@ -81,6 +81,7 @@ class Conversation:
             "can_use_tool": self._decide,
             "hooks": {"PreToolUse": [HookMatcher(matcher="Read", hooks=[self._hook])]},
             "mcp_servers": {"calc": create_sdk_mcp_server("calc", tools=[add])},
+            "allowed_tools": ["mcp__calc__add"],
             "session_store": self,
         }
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+from conformance.wrong_agents import Patch
 
 from agenthost.adapter.boot import make_boot
 from agenthost.link.carriers.socket import connect_unix
@@ -42,9 +43,14 @@ class PlainBackend:
 
 @asynccontextmanager
 async def plain_guest(
-    python: str, directory: Path, command: str = "serve", *, wrapper: Sequence[str] = ()
+    python: str,
+    directory: Path,
+    command: str = "serve",
+    *,
+    wrapper: Sequence[str] = (),
+    patches: Sequence[Patch] = (),
 ) -> AsyncGenerator[GuestSandbox]:
-    """Run a guest, started by ``wrapper``, and yield its sandbox. Leaving the block ends it."""
+    """Run a guest, patched and started by ``wrapper``; yield its sandbox. Leaving the block ends it."""
     layout = GuestLayout(
         workdir=str(directory),
         home=str(directory),
@@ -65,6 +71,8 @@ async def plain_guest(
         agent=None,
         compiled=False,
     )
+    for patch in patches:
+        boot = patch.apply(boot)
     for name, data in boot.files.items():
         (directory / name).write_bytes(data)
     argv = [*wrapper, python, "-I", str(directory / "guest.pyz"), command]

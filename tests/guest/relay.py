@@ -15,6 +15,7 @@ from agenthost.link.carriers.socket import SocketCarrier, connect_unix
 from agenthost.wire.frames import encode
 
 Alter = Callable[[bytes], bytes]
+WRONG_SEAL = b"=" + b"0" * 32 + b"\n"
 
 
 def unaltered(data: bytes) -> bytes:
@@ -54,7 +55,8 @@ class Connection:
     async def speak(self, said: bytes, *frames: dict[str, Any]) -> list[dict[str, Any]]:
         """Say this to a guest; return its frames up to the answer of a call, or until it closes."""
         found: list[dict[str, Any]] = []
-        await self.send(said + b"".join(encode({"z": 1, **frame}) for frame in frames))
+        # The seal behind them is a guess: only a host can make one.
+        await self.send(said + b"".join(encode({"z": 1, **frame}) for frame in frames) + WRONG_SEAL)
         while line := await self.read_line():
             if line.startswith(b"{"):
                 found.append(json.loads(line))

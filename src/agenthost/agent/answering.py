@@ -13,8 +13,9 @@ import anyio.abc
 
 from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
-from agenthost.agent.mcp_server import McpServer
+from agenthost.agent.mcp_server import McpServer, Message, error_of_tool
 from agenthost.agent.store import Append, StoreWriter
+from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.agent.user_code import of_user
 from agenthost.errors import AgentError, AgentHostError, ConfigError
 from agenthost.wire.codec import Codec, place_of
@@ -40,12 +41,21 @@ class Answers:
         callbacks: What may be asked for.
         send: Sends a line to the agent.
         codec: Returns the codec, once the SDK is here.
+        authority: Decides which calls of in-process MCP tools may run.
     """
 
-    def __init__(self, callbacks: Callbacks, *, send: Send, codec: Callable[[], Awaitable[Codec]]) -> None:
+    def __init__(
+        self,
+        callbacks: Callbacks,
+        *,
+        send: Send,
+        codec: Callable[[], Awaitable[Codec]],
+        authority: ToolAuthority,
+    ) -> None:
         self._callbacks = callbacks
         self._send = send
         self._codec = codec
+        self._authority = authority
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._servers: dict[str, McpServer] = {}
@@ -105,6 +115,10 @@ class Answers:
         if scope is not None:
             scope.cancel()
 
+    def turn_ended(self) -> None:
+        """The agent is idle: what was approved for its turn is over soon."""
+        self._authority.turn_ended()
+
     def stop(self) -> None:
         """The journal has ended: nobody takes an answer any more."""
         for scope in tuple(self._scopes.values()):
@@ -157,6 +171,8 @@ class Answers:
                 return await self._hook(codec, event)
             case "mcp":
                 message = codec.decode(event["message"])
+                if message.get("method") == "tools/call" and (refused := self._refusal(event, message)):
+                    return refused
                 server = self._server(event["server"], again=message.get("method") == "initialize")
                 return await server.handle(message, codec.decode(event["handshake"]))
             case "store":
@@ -164,20 +180,37 @@ class Answers:
             case what:
                 raise ValueError(f"a question of kind {what!r}")
 
+    def _refusal(self, event: Event, message: Message) -> Message | None:
+        """Return the answer to a tool call that may not run."""
+        call: Message = message.get("params") or {}
+        reason = self._authority.refusal(event["server"], str(call.get("name")), call.get("arguments"))
+        return None if reason is None else error_of_tool(message, reason)
+
     async def _can_use_tool(self, codec: Codec, event: Event) -> Any:
         function = self._callbacks.can_use_tool
         assert function is not None
-        decode = codec.decode
-        return await of_user(function(event["tool_name"], decode(event["input"]), decode(event["context"])))
+        tool, given = event["tool_name"], codec.decode(event["input"])
+        question = self._authority.question(tool, given)  # as it is now: the function may change it
+        answer = await of_user(function(tool, given, codec.decode(event["context"])))
+        question.permission(answer)
+        return answer
 
     async def _hook(self, codec: Codec, event: Event) -> Any:
         matcher = self._callbacks.hooks[event["event"]][event["matcher"]]
         function = matcher.hooks[event["hook"]]
         seconds = matcher.timeout if matcher.timeout is not None else _HOOK_SECONDS
-        with anyio.move_on_after(seconds):
-            given = codec.decode(event["input"])
-            return await of_user(function(given, event["tool_use_id"], {"signal": None}))
-        return timeout_answer(event["event"], seconds)
+        given = codec.decode(event["input"])
+        about = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+        question = self._authority.question(about.get("tool_name"), about.get("tool_input"))
+        answer: Any = timeout_answer(event["event"], seconds)
+        try:
+            with anyio.move_on_after(seconds):
+                answer = await of_user(function(given, event["tool_use_id"], {"signal": None}))
+        except Exception as error:
+            question.hook(event, error)
+            raise
+        question.hook(event, answer)
+        return answer
 
     def _server(self, name: str, *, again: bool) -> McpServer:
         server = self._servers.get(name)

@@ -342,14 +342,14 @@ class HostedAgent:
 
     async def set_permission_mode(self, mode: PermissionMode) -> None:
         """Change the permission mode."""
-        if mode == "bypassPermissions" and self._defaults.refuse_unisolated_bypass:
-            sandbox = self.sandbox
-            if sandbox.capabilities.isolation == "none":
-                raise ConfigError(
-                    f"bypassPermissions on provider {sandbox.provider!r}, which isolates nothing; see "
-                    "SafeDefaults.refuse_unisolated_bypass"
-                )
-        await self._call("set_permission_mode", mode=mode)
+        refuses = mode == "bypassPermissions" and self._defaults.refuse_unisolated_bypass
+        if refuses and (sandbox := self.sandbox).capabilities.isolation == "none":
+            raise ConfigError(
+                f"bypassPermissions on provider {sandbox.provider!r}, which isolates nothing; see "
+                "SafeDefaults.refuse_unisolated_bypass"
+            )
+        with self._living().authority.changing_mode(mode):
+            await self._call("set_permission_mode", mode=mode)
 
     async def set_model(self, model: str | None = None) -> None:
         """Change the model; None is the CLI's default. The agent may ask it from now on."""

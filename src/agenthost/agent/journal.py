@@ -326,6 +326,8 @@ class Journal:
                 self.connected = True
             case "busy" | "idle":
                 self.busy = event["state"] == "busy"
+                if self._answers is not None and not self.busy:
+                    self._answers.turn_ended()
             case "attached":
                 self.connected, self.busy = event["connected"], event["busy"]
                 self.session_id = event["session_id"] or self.session_id

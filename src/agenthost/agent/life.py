@@ -28,6 +28,7 @@ from agenthost.agent.progress import Reporter
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
+from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.background import start_detached
 from agenthost.errors import (
     AgentError,
@@ -60,6 +61,7 @@ class AgentLife:
         self.sandbox: GuestSandbox | None = None
         self.journal: Journal | None = None
         self.sender: LineSender | None = None
+        self.authority = ToolAuthority(plan.options.callbacks.hooks)
         self.agent_id = ""
         self.sdk: Any = None
         self.codec: Codec = Codec({})
@@ -286,7 +288,9 @@ class AgentLife:
         callbacks = plan.options.callbacks
         self._driven = channel
         self.sender = LineSender(channel)
-        self.answers = Answers(callbacks, send=self.sender.send, codec=self._ready_codec)
+        self.answers = Answers(
+            callbacks, send=self.sender.send, codec=self._ready_codec, authority=self.authority
+        )
         self.journal = Journal(
             channel, stderr=callbacks.stderr, answers=self.answers, manual_ack=plan.manual_ack
         )
@@ -384,6 +388,7 @@ class AgentLife:
         journal, version = self.journal, _sdk_version()
         self._report.tell("agent", "connecting")
         options, limits = self._plan.options, self._plan.limits
+        self.authority.take_options(options.fields)
         if options.callbacks.store is not None:
             await self.sdk_ready()  # what a store lacks is told by the SDK's own class
         line = {
@@ -400,6 +405,8 @@ class AgentLife:
         await self.sdk_ready()
         if not connected:
             raise self.end_error() or BootstrapError("the agent ended before it was connected")
+        if (journal.ready or {}).get("managed_settings"):
+            self.authority.distrust("managed settings")
         inside = (journal.ready or {}).get("sdk_version")
         if inside != version:
             _log.warning("the sandbox has claude-agent-sdk %s, this host %s", inside, version)

@@ -171,6 +171,12 @@ class McpServer:
         self._tasks.start_soon(self._send, answer)  # the reader never waits for the server that it drains
 
 
+def error_of_tool(message: Message, text: str) -> Message:
+    """Return the answer to a ``tools/call`` that failed."""
+    result = {"content": [{"type": "text", "text": text}], "isError": True}
+    return {"jsonrpc": "2.0", "id": message.get("id"), "result": result}
+
+
 def _session_message(message: Message) -> Any:
     """Make what MCP's streams carry; the class of the message within differs between its versions."""
     types: Any = importlib.import_module("mcp.types")

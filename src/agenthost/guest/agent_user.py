@@ -34,6 +34,19 @@ def separate(uid: int | None) -> None:
         pass  # a kernel or container that refuses it does so now, not in the middle of a call
 
 
+def become(uid: int) -> None:
+    """Give this process the agent's user for good, with nothing that root may do besides."""
+    _empty_bounding_set()
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def agent_uid() -> int | None:
+    """Return the agent's uid, None where guest and agent have the same."""
+    return _agent[0] if _agent else None
+
+
 def is_separate() -> bool:
     """Return whether the agent has a user of its own."""
     return bool(_agent)

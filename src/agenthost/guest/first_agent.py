@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agenthost.guest.config import BootConfig
+from agenthost.guest.launcher import Launcher
 from agenthost.guest.spawning import Spawned, model_env
 
 
@@ -20,7 +21,7 @@ class FirstAgent:
     model_socket: socket.socket
 
 
-def start_first_agent(config: BootConfig) -> FirstAgent | None:
+def start_first_agent(config: BootConfig, launcher: Launcher) -> FirstAgent | None:
     """Start the agent of the configuration, if it names one."""
     params = config.agent
     if params is None:
@@ -31,5 +32,5 @@ def start_first_agent(config: BootConfig) -> FirstAgent | None:
     if params["agent"].get("model_key"):
         env.update(model_env(model_socket.getsockname()[1], params["agent"]["model_key"]))
     env.update(params.get("env") or {})
-    spawned = Spawned(params["argv"], cwd=config.workdir, env=env, user=None)
+    spawned = Spawned(params["argv"], cwd=config.workdir, env=env, user=None, launcher=launcher)
     return FirstAgent(params, spawned, model_socket)

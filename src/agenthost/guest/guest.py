@@ -15,6 +15,7 @@ from agenthost.guest.carrier import Carriers
 from agenthost.guest.config import BootConfig
 from agenthost.guest.file_calls import FileCalls
 from agenthost.guest.first_agent import FirstAgent
+from agenthost.guest.launcher import Launcher
 from agenthost.guest.model import ModelEndpoint
 from agenthost.guest.process_calls import ProcessCalls
 from agenthost.wire.events import Called, DriverChanged, Ended, Event, LinkForgotten, Received
@@ -28,14 +29,18 @@ _TICK = 1.0  # seconds between looks at silent links; the wire's own times are f
 
 
 def run_guest(
-    config: BootConfig, listener: socket.socket, first: FirstAgent | None, port: socket.socket | None
+    config: BootConfig,
+    listener: socket.socket,
+    first: FirstAgent | None,
+    port: socket.socket | None,
+    launcher: Launcher,
 ) -> None:
     """Run until told to end, or until the lifetime is over."""
-    asyncio.run(_Guest(config).run(listener, first, port))
+    asyncio.run(_Guest(config, launcher).run(listener, first, port))
 
 
 class _Guest:
-    def __init__(self, config: BootConfig) -> None:
+    def __init__(self, config: BootConfig, launcher: Launcher) -> None:
         self._config = config
         key = config.guest_key
         self._hub = GuestHub(
@@ -54,6 +59,7 @@ class _Guest:
             self._hub,
             sinks,
             self._model,
+            launcher,
             env={**os.environ, **config.env},
             workdir=config.workdir,
             spool_dir=config.spool_dir,

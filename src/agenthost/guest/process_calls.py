@@ -12,6 +12,7 @@ from typing import Any
 from agenthost.guest.agent_user import as_agent, is_separate
 from agenthost.guest.calls import CallError, Calls, Reply, Sinks
 from agenthost.guest.first_agent import FirstAgent
+from agenthost.guest.launcher import Launcher, LauncherEndedError
 from agenthost.guest.model import ModelEndpoint
 from agenthost.guest.news import News
 from agenthost.guest.processes import GuestProcess
@@ -29,6 +30,7 @@ class ProcessCalls:
         hub: GuestHub,
         sinks: Sinks,
         model: ModelEndpoint,
+        launcher: Launcher,
         *,
         env: dict[str, str],
         workdir: str,
@@ -37,6 +39,7 @@ class ProcessCalls:
         self._hub = hub
         self._sinks = sinks
         self._model = model
+        self._launcher = launcher
         self._env = env
         self._workdir = workdir
         self._spool_dir = spool_dir
@@ -116,9 +119,13 @@ class ProcessCalls:
 
         def spawn(env: dict[str, str]) -> Spawned:
             cwd = os.path.join(self._workdir, params.get("cwd") or "")
-            return Spawned(list(params["argv"]), cwd=cwd, env=env, user=params.get("user"))
+            launcher = self._launcher if params.get("agent") else None
+            return Spawned(list(params["argv"]), cwd=cwd, env=env, user=params.get("user"), launcher=launcher)
 
-        process = self._keep(params, reply.link, spawn)
+        try:
+            process = self._keep(params, reply.link, spawn)
+        except LauncherEndedError as error:
+            raise CallError("Bootstrap", str(error)) from None
         reply.ok({"pid": process.pid})
 
     def _keep(

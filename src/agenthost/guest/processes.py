@@ -10,7 +10,6 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Callable
-from typing import IO
 
 from agenthost.guest.agent_user import as_agent
 from agenthost.guest.spawning import Spawned
@@ -200,18 +199,18 @@ class GuestProcess:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._mark = spawned.mark
-        self._popen = spawned.popen
-        self.pid = self._popen.pid
+        self._spawned = spawned
+        self.pid = spawned.pid
         self.exit_code: int | None = None
         self.link: str | None = None
         self.is_agent = False
         self._done = False
         self._waiting: list[Callable[[int], None]] = []
         self._streams = (out, err)
-        self.stdin = Input(_detached(self._popen.stdin), on_written, on_broken)
+        self.stdin = Input(spawned.stdin, on_written, on_broken)
         self._outputs = (
-            Output(_detached(self._popen.stdout), out, self._check),
-            Output(_detached(self._popen.stderr), err, self._check),
+            Output(spawned.stdout, out, self._check),
+            Output(spawned.stderr, err, self._check),
         )
 
     @property
@@ -230,7 +229,7 @@ class GuestProcess:
     def exited(self, status: int) -> None:
         """Take note of the status that waitpid gave."""
         code = os.waitstatus_to_exitcode(status)
-        self._popen.returncode = code
+        self._spawned.collected(code)
         self.exit_code = 128 - code if code < 0 else code
         self.stdin.close()
         if self.is_agent and code < 0:
@@ -281,11 +280,3 @@ class GuestProcess:
         for callback in self._waiting:
             callback(self.exit_code)
         self._waiting.clear()
-
-
-def _detached(pipe: IO[bytes] | None) -> int:
-    """Take the fd out of a pipe object, so that the object's end does not close it."""
-    assert pipe is not None
-    fd = os.dup(pipe.fileno())
-    pipe.close()
-    return fd

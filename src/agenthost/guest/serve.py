@@ -10,7 +10,8 @@ from agenthost.guest.agent_user import separate
 from agenthost.guest.config import read_config
 from agenthost.guest.first_agent import start_first_agent
 from agenthost.guest.hardening import harden
-from agenthost.guest.oom import remember_own_score
+from agenthost.guest.launcher import start_launcher
+from agenthost.guest.oom import as_program, remember_own_score
 
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
@@ -27,12 +28,14 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
     remember_own_score()
     harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
+    with as_program():  # which the runners inherit
+        launcher = start_launcher()
     separate(config.agent_uid)
-    first = start_first_agent(config)
+    first = start_first_agent(config, launcher)
     # It imports the SDK, which takes long, while this process imports the rest of itself.
     from agenthost.guest.guest import run_guest
 
-    run_guest(config, listener, first, port)
+    run_guest(config, listener, first, port, launcher)
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from agenthost.errors import (
     AccessDeniedError,
+    BootstrapError,
     ConfigError,
     GuestLostError,
     LinkError,
@@ -28,6 +29,8 @@ def call_error(value: dict[str, Any]) -> Exception:
         return AccessDeniedError(message)
     if kind == "Superseded":
         return SupersededError(message)
+    if kind == "Bootstrap":
+        return BootstrapError(message)
     if kind == "NoProcess":
         return GuestLostError(message)
     return LinkError(f"the guest refused a call: {message}")

@@ -11,6 +11,7 @@ import sys
 from typing import NoReturn
 
 from agenthost.runner.agent import Agent
+from agenthost.runner.child_sockets import use_sockets
 from agenthost.runner.journal import Journal
 from agenthost.runner.loop import new_loop
 from agenthost.runner.process import harden, strip_environment
@@ -22,6 +23,7 @@ def run(arguments: list[str]) -> NoReturn:
     """Run one agent to its end and exit: 0 when ``end`` was written, 70 when it could not be."""
     harden()
     strip_environment()
+    use_sockets()
     for directory in _site_directories(arguments):
         site.addsitedir(directory)
     # The journal is stdout's alone: what anything prints goes to stderr, what anything reads is empty.

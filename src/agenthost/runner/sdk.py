@@ -19,6 +19,7 @@ from agenthost.wire.codec import Codec, dumps, public_classes
 logger = logging.getLogger("agenthost.runner")
 
 _NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+_MANAGED_SETTINGS = "/etc/claude-code"  # the CLI's own place, which no option switches off
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,14 @@ class Sdk:
 
     def describe(self) -> dict[str, str]:
         """Return what ``state: ready`` tells of it."""
-        return {
+        found = {
             "sdk_version": self.version,
             "python_version": platform.python_version(),
             "executable": sys.executable,
         }
+        if os.path.isdir(_MANAGED_SETTINGS):
+            found["managed_settings"] = _MANAGED_SETTINGS
+        return found
 
 
 def load() -> Sdk:

@@ -147,7 +147,8 @@ class FakeCLI:
         """Use a tool: ToolUseBlock, PreToolUse hooks, a question to ``can_use_tool``, ToolResultBlock.
 
         Args:
-            name: ``mcp__server__tool`` is called on the in-process MCP server; any other tool does nothing.
+            name: ``mcp__server__tool`` is called on the in-process MCP server, where HostedAgent refuses it
+                unless the options or an answer of the host approve it; any other tool does nothing.
             input: Its input, which hooks and ``can_use_tool`` may change.
             ask: Ask ``can_use_tool``, if there is one. Where it is denied the result is its message.
             result: What the tool says; None is its input as JSON.

@@ -5,15 +5,30 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import anyio
-from claude_agent_sdk import SdkMcpTool, ToolAnnotations, UserMessage, create_sdk_mcp_server, tool
+from claude_agent_sdk import (
+    AgentDefinition,
+    HookMatcher,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    PermissionUpdate,
+    SdkMcpTool,
+    ToolAnnotations,
+    ToolPermissionContext,
+    UserMessage,
+    create_sdk_mcp_server,
+    tool,
+)
+from claude_agent_sdk.types import PermissionRuleValue
 from parity.own_mcp import server_by_hand
 from parity.scenario import Run, one_answer, scenario
 from parity.stdio_mcp import SERVER
+from parity.table.hooks import hook, says
 
-from agenthost.testing import Text, ToolUse
+from agenthost.testing import ModelRequest, Text, ToolUse
 
 BOTH = ("local-unisolated", "local")
 
@@ -250,3 +265,109 @@ async def a_server_of_this_process_is_switched(run: Run) -> None:
 @scenario("option:mcp_servers", connects=False, script=[call("add", a=1, b=2), Text("Done.")], trio=True)
 async def one_shot_with_a_tool_of_this_process(run: Run) -> None:
     await run.one_shot("Go on.", **_server(run))
+
+
+def _guarded(run: Run, **more: Any) -> dict[str, Any]:
+    """Return tools that nothing allows."""
+    return {"mcp_servers": {"own": create_sdk_mcp_server("own", tools=_tools(run))}, **more}
+
+
+def _allowing(run: Run) -> dict[str, Any]:
+    """Return a can_use_tool that changes the input, refuses one tool and allows another from then on."""
+
+    async def can_use_tool(tool: str, given: dict[str, Any], _: ToolPermissionContext) -> Any:
+        run.note("can_use_tool", {"tool": tool, "input": given})
+        if tool == "mcp__own__add":
+            return PermissionResultAllow(updated_input={**given, "b": 2**60 + 1})
+        if tool == "mcp__own__refuse":
+            return PermissionResultDeny(message="Not this one.")
+        rule = PermissionRuleValue(tool_name=tool)
+        update = PermissionUpdate(type="addRules", rules=[rule], behavior="allow", destination="session")
+        return PermissionResultAllow(updated_permissions=[update])
+
+    return _guarded(run, can_use_tool=can_use_tool)
+
+
+@scenario(
+    "function:tool option:can_use_tool",
+    script=[
+        [call("add", a=1, b=2.0), call("draw", 2, what="a point"), call("refuse", 3)],
+        [call("draw", 4, what="another"), call("add", 5, a=2, b=2)],
+        Text("Done."),
+    ],
+    options=_allowing,
+    shows=("Not this one.",),
+)
+async def tools_that_can_use_tool_decides_about(run: Run) -> None:
+    await run.client.query("Go on.")
+    await run.response()
+    # Tools that only read run at once, and so their questions come in any order.
+    run.record.callbacks.sort(key=repr)
+
+
+def _hooked(run: Run) -> dict[str, Any]:
+    allow = says("PreToolUse", permissionDecision="allow", updatedInput={"a": 20, "b": 22})
+    hooks = [
+        HookMatcher(matcher="mcp__own__add", hooks=[hook(run, allow), hook(run, name="second")]),
+        HookMatcher(
+            matcher="mcp__.*__draw", hooks=[hook(run, says("PreToolUse", permissionDecision="deny"))]
+        ),
+        HookMatcher(hooks=[hook(run, name="of all")]),
+    ]
+    asked = says("PermissionRequest", decision={"behavior": "allow", "updatedInput": {}})
+    return _guarded(
+        run,
+        hooks={
+            "PreToolUse": hooks,
+            "PermissionRequest": [
+                HookMatcher(matcher="mcp__own__point", hooks=[hook(run, asked, name="asked")])
+            ],
+        },
+    )
+
+
+@scenario(
+    "function:tool hook:PreToolUse hook:PermissionRequest",
+    script=[call("add", a=1, b=2), call("draw", 2, what="a point"), call("point", 3), Text("Done.")],
+    options=_hooked,
+    shows=("42 \\u00fc", "file:///a.txt"),
+)
+async def tools_that_hooks_decide_about(run: Run) -> None:
+    await one_answer(run)
+    run.record.callbacks.sort(key=repr)
+
+
+@scenario(
+    "function:tool method:set_permission_mode",
+    script=[call("point"), Text("Done."), call("point", 2), Text("Refused.")],
+    options=lambda run: _guarded(run, permission_mode="bypassPermissions", env={"IS_SANDBOX": "1"}),
+)
+async def tools_in_a_mode_that_is_changed(run: Run) -> None:
+    await run.ask("Go on.")
+    await run.call("set_permission_mode", "default")
+    await run.ask("Again.")
+
+
+def _by_a_subagent(_: Run) -> Callable[[ModelRequest], Any]:
+    def answer(request: ModelRequest) -> Any:
+        if request.prompt == "Add them.":
+            return Text("Three.") if request.tool_results else call("add", 2, a=1, b=2)
+        if request.tool_results:
+            return Text("Done.")
+        given = {"description": "add", "prompt": "Add them.", "subagent_type": "adder"}
+        return ToolUse("Agent", given, id="toolu_agent")
+
+    return answer
+
+
+@scenario(
+    "function:tool option:agents",
+    script=_by_a_subagent,
+    options=lambda run: {
+        **_allowing(run),
+        "allowed_tools": ["Agent"],
+        "agents": {"adder": AgentDefinition(description="Adds.", prompt="You add.", tools=["mcp__own__add"])},
+    },
+)
+async def a_tool_of_this_process_for_a_subagent(run: Run) -> None:
+    await run.ask("Go on.")
