@@ -15,6 +15,7 @@ import anyio
 from agenthost.agent.byte_budget import ByteBudget, Share
 from agenthost.agent.credentials import ModelAccess
 from agenthost.errors import AgentHostError
+from agenthost.log_once import SHOWN, LogOnce
 from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class ModelProxy:
         self._request_bytes = request_bytes
         self._budget = ByteBudget(max(in_flight, request_bytes))
         self._slots = anyio.Semaphore(_CONCURRENT)
+        self._warnings = LogOnce(_log)
 
     async def serve(self, client: HttpClient, exchange: ModelExchange) -> None:
         """Serve one exchange to its end. Raises nothing but cancellation."""
@@ -117,8 +119,10 @@ class ModelProxy:
         head = await exchange.head()
         path, _, query = head.path.partition("?")
         if (head.method, path) not in _ALLOWED or not _QUERY.match(query):
-            _log.warning("the agent asked for %s %s, which is none of the model's", head.method, path)
-            await _refuse(exchange, 403, "permission_error", f"{head.method} {path} is not open to an agent")
+            what = "the agent asked for %s %s, which is none of the model's"
+            self._warnings.warning("path", what, head.method, path)
+            shown = f"{head.method[:SHOWN]} {path[:SHOWN]}"
+            await _refuse(exchange, 403, "permission_error", f"{shown} is not open to an agent")
             return
         body = await self._read(exchange, share)
         if body is None:
@@ -147,7 +151,7 @@ class ModelProxy:
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent must not wait for ever
             # Its text might quote a header.
             message, permanent = f"the request could not be served ({type(error).__name__})", False
-        _log.warning("%s", message)
+        self._warnings.warning("model", "%s", message)
         if begun:
             await exchange.cut()
         elif permanent:
