@@ -2,7 +2,8 @@
 
 The errors of the Claude Agent SDK (``ProcessError``, ``CLIJSONDecodeError`` ...) pass through as the
 SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``PermissionError``,
-``IsADirectoryError`` ...), a program that cannot be started raises the ``OSError`` that the kernel gave.
+``IsADirectoryError`` ...) or an OSError of agenthost's. A program that cannot be started raises the
+``OSError`` that the kernel gave.
 
     AgentHostError
     +-- ConfigError (ValueError)            what was asked for makes no sense; nothing was made
@@ -20,6 +21,8 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
     |   +-- SandboxGoneError                it existed and has ended, or another machine answers for it
     |   +-- SandboxPausedError
     |   +-- SandboxStartError               it did not come up in time; what was made has been ended
+    |   +-- FileTooLargeError (OSError)     a file is larger than is read at once
+    +-- ResourceExhaustedError (OSError)    this machine has no descriptor, process, thread or memory left
     +-- ExecError
     |   +-- ExecTimeoutError (TimeoutError) carries the partial output
     +-- LinkError
@@ -34,11 +37,15 @@ SDK's own classes. File operations raise the builtins (``FileNotFoundError``, ``
         +-- BootstrapError                  the agent could not be started; says what is missing
         +-- IncompleteTurnError             a turn ended without a ResultMessage
         +-- AgentEndedError                 the agent has ended already
+        +-- CallTimeoutError (TimeoutError) the agent did not answer a call in time
         +-- DownloadError                   what the sandbox sent is no archive, or more than is accepted
 """
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -122,6 +129,20 @@ class SandboxPausedError(SandboxError):
 
 class SandboxStartError(SandboxError):
     """The sandbox did not come up. What was made of it has been ended."""
+
+
+class FileTooLargeError(SandboxError, OSError):
+    """A file of a sandbox has more bytes than ``max_bytes``; ``errno`` is EFBIG. Nothing of it is kept.
+
+    The message holds the size, the bound and what to do.
+    """
+
+
+class ResourceExhaustedError(AgentHostError, OSError):
+    """This machine has no file descriptor, process, thread or memory left for agenthost.
+
+    The message says what ran out and what to do; ``errno`` is the kernel's.
+    """
 
 
 class ExecError(AgentHostError):
@@ -228,8 +249,60 @@ class AgentEndedError(AgentError):
     """The agent has ended already."""
 
 
+class CallTimeoutError(AgentError, TimeoutError):
+    """The agent did not answer a call within ``Limits.call_timeout``. It may still do what was asked."""
+
+
 class DownloadError(AgentError):
     """What the sandbox sent is no archive, or exceeds a limit that the message names.
 
     The target directory is as it was before.
     """
+
+
+_NO_THREAD = "can't start new thread"  # the text of the RuntimeError of Python's own
+_RAN_OUT = {
+    errno.EMFILE: "this process has no file descriptor left: raise its limit (ulimit -n, or LimitNOFILE= of "
+    "a systemd unit), or run fewer sandboxes and agents in it",
+    errno.ENFILE: "this machine has no file descriptor left: raise fs.file-max, or end what holds so many",
+    errno.EAGAIN: "no process or thread can be started: raise the limit of processes (ulimit -u, or "
+    "TasksMax= of a systemd unit), or run fewer sandboxes at once",
+    errno.ENOMEM: "this machine has no memory left: end what takes it, or run fewer sandboxes at once",
+}
+
+
+@contextmanager
+def naming_what_ran_out(what: str) -> Generator[None]:
+    """Do something on this machine; what runs out meanwhile is told by a ResourceExhaustedError.
+
+    Args:
+        what: What is done, for the error: "make a sandbox".
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, MemoryError, AgentHostError) as error:
+        named = exhausted(error, what)
+        if named is None:
+            raise
+        raise named from error
+
+
+def exhausted(error: BaseException, what: str) -> ResourceExhaustedError | None:
+    """Return the error that tells what ran out on this machine; None where nothing did."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ResourceExhaustedError):
+            return cause
+        number = _number_of(cause)
+        if number in _RAN_OUT:
+            return ResourceExhaustedError(number, f"cannot {what}: {_RAN_OUT[number]}")
+        cause = cause.__cause__
+    return None
+
+
+def _number_of(error: BaseException) -> int:
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
+        return errno.EAGAIN
+    return (error.errno or 0) if isinstance(error, OSError) else 0

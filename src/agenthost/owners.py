@@ -55,10 +55,24 @@ What = Literal["owned", "handed_on", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an owner has noted last of a sandbox, and when (seconds since the epoch)."""
+    """What an owner has noted last of a sandbox, and when (seconds since the epoch).
+
+    Attributes:
+        what: What the sandbox is to the owner.
+        at: When it was noted.
+        boot: The same moment as ``boot_moment`` told it, where that was noted.
+    """
 
     what: What
     at: float
+    boot: tuple[str, float] | None = None
+
+    def now(self) -> float:
+        """Return what the wall clock would show now if it had not been set since the note."""
+        here = boot_moment()
+        if self.boot is None or here is None or here[0] != self.boot[0]:
+            return time.time()
+        return self.at + here[1] - self.boot[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,15 @@ def _forget() -> None:
 after_fork(_forget)
 
 
+def boot_moment() -> tuple[str, float] | None:
+    """Return the machine's boot and the seconds since then, a clock that is never set; None without one."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (OSError, AttributeError):
+        return None
+
+
 def owner_id() -> str:
     """Return this process's id as an owner; its record is there from then on.
 
@@ -107,7 +130,13 @@ def owner_id() -> str:
 
 def note(what: What, provider: str, sandbox_id: str) -> None:
     """Note what a sandbox is to this process from now on."""
-    said = {"provider": provider, "sandbox": sandbox_id, "is": what, "at": time.time()}
+    said = {
+        "provider": provider,
+        "sandbox": sandbox_id,
+        "is": what,
+        "at": time.time(),
+        "boot": boot_moment(),
+    }
     # It begins with a new line: what a full disk has cut short must not take this one with it.
     line = f"\n{json.dumps(said)}\n".encode()
     with _lock:
@@ -223,4 +252,6 @@ def _read(fd: int, record: OwnerRecord) -> None:
         with suppress(ValueError, KeyError, TypeError):
             told = json.loads(line)
             place = (str(told["provider"]), str(told["sandbox"]))
-            record.notes[place] = Note(told["is"], float(told["at"]))
+            boot = told.get("boot")
+            moment = (str(boot[0]), float(boot[1])) if boot else None
+            record.notes[place] = Note(told["is"], float(told["at"]), moment)

@@ -169,8 +169,13 @@ class Sandbox(Protocol):
         """Start a program with streams. Leaving the block kills its process group."""
         ...
 
-    async def read_file(self, path: str) -> bytes:
-        """Return a file's bytes. Relative paths start at ``workdir``."""
+    async def read_file(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
+        """Return a file's bytes. Relative paths start at ``workdir``.
+
+        Raises:
+            FileTooLargeError: It has more than ``max_bytes`` bytes: what is inside decides how large a file
+                is, and the caller how much of it comes into this process.
+        """
         ...
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:

@@ -276,6 +276,9 @@ class Limits:
         close: Seconds that leaving the block may take before the sandbox is ended by force. 15 is the
             SDK's own three times 5.
         link_budget: Seconds spent on reconnecting before LinkLostError. 60.
+        call_timeout: Seconds in which a control method (``interrupt``, ``set_model``, ``get_mcp_status`` ...)
+            has its answer, and in which the sandbox answers a call while its link is up. 60 is the SDK's own
+            for its control requests.
         request_bytes: Largest model request that the host takes from a sandbox, in bytes. 64 MiB: the
             Messages API itself refuses requests above 32 MB.
         model_requests: Requests to the model in the agent's life. None: what ``max_turns`` implies, 1,000 and
@@ -290,6 +293,7 @@ class Limits:
     start: float = 120.0
     close: float = 15.0
     link_budget: float = 60.0
+    call_timeout: float = 60.0
     request_bytes: int = 64 * 1024 * 1024
     model_requests: int | None = None
     model_tokens: int | None = None
@@ -306,5 +310,6 @@ class Limits:
             assert value is not None
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{name} is {value!r}; it must be a number, at least 0")
-            if not value and (field_.name in ("start", "request_bytes") or field_.name.startswith("model_")):
+            bounds_all = field_.name in ("start", "call_timeout", "request_bytes")
+            if not value and (bounds_all or field_.name.startswith("model_")):
                 raise ConfigError(f"{name} is {value!r}; it must be above 0")

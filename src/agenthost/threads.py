@@ -41,9 +41,10 @@ async def in_thread(function: Callable[[], T], *, abandon: bool = False) -> T:
     try:
         try:
             threading.Thread(target=run, name=f"agenthost-{function!r:.60}", daemon=True).start()
-        except RuntimeError:  # there are too many already
-            os.close(write)
-            raise
+        except RuntimeError:
+            # There are too many already. What is done in threads also ends sandboxes and removes what is left
+            # of them: better it holds up this one than it is not done.
+            run()
         with anyio.CancelScope(shield=not abandon):
             await anyio.wait_readable(read)
     finally:

@@ -73,8 +73,8 @@ async def test_a_question_for_what_was_not_given_is_not_answered(
         async with anyio.create_task_group() as tasks:
             asked = Answers(callbacks, send=send, codec=codec, authority=ToolAuthority())
             asked.start(tasks)
-            asked.request({"id": 1, **question})
-            asked.request({"id": 2, "what": "store", "method": "load", "key": KEY})
+            asked.request({"id": 1, **question}, size=0, values=0)
+            asked.request({"id": 2, "what": "store", "method": "load", "key": KEY}, size=0, values=0)
             await until_true(lambda: answers)
             tasks.cancel_scope.cancel()
     assert [answer["id"] for answer in answers] == [2]
@@ -112,7 +112,7 @@ async def test_a_key_that_leads_elsewhere_reaches_no_store(key: Any) -> None:
         async with anyio.create_task_group() as tasks:
             asked = Answers(Callbacks(store=store), send=send, codec=codec, authority=ToolAuthority())
             asked.start(tasks)
-            asked.request({"id": 1, "what": "store", "method": "load", "key": key})
+            asked.request({"id": 1, "what": "store", "method": "load", "key": key}, size=0, values=0)
             append = asked.append({"seq": 1, "key": key, "entries": []}, 10)
             await until_true(lambda: answers)
             tasks.cancel_scope.cancel()
@@ -137,6 +137,6 @@ async def test_more_questions_at_once_than_any_agent_has_are_an_error() -> None:
         question: dict[str, Any] = {"what": "can_use_tool", "tool_name": "x", "input": {}, "context": None}
         with pytest.raises(AgentError, match="questions at once"):
             for number in range(1000):
-                asked.request({"id": number, **question})
+                asked.request({"id": number, **question}, size=0, values=0)
         assert asked.open == 256
         tasks.cancel_scope.cancel()

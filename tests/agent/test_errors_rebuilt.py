@@ -7,7 +7,7 @@ from typing import Any
 import claude_agent_sdk
 import pytest
 
-from agenthost.agent.errors import rebuild
+from agenthost.agent.errors import rebuild, rebuild_refusal
 from agenthost.errors import AgentError, IncompleteTurnError, UnsupportedError
 from agenthost.runner.faults import Refusal, describe, describe_stream_end, make_fault
 from agenthost.wire.codec import Codec, public_classes
@@ -79,7 +79,10 @@ def test_our_own_errors_keep_their_class() -> None:
 
 
 def test_a_wrong_argument_stays_a_type_error_and_a_refused_control_request_is_an_agent_error() -> None:
-    assert type(across(describe(TypeError("unexpected keyword")))) is TypeError
+    assert (
+        type(rebuild_refusal(describe(TypeError("unexpected keyword")), claude_agent_sdk, CODEC)) is TypeError
+    )
+    assert type(across(describe(TypeError("of the SDK's own reader")))) is AgentError
     error = across(describe(Exception("Control request timeout: interrupt")))
     assert type(error) is AgentError
     assert str(error) == "Control request timeout: interrupt"

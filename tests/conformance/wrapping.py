@@ -109,8 +109,8 @@ class WrappedSandbox:
         async with self.inner.spawn(argv, **options) as process:
             yield self.process(process)
 
-    async def read_file(self, path: str) -> bytes:
-        return await self.inner.read_file(path)
+    async def read_file(self, path: str, **options: Any) -> bytes:
+        return await self.inner.read_file(path, **options)
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         await self.inner.write_file(path, data, mode=mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import anyio.lowlevel
 from conformance.wrapping import WrappedProvider, WrappedSandbox, wrong
@@ -38,9 +39,9 @@ class IgnoresTheMode(WrappedSandbox):
 
 @wrong("3.5")
 class ReadsWithoutAName(WrappedSandbox):
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, **options: Any) -> bytes:
         try:
-            return await self.inner.read_file(path)
+            return await self.inner.read_file(path, **options)
         except OSError as error:
             error.filename = None
             raise
@@ -65,8 +66,8 @@ class WritesInPlace(WrappedSandbox):
 
 @wrong("3.8")
 class LeavesTheWorkdir(WrappedSandbox):
-    async def read_file(self, path: str) -> bytes:
-        return await self.inner.read_file(self._absolute(path))
+    async def read_file(self, path: str, **options: Any) -> bytes:
+        return await self.inner.read_file(self._absolute(path), **options)
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         await self.inner.write_file(self._absolute(path), data, mode=mode)
@@ -83,8 +84,8 @@ class KnowsNoNewlines(WrappedSandbox):
 
 @wrong("3.9")
 class SwapsHalvesOfCharacters(WrappedSandbox):
-    async def read_file(self, path: str) -> bytes:
-        return await self.inner.read_file(path.encode("utf-8", "replace").decode())
+    async def read_file(self, path: str, **options: Any) -> bytes:
+        return await self.inner.read_file(path.encode("utf-8", "replace").decode(), **options)
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         await self.inner.write_file(path.encode("utf-8", "replace").decode(), data, mode=mode)
@@ -114,8 +115,8 @@ class ReadsWhatWasWritten(WrappedSandbox):
         await self.inner.write_file(path, data, mode=mode)
         self.written[path] = data
 
-    async def read_file(self, path: str) -> bytes:
-        data = await self.inner.read_file(path)
+    async def read_file(self, path: str, **options: Any) -> bytes:
+        data = await self.inner.read_file(path, **options)
         return self.written.get(path, data)
 
 
@@ -127,3 +128,9 @@ class MixesFiles(WrappedSandbox):
         self.data = data
         await anyio.lowlevel.checkpoint()
         await self.inner.write_file(path, self.data, mode=mode)
+
+
+@wrong("3.13")
+class ReadsWithoutABound(WrappedSandbox):
+    async def read_file(self, path: str, **_options: Any) -> bytes:
+        return await self.inner.read_file(path)

@@ -56,9 +56,9 @@ class ListsOldestFirst(WrappedProvider):
 
 @wrong("4.5")
 class TakesGoneForEmpty(WrappedSandbox):
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, **options: Any) -> bytes:
         try:
-            return await self.inner.read_file(path)
+            return await self.inner.read_file(path, **options)
         except SandboxGoneError:
             raise FileNotFoundError(2, "no such file", path) from None
 
@@ -116,13 +116,13 @@ class IgnoresOptions(WrappedProvider):
 
 @wrong("4.10")
 class SharesFiles(WrappedSandbox):
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, **options: Any) -> bytes:
         try:
-            return await self.inner.read_file(path)
+            return await self.inner.read_file(path, **options)
         except FileNotFoundError:
             for other in self.maker.made:
                 if other is not self.inner:
-                    return await other.read_file(path)
+                    return await other.read_file(path, **options)
             raise
 
 
@@ -134,9 +134,9 @@ class BoastsOfItsIsolation(WrappedSandbox):
 
 @wrong("5.1")
 class ShowsTheHostsFiles(WrappedSandbox):
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, **options: Any) -> bytes:
         try:
-            return await self.inner.read_file(path)
+            return await self.inner.read_file(path, **options)
         except FileNotFoundError:
             if not path.startswith("/"):
                 raise

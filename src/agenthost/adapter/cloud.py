@@ -344,6 +344,7 @@ class CloudBackend(Generic[V]):
         self._boot = boot
         self._carrier: DialCarrier | None = None
         self._dialer: HttpDialer | None = None
+        self._seen = time.time(), time.monotonic()  # one moment on both clocks: the first may be set
 
     async def boot(self) -> None:
         """Put the guest's files and run the bootstrap.
@@ -450,7 +451,8 @@ class CloudBackend(Generic[V]):
             raise ProviderError(
                 f"the labels of sandbox {self.known.name} do not state when its lifetime ends"
             )
-        return end - time.time()
+        wall, steady = self._seen
+        return end - wall - (time.monotonic() - steady)
 
     def lease(self) -> float | None:
         """Return the seconds of the sandbox's lease, None where it has none."""

@@ -25,6 +25,7 @@ from agenthost.errors import (
     SandboxGoneError,
     SandboxStartError,
     UnsupportedError,
+    naming_what_ran_out,
 )
 from agenthost.link.channel import agent_params
 from agenthost.link.client import GuestSandbox
@@ -202,9 +203,10 @@ class GuestProvider(ABC):
         """
         self.check_loop()
         self._connected()
-        name, layout, tokens, backend = await self._make(
-            spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress
-        )
+        with naming_what_ran_out("make a sandbox"):
+            name, layout, tokens, backend = await self._make(
+                spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress
+            )
         sandbox: GuestSandbox | None = None
         try:
             await backend.boot()
@@ -374,14 +376,14 @@ class GuestProvider(ABC):
     ) -> GuestSandbox:
         def connect() -> Session:
             tasks = self._connected()
-            budget = self._limits.link_budget
             session = Session(
                 backend,
                 name=info.name,
                 guest_key=self._guest_key(tokens),
                 settings=self.wire,
-                budget=budget,
+                budget=self._limits.link_budget,
                 start=start,
+                call_timeout=self._limits.call_timeout,
             )
             session.link.grant("", CONTROL, tokens.control())
             self._sessions.append(session)

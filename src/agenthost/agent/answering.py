@@ -18,13 +18,17 @@ from agenthost.agent.store import Append, StoreWriter
 from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.agent.user_code import of_user
 from agenthost.errors import AgentError, AgentHostError, ConfigError
+from agenthost.log_once import LogOnce
 from agenthost.wire.codec import Codec, place_of
 
 _log = logging.getLogger("agenthost.agent")
 
 _plain = Codec({})
 _AT_ONCE = 256  # questions; the CLI asks one for each tool call that runs
-_TOLD = 64  # kinds of question that are warned of
+# Bytes that the open questions of one agent may take together, as objects: the text of each, and 100 for each
+# value in it. The largest single question that an agent can ask is half of it.
+_AT_ONCE_BYTES = 128 * 1024 * 1024
+_VALUE = 100  # bytes of a value, a little more than an empty dict and its place in a list take
 # Ids and directories as the SDK makes them; what a store makes a path of must not lead elsewhere.
 _KEY_FIELDS = frozenset({"project_key", "session_id", "subpath"})
 _WORD = re.compile(r"(?!\.{1,2}\Z)[\w.@+-]{1,255}\Z")
@@ -58,10 +62,11 @@ class Answers:
         self._authority = authority
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: dict[int, anyio.CancelScope] = {}
+        self._weight = 0  # bytes of the open questions
         self._servers: dict[str, McpServer] = {}
         self._store = None if callbacks.store is None else StoreWriter(callbacks.store)
         self._epoch: int | None = None  # of the ``attached`` that has to come before anything is answered
-        self._told: set[str] = set()
+        self._warnings = LogOnce(_log)
 
     @property
     def open(self) -> int:
@@ -95,19 +100,33 @@ class Answers:
         if epoch == self._epoch:
             self._epoch = None
 
-    def request(self, event: Event) -> None:
-        """Begin to answer a question."""
+    def request(self, event: Event, *, size: int, values: int) -> None:
+        """Begin to answer a question.
+
+        Args:
+            event: The question.
+            size: Bytes of its text.
+            values: How many values the text holds.
+
+        Raises:
+            AgentError: The agent asks too much at once.
+        """
         number = event["id"]
         if self._epoch is not None or number in self._scopes or self._tasks is None:
             return
         missing = self._missing(event)
         if missing is not None:
-            self._tell_once(missing)
+            what = "the agent asks for %s, which this process does not have: it waits"
+            self._warnings.warning(missing, what, missing)
             return
         if len(self._scopes) >= _AT_ONCE:
             raise AgentError(f"the agent asks more than {_AT_ONCE} questions at once")
+        weight = size + _VALUE * values
+        if self._weight + weight > _AT_ONCE_BYTES:
+            raise AgentError(f"the open questions of the agent take more than {_AT_ONCE_BYTES >> 20} MiB")
+        self._weight += weight
         scope = self._scopes[number] = anyio.CancelScope()
-        self._tasks.start_soon(self._serve, number, event, scope)
+        self._tasks.start_soon(self._serve, number, event, scope, weight)
 
     def cancelled(self, number: int) -> None:
         """The agent does not want an answer any more."""
@@ -128,18 +147,19 @@ class Answers:
         """Have a batch written to the session store; None without one."""
         if self._store is None and self._epoch is not None:
             return None  # of a time before this driver: it went to the one that was there
-        append = Append(event["seq"], _plain.decode(event["key"]), _plain.decode(event["entries"]), size)
+        key, entries = _plain.decode(event["key"]), _plain.decode(event["entries"])
+        append = Append(event["seq"], key, entries if isinstance(entries, list) else [], size)
         if self._store is None:
             append.finish("this process has no session_store, and the agent has one")
-        elif not _is_key(append.key):
-            append.finish(f"{append.key!r} is no key of a session")
+        elif not _is_key(key) or not isinstance(entries, list):
+            append.finish(f"{key!r:.200} is no key of a session, or what is to be stored is no list")
         else:
             self._store.append(append)
         return append
 
     # ---- answers
 
-    async def _serve(self, number: int, event: Event, scope: anyio.CancelScope) -> None:
+    async def _serve(self, number: int, event: Event, scope: anyio.CancelScope, weight: int) -> None:
         try:
             with scope:
                 try:
@@ -151,6 +171,7 @@ class Answers:
                     _log.debug("an answer could not be sent: %s", error)  # the journal tells why
         finally:
             self._scopes.pop(number, None)
+            self._weight -= weight
 
     async def _answer(self, number: int, event: Event) -> dict[str, Any]:
         codec = await self._codec()
@@ -178,7 +199,7 @@ class Answers:
             case "store":
                 return await self._load(codec, event)
             case what:
-                raise ValueError(f"a question of kind {what!r}")
+                raise ValueError(f"a question of kind {what!r:.200}")
 
     def _refusal(self, event: Event, message: Message) -> Message | None:
         """Return the answer to a tool call that may not run."""
@@ -224,7 +245,7 @@ class Answers:
         assert self._store is not None
         key = codec.decode(event["key"])
         if not _is_key(key):
-            raise ValueError(f"{key!r} is no key of a session")
+            raise ValueError(f"{key!r:.200} is no key of a session")
         await self._store.settle()
         return await of_user(getattr(self._callbacks.store, event["method"])(key))
 
@@ -238,19 +259,16 @@ class Answers:
                 matchers = callbacks.hooks.get(event["event"], [])
                 found = 0 <= event["matcher"] < len(matchers)
                 found = found and 0 <= event["hook"] < len(matchers[event["matcher"]].hooks)
-                return None if found else f"hooks[{event['event']!r}]"
+                return None if found else f"hooks[{event['event']!r:.100}]"
             case "mcp":
-                return None if event["server"] in callbacks.servers else f"mcp_servers[{event['server']!r}]"
+                return (
+                    None if event["server"] in callbacks.servers else f"mcp_servers[{event['server']!r:.100}]"
+                )
             case "store":
                 known = callbacks.store is not None and event["method"] in STORE_QUESTIONS
-                return None if known else f"session_store.{event['method']}"
+                return None if known else f"session_store.{event['method']!s:.100}"
             case what:
-                return f"an answer of kind {what!r}"
-
-    def _tell_once(self, what: str) -> None:
-        if what not in self._told and len(self._told) < _TOLD:
-            self._told.add(what)
-            _log.warning("the agent asks for %s, which this process does not have: it waits", what)
+                return f"an answer of kind {what!r:.100}"
 
 
 def _refuse_not_finite(answer: object) -> None:

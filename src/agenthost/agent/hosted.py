@@ -9,18 +9,19 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, S
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
 
+import anyio
+
 from agenthost.agent.attachment import After, Attachment, make_attachment
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
-from agenthost.agent.errors import rebuild
 from agenthost.agent.life import AgentLife
-from agenthost.agent.messages import Messages, journal_of
+from agenthost.agent.messages import Messages, journal_of, read_reply
 from agenthost.agent.plan import check_values, make_plan
 from agenthost.agent.progress import Progress
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import loaded_sdk
 from agenthost.agent.usage import Usage
-from agenthost.errors import AgentError, ConfigError
+from agenthost.errors import AgentError, CallTimeoutError, ConfigError
 from agenthost.files.ignore import Ignore
 from agenthost.files.transfer import download_dir
 from agenthost.files.values import Downloaded
@@ -387,18 +388,24 @@ class HostedAgent:
     async def _call(self, method: str, **params: Any) -> Any:
         life = self._living()
         journal = journal_of(life)
+        seconds = life.call_timeout
         number = journal.open_call()
         try:
-            encoded = life.codec.encode(params)
-            await self._send(life, life.send_call(number, method, encoded))
-            reply = await journal.reply(number)
+            with anyio.fail_after(seconds):
+                encoded = life.codec.encode(params)
+                await self._send(life, life.send_call(number, method, encoded))
+                reply = await journal.reply(number)
+        except TimeoutError as error:
+            raise CallTimeoutError(
+                f"the agent did not answer {method} within {seconds:g} s: its runner may be stopped. Call it "
+                "again, or leave the block, which ends the agent by force; Limits.call_timeout sets "
+                "the time"
+            ) from error
         finally:
             journal.close_call(number)
         if reply is None:
             raise _ended(life)
-        if not reply["ok"]:
-            raise rebuild(reply["error"], life.sdk, life.codec)
-        return life.codec.decode(reply["result"])
+        return read_reply(reply, life)
 
     @property
     def _observes(self) -> bool:

@@ -20,6 +20,9 @@ from agenthost.agent.ref import Cursor
 from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
 from agenthost.errors import AgentEndedError, AgentError, AgentHostError, ConfigError, ReplayGapError
+from agenthost.log_once import LogOnce, shortened
+from agenthost.wire.fields import WRONG_SHAPE
+from agenthost.wire.json_bounds import count_values, load_json
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -27,6 +30,7 @@ _log = logging.getLogger("agenthost.agent")
 _HIGH_WATER = 8 * 1024 * 1024
 _WAITING_WATER = 64 * 1024 * 1024  # the same while somebody waits for what lies behind them
 _ACK_EVERY = 256 * 1024
+_LONGEST_LINE = 128 * 1024 * 1024  # bytes of an event; the wire's own bound of a line of input
 _EXIT_CODE_SECONDS = 5.0
 _KILLED = 137  # the exit code of SIGKILL
 
@@ -112,13 +116,14 @@ class Journal:
         self._source = source
         self._stderr = stderr
         self._stderr_raised = False
+        self._warnings = LogOnce(_log)
         self._answers = answers
         self._manual_ack = manual_ack
         self._places = False  # begun at a byte that may lie within a line
         self._unproven = False  # begun at a cursor that may be none
         self._skip: int | None = None  # events up to this one are not wanted
         self._given: Cursor | bytes = Cursor()  # what was handed out last: its cursor, or its line
-        self._parts: list[bytes] = []  # of a line whose end is not here yet
+        self._part = bytearray()  # of a line whose end is not here yet
         self._offset = 0
         self._unread: deque[tuple[bytes | Fault | Append, int]] = deque()
         self._size = 0
@@ -170,6 +175,9 @@ class Journal:
                 self.failure = await self._why()
         except AgentHostError as error:
             self.failure = error
+        except WRONG_SHAPE as error:
+            # As the runner writes no event, and whatever else inside can write one.
+            self.failure = AgentError(f"the agent's journal cannot be read: {shortened(repr(error))}")
         except Exception as error:  # noqa: BLE001 - a defect; told, because silence would be a hang
             _log.exception("the journal cannot be read")
             self.failure = AgentError(f"the agent's journal cannot be read: {error}")
@@ -205,10 +213,9 @@ class Journal:
 
     def _find_line(self, data: bytes) -> bytes:
         """Return what of the first bytes are whole events: the oldest that are kept may be the end of one."""
-        if not self._parts:
+        if not self._part:
             self._offset = self._source.received - len(data)
-        data = b"".join([*self._parts, data])
-        self._parts = []
+        data, self._part = bytes(self._part) + data, bytearray()
         if not data.startswith(_BEGIN) and not _BEGIN.startswith(data[: len(_BEGIN)]):
             _, newline, rest = data.partition(b"\n")
             if not newline:
@@ -217,7 +224,7 @@ class Journal:
             self._offset += len(data) - len(rest)
             data = rest
         if len(data) < len(_BEGIN) + _DIGITS:
-            self._parts = [data]
+            self._part = bytearray(data)
             return b""
         self._places = False
         self._check_skip(data)
@@ -248,12 +255,13 @@ class Journal:
             raise ReplayGapError(message, wanted=self._skip + 1, oldest=first, unit="event")
 
     def _take(self, data: bytes) -> None:
-        # A line is put together once, at its end: it may be 64 MiB long and come in a thousand pieces.
-        first, *more = data.split(b"\n")
-        self._parts.append(first)
-        for part in more:
-            line = b"".join(self._parts)
-            self._parts = [part]
+        # A line is put together once, at its end: it may be 64 MiB long and come in a million pieces.
+        begin = 0
+        while (end := data.find(b"\n", begin)) >= 0:
+            line = data[begin:end]
+            begin = end + 1
+            if self._part:
+                line, self._part = bytes(self._part + line), bytearray()
             self._offset += len(line) + 1
             if self._skip is not None:
                 if _number(line) <= self._skip:
@@ -262,10 +270,14 @@ class Journal:
                 self._skip = None
             if _MESSAGE.match(line):
                 if any(line.find(one, 0, _HEAD) >= 0 for one in (_RESULT, _INIT, _RESET)):
-                    self._look_at(json.loads(line)["message"])
+                    self._look_at(load_json(line)["message"])
                 self._keep(line, len(line))
             else:
-                self._sort(json.loads(line), len(line))
+                values = count_values(line)
+                self._sort(json.loads(line), len(line), values)
+        self._part += data[begin:]
+        if len(self._part) > _LONGEST_LINE:
+            raise AgentError(f"an event of the agent is longer than {_LONGEST_LINE >> 20} MiB")
         self._wake()
 
     def _keep(self, item: bytes | Fault | Append, size: int) -> None:
@@ -276,13 +288,13 @@ class Journal:
     def _look_at(self, message: Mapping[str, Any]) -> None:
         if message["$type"] == "ResultMessage":
             self.usage = self.usage.plus(message)
-            self.session_id = message.get("session_id") or self.session_id
+            self.session_id = _text(message.get("session_id")) or self.session_id
         elif message["$type"] == "ConversationResetMessage":
             self.usage = self.usage.begin_again()
         else:
-            self.session_id = message["data"].get("session_id") or self.session_id
+            self.session_id = _text(message["data"].get("session_id")) or self.session_id
 
-    def _sort(self, event: dict[str, Any], size: int) -> None:
+    def _sort(self, event: dict[str, Any], size: int, values: int) -> None:
         match event["kind"]:
             case "stderr":
                 self._tell_stderr(event)
@@ -299,7 +311,7 @@ class Journal:
                 self._keep(Fault(event["seq"], event["error"]), _FAULT_SIZE)
             case "request":
                 if self._answers is not None:
-                    self._answers.request(event)
+                    self._answers.request(event, size=size, values=values)
             case "request_cancelled":
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])
@@ -307,7 +319,8 @@ class Journal:
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])  # by somebody else: a denial, for one
             case "answer_refused":
-                _log.warning("the agent took no answer to its question %s any more", event["id"])
+                refused = "the agent took no answer to its question %s any more"
+                self._warnings.warning("refused", refused, event["id"])
             case "store_append":
                 append = self._answers.append(event, size) if self._answers is not None else None
                 if append is not None:
@@ -316,7 +329,7 @@ class Journal:
                 self._has_end = True
                 self.fault = event["error"]
             case kind:
-                _log.debug("an event of kind %r is not known here", kind)
+                _log.debug("an event of kind %s is not known here", shortened(kind))
 
     def _change(self, event: dict[str, Any]) -> None:
         match event["state"]:
@@ -330,7 +343,7 @@ class Journal:
                     self._answers.turn_ended()
             case "attached":
                 self.connected, self.busy = event["connected"], event["busy"]
-                self.session_id = event["session_id"] or self.session_id
+                self.session_id = _text(event["session_id"]) or self.session_id
                 if not event.get("begun", True):
                     raise AgentError("this agent was never connected: its host ended before; start another")
                 if self._answers is not None:
@@ -342,12 +355,13 @@ class Journal:
 
     def _tell_stderr(self, event: dict[str, Any]) -> None:
         if event.get("dropped"):
-            _log.warning("%d lines of the agent's stderr were dropped", event["dropped"])
+            self._warnings.warning("dropped", "%s lines of the agent's stderr were dropped", event["dropped"])
+        line = str(event["line"])
         if self._stderr is None:
-            _log.debug("stderr: %s", event["line"])
+            _log.debug("stderr: %s", shortened(line))
             return
         try:
-            self._stderr(event["line"])
+            self._stderr(line)
         except Exception:  # noqa: BLE001 - as in the SDK: a callback that raises ends no agent
             # Once: with --debug the CLI prints hundreds of lines.
             level, self._stderr_raised = (logging.DEBUG if self._stderr_raised else logging.ERROR), True
@@ -465,6 +479,10 @@ class Journal:
         self._unread, self._size = kept, 0
         self._let_go()
         self._room.set()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _number(line: bytes) -> int:

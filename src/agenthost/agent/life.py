@@ -41,7 +41,9 @@ from agenthost.errors import (
     SandboxGoneError,
     SandboxStartError,
     UnsupportedError,
+    exhausted,
 )
+from agenthost.log_once import shortened
 from agenthost.sandbox import Sandbox
 from agenthost.wire.codec import Codec
 
@@ -87,6 +89,11 @@ class AgentLife:
         self._is_known = plan.attachment is not None
         self._lent = False  # the sandbox is no provider of ours: the guest goes with this process
         self._lease = anyio.CancelScope()
+
+    @property
+    def call_timeout(self) -> float:
+        """Seconds in which the agent answers a call."""
+        return self._plan.limits.call_timeout
 
     # ---- for the owner
 
@@ -197,7 +204,7 @@ class AgentLife:
                     try:
                         await self._live(tasks)
                     except Exception as error:  # noqa: BLE001 - raised again by ``start`` or its owner
-                        self.error = error
+                        self.error = exhausted(error, "run an agent") or error
                     tasks.cancel_scope.cancel()
         except Exception as error:  # noqa: BLE001 - a defect beside; nothing may leave this task
             _log.exception("an agent's task failed")
@@ -409,7 +416,8 @@ class AgentLife:
             self.authority.distrust("managed settings")
         inside = (journal.ready or {}).get("sdk_version")
         if inside != version:
-            _log.warning("the sandbox has claude-agent-sdk %s, this host %s", inside, version)
+            shown = shortened(inside)
+            _log.warning("the sandbox has claude-agent-sdk %s, this host %s", shown, version)
 
     def end_error(self) -> Exception | None:
         """Return why the agent has ended, None when there is nothing to blame."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import anyio.lowlevel
 
-from agenthost.agent.errors import rebuild
+from agenthost.agent.errors import rebuild, rebuild_refusal
 from agenthost.agent.journal import Journal
 from agenthost.agent.life import AgentLife
 from agenthost.agent.sdk import load_json
 from agenthost.agent.store import Append
 from agenthost.errors import AgentError
+from agenthost.log_once import shortened
+from agenthost.wire.fields import WRONG_SHAPE
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHECKPOINT_EVERY = 32
+_NO_MESSAGES = (str, bytes, int, float, list, tuple, dict, PurePath, type(None))  # what else a codec makes
 
 
 class Messages:
@@ -49,9 +53,9 @@ class Messages:
                 raise error
             raise StopAsyncIteration
         if isinstance(item, Append):
-            return cast("Message", item.message(life.sdk))
+            return cast("Message", _read(item.message, life.sdk))
         if not isinstance(item, bytes):
-            raise _read(rebuild, item.error, life.sdk, life.codec)
+            raise rebuild(item.error, life.sdk, life.codec)
         message = _read(decode_message, item, life)
         if self._until_result and type(message).__name__ == "ResultMessage":
             self._over = True
@@ -67,15 +71,28 @@ def decode_message(line: bytes, life: AgentLife) -> Message:
     encoded = load_json(line)["message"]
     # In a partial message the mark of its class is the only one: nearly all of a flood is like that.
     flat = line.count(b'"$') == 1
-    return cast("Message", life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded))
+    message = life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded)
+    if isinstance(message, _NO_MESSAGES):
+        raise TypeError(f"a {type(message).__name__} in the place of a message")
+    return cast("Message", message)
+
+
+def read_reply(reply: Mapping[str, Any], life: AgentLife) -> Any:
+    """Return what a method of the client has returned inside, or raise what it has raised."""
+    error = _read(lambda: None if reply["ok"] else reply["error"])
+    if error is not None:
+        raise rebuild_refusal(error, life.sdk, life.codec)
+    return _read(lambda: life.codec.decode(reply["result"]))
 
 
 def _read(read: Callable[..., T], *arguments: Any) -> T:
     """Read what came out of the sandbox, which may be anything."""
     try:
         return read(*arguments)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise AgentError(f"the agent's journal holds what cannot be read: {error!r}") from error
+    except WRONG_SHAPE as error:
+        raise AgentError(
+            f"the agent's journal holds what cannot be read: {shortened(repr(error))}"
+        ) from error
 
 
 def journal_of(life: AgentLife) -> Journal:

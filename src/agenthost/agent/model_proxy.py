@@ -19,6 +19,7 @@ from agenthost.agent.model_budget import Hold
 from agenthost.agent.model_guard import ModelGuard
 from agenthost.agent.model_policy import ModelRequest, Refusal
 from agenthost.errors import AgentHostError
+from agenthost.log_once import LogOnce
 from agenthost.threads import in_thread
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class ModelProxy:
         self._budget = ByteBudget(max(in_flight, request_bytes))
         self._reading = anyio.Lock()
         self._slots = anyio.Semaphore(_CONCURRENT)
+        self._warnings = LogOnce(_log)
 
     async def serve(self, client: HttpClient, exchange: ModelExchange) -> None:
         """Serve one exchange to its end. Raises nothing but cancellation."""
@@ -180,7 +182,7 @@ class ModelProxy:
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent must not wait for ever
             # Its text might quote a header.
             message, permanent = f"the request could not be served ({type(error).__name__})", False
-        _log.warning("%s", message)
+        self._warnings.warning("model", "%s", message)
         if hold is not None and not begun:
             hold.fail(counts=False)
         if begun:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agenthost.threads import in_thread
 from agenthost.wire.codec import Codec, public_classes
+from agenthost.wire.json_bounds import count_values
 
 _codecs: dict[int, Codec] = {}
 _parse: Callable[[bytes], Any] | None = None
@@ -36,7 +37,12 @@ def sdk_codec(sdk: Any) -> Codec:
 
 
 def load_json(line: bytes) -> Any:
-    """Parse a line of the journal, twice as fast as the stdlib where pydantic's parser takes it."""
+    """Parse a line of the journal, twice as fast as the stdlib where pydantic's parser takes it.
+
+    Raises:
+        ValueError: It is not JSON, or holds more values than are taken.
+    """
+    count_values(line)
     global _parse
     parse = _parse
     if parse is None:

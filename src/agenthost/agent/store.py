@@ -25,7 +25,7 @@ class Append:
 
     __slots__ = ("done", "entries", "error", "key", "seq", "size")
 
-    def __init__(self, seq: int, key: Mapping[str, Any], entries: list[Any], size: int) -> None:
+    def __init__(self, seq: int, key: object, entries: list[Any], size: int) -> None:
         self.seq = seq
         self.key = key
         self.entries = entries
@@ -47,7 +47,7 @@ class Append:
             "error": self.error,
             "key": self.key,
             "uuid": str(uuid.uuid4()),
-            "session_id": self.key.get("session_id", ""),
+            "session_id": self.key.get("session_id", "") if isinstance(self.key, Mapping) else "",
         }
         return sdk.MirrorErrorMessage(subtype="mirror_error", data=data, key=self.key, error=self.error)
 

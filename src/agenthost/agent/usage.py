@@ -8,6 +8,7 @@ from typing import Any, cast
 
 # What the CLI tells of a model beside its sums.
 _NOT_SUMS = frozenset({"contextWindow", "maxOutputTokens"})
+_MODELS = 256  # whose totals are kept: what names them comes from inside, in any number of conversations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,9 @@ class Usage:
 def _added(before: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the sums by model of two conversations."""
     added = {**before, **now}
-    for model in before.keys() & now.keys():
+    if len(added) > _MODELS:
+        added = dict(list(added.items())[:_MODELS])
+    for model in before.keys() & now.keys() & added.keys():
         if isinstance(before[model], dict) and isinstance(now[model], dict):
             old, new = cast("dict[str, Any]", before[model]), cast("dict[str, Any]", now[model])
             added[model] = {**old, **new, **{name: old[name] + new[name] for name in _sums(old) & _sums(new)}}

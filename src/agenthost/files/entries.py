@@ -43,7 +43,7 @@ async def list_dir(sandbox: Sandbox, path: str = ".") -> list[FileInfo]:
 
     Raises:
         OSError: FileNotFoundError, NotADirectoryError, PermissionError ... with the path.
-        SandboxError: The answer is above 64 MiB, some 300,000 entries.
+        SandboxError: There are too many entries, some 120,000, or the answer is above 64 MiB.
     """
     return [_info(one) for one in items_of(await ask(sandbox, _call("list", path)))]
 

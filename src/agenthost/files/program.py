@@ -13,6 +13,7 @@ from typing import Any, NoReturn, cast
 
 from agenthost.errors import DownloadError, SandboxError, UnsupportedError
 from agenthost.sandbox import Process, Sandbox
+from agenthost.wire.json_bounds import count_values, load_json
 
 # Each imports only those before it.
 _MODULES = ("tar", "rules", "packing", "staging", "unpacking", "entries", "main")
@@ -25,6 +26,7 @@ for name, text in json.loads(zlib.decompress(base64.b85decode(sys.argv[1]))):
 sys.exit(module.main())
 """
 _MOST = 64 * 1024 * 1024  # bytes of an answer
+_MOST_VALUES = 1_000_000  # of an answer: a directory of some 120,000 entries
 _STDERR = 16 * 1024  # bytes, from its end
 
 
@@ -110,7 +112,7 @@ def raise_failure(sandbox: Sandbox, stderr: bytes, code: int) -> NoReturn:
     """Raise what a call failed with."""
     last = stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
-        told = json.loads(last)
+        told = load_json(last.encode())
     except (ValueError, RecursionError):
         told = None
     match told:
@@ -127,10 +129,14 @@ def read_answer(sandbox: Sandbox, data: bytes, *, whole: bool = True) -> Any:
     """Return an answer."""
     try:
         if whole:
+            count_values(data, most=_MOST_VALUES)
             return json.loads(data)
     except (ValueError, RecursionError):
         pass
-    raise SandboxError(f"files of sandbox {sandbox.name}: the answer is not whole, or above {_MOST} bytes")
+    raise SandboxError(
+        f"files of sandbox {sandbox.name}: the answer is not whole, or has more than {_MOST} bytes or "
+        f"{_MOST_VALUES} values"
+    )
 
 
 def items_of(value: object) -> list[object]:

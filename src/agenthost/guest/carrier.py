@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 import time
 from collections.abc import Callable
 
+from agenthost.guest.lobby import Lobby
 from agenthost.wire.frames import ProtocolError
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.incoming import GuestCarrier
 
 _CHUNK = 256 * 1024  # bytes taken from the socket, and handed to it, at once
+_BACKLOG = 128  # connections that wait in the kernel while the lobby is full
+_NO_DESCRIPTOR = 1.0  # seconds after which a connection is tried again where no descriptor was left
 _BUFFER = 1024 * 1024  # what the kernel is asked to keep for each direction; it gives what it allows
 
 
@@ -45,8 +47,21 @@ class Carriers:
         self._hub = hub
         self._listener = listener
         self._open: set[SocketEnd] = set()
+        self._lobby: Lobby[SocketEnd] = Lobby()
+        self._listens = False
         listener.setblocking(False)
-        self._loop.add_reader(listener, self._accept)
+        listener.listen(_BACKLOG)  # whoever made the socket
+        self._listen()
+
+    def _listen(self) -> None:
+        if not self._listens and self._listener.fileno() >= 0:
+            self._listens = True
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _pause(self, seconds: float) -> None:
+        self._listens = False
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(seconds, self._listen)
 
     def tick(self, now: float) -> None:
         """Let time pass."""
@@ -61,9 +76,20 @@ class Carriers:
             end.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        # A connection that has ended of itself is in the lobby until its end was read: no harm.
+        wait = self._lobby.opens_in(time.monotonic())
+        if wait > 0:
+            self._pause(wait)
+            return
+        try:
             connection, _ = self._listener.accept()
-            SocketEnd(self._hub, connection, self._open)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as exc:  # no descriptor is left: without a pause this would be called at once again
+            sys.stderr.write(f"no connection can be taken: {exc}\n")
+            self._pause(_NO_DESCRIPTOR)
+            return
+        self._lobby.enter(SocketEnd(self._hub, connection, self._open, self._lobby), time.monotonic())
 
 
 class SocketEnd:
@@ -72,7 +98,10 @@ class SocketEnd:
     Works on the socket itself: asyncio's transport would copy each burst that does not fit at once.
     """
 
-    def __init__(self, hub: GuestHub, connection: socket.socket, everyone: set[SocketEnd]) -> None:
+    def __init__(
+        self, hub: GuestHub, connection: socket.socket, everyone: set[SocketEnd], lobby: Lobby[SocketEnd]
+    ) -> None:
+        self._lobby = lobby
         self._loop = asyncio.get_running_loop()
         self._everyone = everyone
         self._socket = connection
@@ -92,11 +121,16 @@ class SocketEnd:
         """Let time pass."""
         self._state.tick(now)
 
+    def abort(self) -> None:
+        """Close it in favour of another connection."""
+        self.close()
+
     def close(self) -> None:
         """Close the connection; the link lives on."""
         if not self._closed:
             self._closed = True
             self._everyone.discard(self)
+            self._lobby.leave(self)
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._socket.close()
@@ -113,6 +147,8 @@ class SocketEnd:
             self.close()
             return
         if feed(self._state, data, self._wake):
+            if self._state.link is not None:
+                self._lobby.leave(self)
             self._wake()
         else:
             self.close()

@@ -39,6 +39,11 @@ class FileCalls:
         path = str(params["path"])
         with named(path):
             fd, size = open_for_reading(resolve(path, self._workdir, follow=True))
+        most = params.get("max")
+        if most is not None and size > most:
+            os.close(fd)
+            reply.ok({"size": size})  # the host refuses it by that
+            return
         if size > self._hub.settings.inline_body:
             self._send(reply, str(params["stream"]), FileSpool(fd, size))
             return
@@ -47,7 +52,9 @@ class FileCalls:
                 data = read_all(fd)
         finally:
             os.close(fd)
-        if len(data) <= self._hub.settings.inline_body:
+        if most is not None and len(data) > most:
+            reply.ok({"size": len(data)})
+        elif len(data) <= self._hub.settings.inline_body:
             reply.ok({"data": b64encode(data).decode("ascii")})
         else:  # a file that tells no size, such as those in /proc
             spool = MemorySpool()

@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from agenthost.guest.lobby import HEAD_SECONDS, IDLE_SECONDS, Lobby
 from agenthost.guest.spool import DiskSpool
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.settings import KIB, MIB
@@ -20,6 +21,10 @@ _HEAD = 64 * KIB  # longest request head
 _BODY = 64 * MIB  # longest request body; the Messages API itself takes 32 MB
 _CHUNK = 256 * KIB
 _AT_ONCE = 64  # requests of one agent under way; the CLI with its subagents has a handful
+# Connections that are taken before what has come on the others is read, so that a flood does not close an
+# agent's in whose queue its head lies already; and those that wait in the kernel meanwhile.
+_ACCEPTED_AT_ONCE = 16
+_BACKLOG = 128
 _LINGER = 5.0  # seconds that what an agent still sends is read after it was refused
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_BODY = (204, 304)
@@ -44,12 +49,55 @@ class BadRequestError(Exception):
 
 
 class _Connection(asyncio.StreamReaderProtocol):
-    """Streams, and a word when the agent hangs up while an answer is under way."""
+    """Streams, and a word when the agent hangs up while an answer is under way.
 
-    def __init__(self, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> None:
+    Between two requests it is in the lobby, where it may wait for a time and makes room for others.
+    """
+
+    def __init__(
+        self,
+        serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any],
+        lobby: Lobby[_Connection],
+    ) -> None:
         super().__init__(asyncio.StreamReader(limit=_HEAD), serve)
+        self._lobby = lobby
+        self._raw: asyncio.BaseTransport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._is_idle = False
         self._on_gone: Callable[[], None] | None = None
         self._gone = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request, in the lobby."""
+        self._raw = transport
+        super().connection_made(transport)
+        self.wait_for_head(HEAD_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes. With the first ones of a request its head is due."""
+        if self._deadline is not None and self._is_idle:
+            self.wait_for_head(HEAD_SECONDS)
+        super().data_received(data)
+
+    def wait_for_head(self, seconds: float) -> None:
+        """Close the connection unless the head of a request has come by then, and its key was right."""
+        self.proven()
+        loop = asyncio.get_running_loop()
+        self._is_idle = seconds == IDLE_SECONDS
+        self._deadline = loop.call_later(seconds, self.abort)
+        self._lobby.enter(self, loop.time())
+
+    def proven(self) -> None:
+        """Leave the lobby: this is an agent's."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._lobby.leave(self)
+
+    def abort(self) -> None:
+        """Close it at once."""
+        if isinstance(self._raw, asyncio.Transport):
+            self._raw.abort()
 
     def watch(self, on_gone: Callable[[], None]) -> None:
         """Call ``on_gone`` when the other end has closed, now if it has."""
@@ -64,6 +112,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection broke."""
+        self.proven()
         self._hang_up()
         super().connection_lost(exc)
 
@@ -82,6 +131,7 @@ class ModelEndpoint:
         self._keys: dict[str, str] = {}
         self._exchanges: dict[str, Exchange] = {}  # by the sid of the answer
         self._next = 1
+        self._lobby: Lobby[_Connection] = Lobby()
         self._server: asyncio.base_events.Server | None = None
         self.port = 0
 
@@ -91,7 +141,10 @@ class ModelEndpoint:
         if bound is None:
             bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             bound.bind(("127.0.0.1", 0))
-        self._server = await loop.create_server(lambda: _Connection(self._connection), sock=bound)
+        self._server = await loop.create_server(
+            lambda: _Connection(self._connection, self._lobby), sock=bound, backlog=_ACCEPTED_AT_ONCE
+        )
+        bound.listen(_BACKLOG)
         self.port = bound.getsockname()[1]
 
     def add_agent(self, agent: str, key: str) -> None:
@@ -153,8 +206,11 @@ class ModelEndpoint:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while await self._request(reader, writer):
+            connection = writer.transport.get_protocol()
+            assert isinstance(connection, _Connection)
+            while await self._request(reader, writer, connection):
                 await writer.drain()
+                connection.wait_for_head(IDLE_SECONDS)
         except BadRequestError as exc:
             _respond(writer, exc.status, str(exc))
             await _linger(reader, writer)
@@ -163,7 +219,9 @@ class ModelEndpoint:
         finally:
             writer.close()
 
-    async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _request(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection
+    ) -> bool:
         """Serve one request; False when the connection must end."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -177,6 +235,7 @@ class ModelEndpoint:
         agent = self._agent_of(headers)
         if agent is None:
             raise BadRequestError(401, "this model endpoint takes only the agent's own key")
+        connection.proven()
         length = _length(headers)
         if sum(exchange.agent == agent for exchange in self._exchanges.values()) >= _AT_ONCE:
             raise BadRequestError(429, f"an agent has more than {_AT_ONCE} model requests under way")
@@ -188,8 +247,6 @@ class ModelEndpoint:
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             kept = [[name, value] for name, value in headers.items() if name not in _DROPPED]
             await exchange.ask({"method": method, "path": path, "headers": kept}, _body(reader, length))
-            connection = writer.transport.get_protocol()
-            assert isinstance(connection, _Connection)
             connection.watch(exchange.cut)
             whole = await exchange.pass_on(writer, head_only=method == "HEAD")
             return whole and "close" not in headers.get("connection", "").lower()

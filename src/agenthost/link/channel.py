@@ -14,11 +14,13 @@ from typing import Any
 import anyio
 
 from agenthost.errors import AgentEndedError, AgentHostError, ConfigError, SupersededError
+from agenthost.link.answers import reading
 from agenthost.link.arguments import start_params
 from agenthost.link.flows import Inflow, Outflow
 from agenthost.link.session import Session
 from agenthost.link.tokens import TokenMaker
 from agenthost.wire.frames import Data
+from agenthost.wire.json_bounds import load_json
 from agenthost.wire.tokens import DRIVER, OBSERVER
 
 _KILLING = 10.0  # seconds that killing a runner may take before its block is left without its answer
@@ -55,16 +57,16 @@ class Exchange:
             raise self._hung_up
         request = self._request = self._session.inflow(self.sid)
         request.missing = self._hung_up
-        data = b""
-        while b"\n" not in data:
-            piece = await request.receive()
+        data = bytearray()
+        while b"\n" not in (piece := await request.receive()):
+            data += piece
             if not piece or len(data) > _LONGEST_HEAD:
                 raise AgentHostError("the guest sent a model request without a head")
-            data += piece
-        line, _, self._rest = data.partition(b"\n")
-        head = json.loads(line)
-        headers = tuple((str(name), str(value)) for name, value in head["headers"])
-        return ExchangeHead(str(head["method"]), str(head["path"]), headers)
+        rest, _, self._rest = piece.partition(b"\n")
+        with reading("the head of a model request"):
+            head = load_json(bytes(data + rest))
+            headers = tuple((str(name), str(value)) for name, value in head["headers"])
+            return ExchangeHead(str(head["method"]), str(head["path"]), headers)
 
     async def receive(self) -> bytes:
         """Return the next bytes of the request's body, ``b""`` at the end.
@@ -190,8 +192,7 @@ class AgentChannel:
 
     async def wait(self) -> int:
         """Return the runner's exit code (128 + N for signal N)."""
-        number = self._session.begin("wait", {"agent": self.agent}, lasting=True)
-        return int(await self._session.answer(number))
+        return await _exit_code(self._session, self.agent)
 
     def stderr_tail(self) -> bytes:
         """Return the last bytes of the runner's own stderr."""
@@ -248,6 +249,12 @@ class AgentChannel:
     def _wake(self) -> None:
         news, self._news = self._news, anyio.Event()
         news.set()
+
+
+async def _exit_code(session: Session, agent: str) -> int:
+    code = await session.answer(session.begin("wait", {"agent": agent}, lasting=True))
+    with reading("an exit code"):
+        return int(code)
 
 
 def agent_params(
@@ -338,8 +345,7 @@ class Observation:
 
     async def wait(self) -> int:
         """Return the runner's exit code (128 + N for signal N)."""
-        number = self._session.begin("wait", {"agent": self._agent}, lasting=True)
-        return int(await self._session.answer(number))
+        return await _exit_code(self._session, self._agent)
 
     def stderr_tail(self) -> bytes:
         """Return nothing: the runner's own stderr is the driver's."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from agenthost.errors import SandboxGoneError, SandboxPausedError
 from agenthost.link.agents import AgentStatus, agent_status
+from agenthost.link.answers import reading
 from agenthost.link.arguments import check_bytes, check_number, start_params
 from agenthost.link.channel import (
     AgentChannel,
@@ -19,7 +19,7 @@ from agenthost.link.channel import (
     observe_agent,
     open_channel,
 )
-from agenthost.link.flows import Inflow
+from agenthost.link.files import MAX_BYTES, RemoteFile, open_file
 from agenthost.link.layout import GuestLayout
 from agenthost.link.process import execute, spawn
 from agenthost.link.session import Session
@@ -28,7 +28,6 @@ from agenthost.owners import note_gone
 from agenthost.sandbox import Backend, Capabilities, ExecResult, Process, SandboxInfo
 from agenthost.spec import check_text
 from agenthost.supports import SupportsKeep
-from agenthost.wire.frames import Data
 
 _INLINE_FILE = 16 * 1024  # bytes of a file that travel with the call that writes it
 
@@ -121,31 +120,20 @@ class GuestSandbox:
         session = self._live()
         return spawn(session, start_params(session.unique(), argv, cwd=cwd, env=env, user=user))
 
-    async def read_file(self, path: str) -> bytes:
-        """Return a file's bytes. See Sandbox.read_file."""
-        check_text("path", path)
-        session = self._live()
-        sid = f"f/{session.unique()}"
-        flow: Inflow | None = None
-        opened = True
-        try:
-            answer = await session.call("read", {"path": path, "stream": sid})
-            if "data" in answer:
-                opened = False
-                return b64decode(answer["data"])
-            flow = session.inflow(sid)
-            parts: list[Data] = []
-            flow.sink = parts.append
-            await flow.wait_ended()
-            data = b"".join(parts)
-        finally:
-            if flow is not None:
-                session.close_inflow(flow)
-            if opened:  # perhaps: the call may have been cancelled
-                session.post("close", {"stream": sid})
-        if len(data) != answer["size"]:
-            raise OSError(errno.EIO, "the file became shorter while it was read", path)
-        return data
+    async def read_file(self, path: str, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """Return a file's bytes. See Sandbox.read_file. ``open_file`` reads larger files in pieces."""
+        async with open_file(self._live(), path, max_bytes=max_bytes) as file:
+            return await file.read()
+
+    def open_file(self, path: str) -> AbstractAsyncContextManager[RemoteFile]:
+        """Open a file of any size, to be read in pieces. Leaving the block closes it.
+
+        ``async for piece in file`` yields its bytes as they come; not more than 2 MiB wait in this process.
+
+        Raises:
+            OSError: FileNotFoundError, IsADirectoryError, PermissionError ... with the path.
+        """
+        return open_file(self._live(), path)
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""
@@ -213,7 +201,9 @@ class GuestSandbox:
 
     async def agents(self) -> list[AgentStatus]:
         """Return what agents there are, oldest first."""
-        return [agent_status(one) for one in await self._live().call("agents", {})]
+        told = await self._live().call("agents", {})
+        with reading("a list of agents"):
+            return [agent_status(one) for one in told]
 
     async def keep_for(self, seconds: float) -> None:
         """Have the guest end after so many seconds, unless a driver of an agent comes before.
@@ -226,8 +216,10 @@ class GuestSandbox:
 
     async def kept_for(self) -> float | None:
         """Return after how many seconds from now the guest ends by ``keep_for``, None for never."""
-        seconds = (await self._live().call("about", {}))["kept_for"]
-        return None if seconds is None else float(seconds)
+        about = await self._live().call("about", {})
+        with reading("a description of itself"):
+            seconds = about["kept_for"]
+            return None if seconds is None else float(seconds)
 
     async def info(self) -> SandboxInfo:
         """Ask the provider."""

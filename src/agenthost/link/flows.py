@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import anyio
 
+from agenthost.link.pieces import Pieces
 from agenthost.wire.frames import Data
 from agenthost.wire.host import HostLink
 from agenthost.wire.streams import SendStream
@@ -39,7 +39,7 @@ class Inflow:
         self._link = link
         self._failure = failure
         self._auto_ack = auto_ack
-        self._pieces: deque[Data] = deque()
+        self._pieces = Pieces()
         self._news = anyio.Event()
         self._ended = False
         self._error: Exception | None = None
@@ -62,12 +62,17 @@ class Inflow:
         self._link.consume(self.sid, len(data))
         if self._auto_ack:
             self._link.acknowledge(self.sid, self._stream.consumed)
-        return bytes(data)
+        return data
 
     @property
     def consumed(self) -> int:
         """Offset behind what was handed out."""
         return self._stream.consumed
+
+    async def wait_readable(self) -> None:
+        """Return when ``receive`` does not wait."""
+        while not self._pieces and not self._ended and self._error is None and self._failure.error is None:
+            await self._news.wait()
 
     async def wait_ended(self) -> None:
         """Return when all bytes have gone to the sink."""

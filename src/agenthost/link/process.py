@@ -10,8 +10,10 @@ from typing import Any
 import anyio
 
 from agenthost.errors import ExecTimeoutError
+from agenthost.link.answers import reading
 from agenthost.link.arguments import check_bytes, check_number
 from agenthost.link.flows import Inflow, Outflow
+from agenthost.link.pieces import Pieces
 from agenthost.link.session import Session
 from agenthost.sandbox import ExecResult
 from agenthost.wire.frames import Data
@@ -72,7 +74,9 @@ class RemoteProcess:
         """Return the exit code. May be called again, also after it was cancelled, and behind the block."""
         async with self._waiting:
             if self._exit_code is None:
-                self._exit_code = int(await self._session.answer(self._wait, keep=True))
+                code = await self._session.answer(self._wait, keep=True)
+                with reading("an exit code"):
+                    self._exit_code = int(code)
             return self._exit_code
 
 
@@ -83,7 +87,9 @@ async def spawn(session: Session, params: dict[str, Any]) -> AsyncGenerator[Remo
     out = err = stdin = process = None
     try:
         # Cancelled in here, the release below still finds what the guest may have started.
-        pid = (await session.call("start", params))["pid"]
+        answer = await session.call("start", params)
+        with reading("an answer to 'start'"):
+            pid = int(answer["pid"])
         out = session.inflow(f"p/{name}/out")
         err = session.inflow(f"p/{name}/err")
         stdin = session.outflow(f"p/{name}/in")
@@ -105,20 +111,17 @@ class _Collector:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._parts: list[Data] = []
-        self._kept = 0
+        self._kept = Pieces()
         self.truncated = False
 
     def add(self, data: Data) -> None:
-        if self._kept + len(data) > self._most:
-            data = data[: self._most - self._kept]
+        if self._kept.size + len(data) > self._most:
+            data = data[: self._most - self._kept.size]
             self.truncated = True
-        if data:
-            self._parts.append(data)
-            self._kept += len(data)
+        self._kept.append(data)
 
     def value(self) -> bytes:
-        return b"".join(self._parts)
+        return self._kept.joined()
 
 
 async def execute(
@@ -155,7 +158,9 @@ async def execute(
                 source = session.outflow(f"p/{name}/in")
                 source.write_now(stdin)
                 source.end()
-            exit_code = await session.answer(wait)
+            code = await session.answer(wait)
+            with reading("an exit code"):
+                exit_code = int(code)
             for flow in flows:
                 await flow.wait_ended()
         finished = True

@@ -24,10 +24,12 @@ from agenthost.errors import (
     SandboxPausedError,
     SupersededError,
     WireVersionError,
+    exhausted,
 )
+from agenthost.link.answers import CALL_SECONDS, Patience, Waiter, call_error
 from agenthost.link.flows import Failure, Inflow, Outflow
 from agenthost.link.listener import AgentListener
-from agenthost.link.refusals import call_error
+from agenthost.log_once import LogOnce, shortened
 from agenthost.sandbox import Backend, Carrier
 from agenthost.wire import events
 from agenthost.wire.frames import ProtocolError
@@ -39,17 +41,9 @@ _BUDGET = 512 * 1024  # bytes handed to a carrier at once
 _FIRST_DELAY = 0.05  # seconds between the first two dials, doubled each time
 _LAST_DELAY = 2.0  # and the longest
 _CLOSING = 5.0  # seconds that closing a carrier may take
+_BREACHES = 64  # carriers in a row that ended because the guest broke the rules of the wire
 _RENEW_AFTER = 64  # calls; the guest keeps the answers of all that come behind a call without an answer
 _CARRIER_ERRORS = (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
-
-
-class _Waiter:
-    def __init__(self, call: int = 0, body: Outflow | None = None) -> None:
-        self.event = anyio.Event()
-        self.ok = False
-        self.value: Any = None
-        self.call = call  # its number on the link, which changes when it is renewed
-        self.body = body
 
 
 class Session:
@@ -64,6 +58,8 @@ class Session:
         settings: Sizes and times.
         budget: Seconds spent on reconnecting.
         start: Seconds until the guest has answered for the first time; None is ``budget``.
+        call_timeout: Seconds in which ``call`` and ``grant`` are answered while the link is up. See
+            ``Limits.call_timeout``.
     """
 
     def __init__(
@@ -75,6 +71,7 @@ class Session:
         settings: WireSettings | None = None,
         budget: float = 60.0,
         start: float | None = None,
+        call_timeout: float = CALL_SECONDS,
     ) -> None:
         self.link = HostLink(secrets.token_hex(16), settings, guest_key=guest_key)
         self.failure = Failure()
@@ -82,13 +79,16 @@ class Session:
         self.channels: dict[str, AgentListener] = {}
         self._backend = backend
         self._budget = budget
-        self._patience = budget if start is None else max(start, budget)
+        self._wait_for_link = budget if start is None else max(start, budget)
+        self.patience = Patience(self.link, name, call_timeout)
+        self._breaches = 0
+        self._warnings = LogOnce(_log)
         self._wake = anyio.Event()
         self._ready = anyio.Event()
         self.was_up = False  # the guest has answered, once at least
-        self._waiters: dict[int, _Waiter] = {}  # by the call's first number
+        self._waiters: dict[int, Waiter] = {}  # by the call's first number
         self._lasting: dict[int, tuple[int, str, dict[str, Any]]] = {}  # by the call's number of now
-        self._granting: dict[tuple[str, str], _Waiter] = {}
+        self._granting: dict[tuple[str, str], Waiter] = {}
         self._inflows: dict[str, Inflow] = {}
         self._outflows: dict[str, Outflow] = {}
         self._names = 0
@@ -132,7 +132,7 @@ class Session:
         self.failure.check()
 
     async def _keep_up(self) -> Exception:
-        deadline = anyio.current_time() + self._patience
+        deadline = anyio.current_time() + self._wait_for_link
         delay = _FIRST_DELAY
         while True:
             error: Exception | None = None
@@ -146,15 +146,15 @@ class Session:
                 if self.failure.error is not None:
                     return self.failure.error
                 if served:
-                    self._patience = self._budget
+                    self._wait_for_link = self._budget
                     deadline = anyio.current_time() + self._budget
                     delay = _FIRST_DELAY
             with anyio.move_on_after(max(deadline - anyio.current_time(), _LAST_DELAY)):
                 await self._look_for_sandbox()
             if anyio.current_time() + delay > deadline:
                 return LinkLostError(
-                    f"sandbox {self.name} could not be reached for {self._patience:g} s"
-                    + (f" ({error})" if error else "")
+                    f"sandbox {self.name} could not be reached for {self._wait_for_link:g} s"
+                    + (f" ({exhausted(error, 'reach a sandbox') or error})" if error else "")
                 )
             await anyio.sleep(delay)
             delay = min(delay * 2, _LAST_DELAY)
@@ -197,14 +197,27 @@ class Session:
                 self.link.receive(data, anyio.current_time())
             except _CARRIER_ERRORS as exc:
                 _log.debug("sandbox %s: the carrier ended: %r", self.name, exc)
+                self._breaches = 0
                 return
             except ProtocolError as exc:
-                _log.warning("sandbox %s: the carrier was closed: %s", self.name, exc)
-                self._look()
+                self._breach(exc)
                 return
             self._look()
             if self.failure.error is not None:
                 return
+
+    def _breach(self, error: ProtocolError) -> None:
+        """End this carrier, on which the guest broke the wire's rules; the link, where that goes on."""
+        self._warnings.warning("breach", "sandbox %s: the carrier was closed: %s", self.name, error)
+        self._look()
+        self._breaches += 1
+        if self._breaches >= _BREACHES:
+            self._fail(
+                LinkError(
+                    f"the guest of sandbox {self.name} broke the rules of the wire on {_BREACHES} carriers "
+                    f"in a row ({shortened(error)}): what runs inside may have taken its place: end it"
+                )
+            )
 
     async def _write(self, carrier: Carrier, scope: anyio.CancelScope) -> None:
         while True:
@@ -275,6 +288,7 @@ class Session:
                     waiter.event.set()
             case events.Ready():
                 self.was_up = True
+                self.patience.link_is_up()
                 self._ready.set()
             case events.Opened(sid, agent, meta):
                 if agent in self.channels:
@@ -365,9 +379,16 @@ class Session:
 
         Raises:
             OSError: The kernel's own error inside.
-            OutcomeUnknownError: It was sent; whether it was done is not known.
+            OutcomeUnknownError: It was sent; whether it was done is not known. Also where the guest has not
+                answered for ``call_timeout`` seconds of a link that is up.
         """
-        return await self.answer(self.begin(method, params))
+        number = self.begin(method, params)
+        try:
+            await self.patience.wait(self._waiters[number].event, method)
+        except BaseException:
+            self.forget(number)
+            raise
+        return await self.answer(number)
 
     async def see_to(self, method: str, params: dict[str, Any], *, within: float) -> Any:
         """Have a call done although whoever asks is cancelled; return its answer, None if none came in time.
@@ -387,7 +408,7 @@ class Session:
             except SupersededError:
                 raise
             except AgentHostError as exc:
-                _log.info("sandbox %s: %s was not answered: %s", self.name, method, exc)
+                _log.info("sandbox %s: %s was not answered: %s", self.name, method, shortened(exc))
         self._waiters.pop(number, None)
         return None
 
@@ -400,7 +421,7 @@ class Session:
             flow = self.outflow(f"c/{self.unique()}")
             params = {"$body": flow.sid}
         number = self.link.call(method, params)
-        self._waiters[number] = _Waiter(number, flow)
+        self._waiters[number] = Waiter(number, flow)
         if flow is not None:
             flow.write_now(text.encode())
             flow.end()
@@ -436,7 +457,7 @@ class Session:
         if isinstance(waiter.value, Exception):
             raise waiter.value
         self.failure.check()
-        raise call_error(dict(waiter.value or {}))
+        raise call_error(waiter.value)
 
     def forget(self, number: int) -> None:
         """Care no more for a call's answer. One that the guest does not have whole will never be done."""
@@ -458,10 +479,10 @@ class Session:
         self.failure.check()
         if (agent, role) in self._granting:
             raise ConfigError(f"this process asks for the {role}'s role of agent {agent} already")
-        waiter = self._granting[agent, role] = _Waiter()
+        waiter = self._granting[agent, role] = Waiter()
         self.link.grant(agent, role, token)
         try:
-            await waiter.event.wait()
+            await self.patience.wait(waiter.event, f"grant {role}")
         finally:
             self._granting.pop((agent, role), None)
             if not waiter.ok:

@@ -14,7 +14,7 @@ from functools import partial
 
 import anyio.lowlevel
 
-from agenthost.errors import ExecTimeoutError, SandboxGoneError, UnsupportedError
+from agenthost.errors import ExecTimeoutError, FileTooLargeError, SandboxGoneError, UnsupportedError
 from agenthost.files.program import call_in
 from agenthost.link.arguments import check_bytes, check_number, start_params
 from agenthost.sandbox import Capabilities, ExecResult, SandboxInfo
@@ -238,10 +238,14 @@ class FakeSandbox(Script):
         async with self._counted(process, function, view):
             yield process
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
         """Return a file's bytes. See Sandbox.read_file."""
         await self._enter("read_file")
-        return self.files.read(path)
+        check_number("max_bytes", max_bytes, whole=True)
+        data = self.files.read(path)
+        if len(data) > max_bytes:
+            raise FileTooLargeError(errno.EFBIG, f"{len(data)} bytes, above max_bytes={max_bytes}", path)
+        return data
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace a file, whole or not at all. See Sandbox.write_file."""

@@ -6,6 +6,10 @@ from typing import Any, cast
 
 from agenthost.wire.frames import ProtocolError
 
+# What taking apart a value of the wrong shape raises.
+WRONG_SHAPE = (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+LONGEST_NAME = 1024  # characters of the name of a stream, an agent, a role or a method
+
 
 def natural(value: object) -> int:
     """Return an offset, a count or a number: an integer from 0 on. No float, no bool."""
@@ -15,9 +19,11 @@ def natural(value: object) -> int:
 
 
 def text(value: object) -> str:
-    """Return a string."""
+    """Return a name: a string that is not longer than names are."""
     if type(value) is not str:
         raise ProtocolError("a name in a frame is no string")
+    if len(value) > LONGEST_NAME:
+        raise ProtocolError(f"a name in a frame is longer than {LONGEST_NAME} characters")
     return value
 
 

@@ -7,11 +7,15 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any, cast
 
+from agenthost.wire.json_bounds import count_values
 from agenthost.wire.seals import MARK, Seal
 
 Header = dict[str, Any]
 # Bytes of a stream; a view where they were cut out of something larger.
 Data = bytes | memoryview
+
+
+_MOST_VALUES = 64 * 1024  # in the line of one frame; the largest names every stream of a link
 
 
 class ProtocolError(Exception):
@@ -132,9 +136,10 @@ class Decoder:
 
     def _on_line(self, line: bytes) -> Iterator[tuple[Header, Data]]:
         try:
+            count_values(line, most=_MOST_VALUES)
             parsed: object = json.loads(line.decode("ascii"))
         except (ValueError, RecursionError) as exc:  # RecursionError: nested too deeply
-            raise ProtocolError("a frame line is not ASCII JSON") from exc
+            raise ProtocolError("a frame line is not ASCII JSON within bounds") from exc
         if not isinstance(parsed, dict):
             raise ProtocolError("a frame is not a JSON object")
         header = cast("Header", parsed)

@@ -22,7 +22,7 @@ from agenthost.wire.events import (
 from agenthost.wire.fields import natural, record, text
 from agenthost.wire.frames import Data, Header, ProtocolError, SealError, encode
 from agenthost.wire.handshake import fresh_nonce, make_seals, make_transcript, prove, share
-from agenthost.wire.peer import Peer, Reading
+from agenthost.wire.peer import MOST_STREAMS, Peer, Reading
 from agenthost.wire.settings import WIRE_VERSION, WireSettings
 from agenthost.wire.spool import MemorySpool
 from agenthost.wire.streams import RecvStream, SendStream
@@ -30,6 +30,7 @@ from agenthost.wire.tokens import DRIVER, private_key
 from agenthost.wire.x25519 import public_key
 
 _STAMP = 64  # bytes that a stamp may add to a frame
+MOST_OPENED = 256  # model requests of one agent under way; the guest lets an agent have 64
 _OF_SUBSCRIPTIONS = frozenset(["d", "end", "gap", "none"])
 
 
@@ -359,7 +360,9 @@ class HostLink(Peer):
         """Take note of what was granted. Returns what is not wanted any more."""
         returned: list[tuple[str, str]] = []
         for sid, (offset, limit, ended) in record(header["in"]).items():
-            self._arrived[sid] = (natural(offset), natural(limit), ended is True)
+            self._arrived[text(sid)] = (natural(offset), natural(limit), ended is True)
+        if len(self._arrived) > MOST_STREAMS:
+            raise ProtocolError(f"the guest claims to receive more than {MOST_STREAMS} streams")
         for agent, role, epoch, number in header["granted"]:
             grant = self._grants.get((agent, role))
             if grant is None:
@@ -402,8 +405,10 @@ class HostLink(Peer):
     def _on_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
         # On its way when the role was given back: told anew to whom the role is given next.
         if sid not in self._opened and "epoch" in self._grants.get((agent, DRIVER), ()):
+            if sum(owner == agent for owner in self._opened.values()) >= MOST_OPENED:
+                raise ProtocolError(f"an agent has more than {MOST_OPENED} model requests under way")
             self._opened[sid] = agent
-            self.events.append(Opened(sid, agent, meta))
+            self.events.append(Opened(sid, agent, {"answer": text(meta["answer"])}))
 
 
 def _subscription(stream: RecvStream) -> list[object]:

@@ -14,6 +14,8 @@ from agenthost.wire.seals import Seal
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
 
+MOST_STREAMS = 16 * 1024  # that one link has at once; a link in use has some hundreds
+
 
 def new_decoder(settings: WireSettings) -> Decoder:
     """Return what cuts a carrier's bytes into frames."""
@@ -55,6 +57,7 @@ class Peer:
         self._seal: Seal | None = None  # of what is sent over this carrier; None: it takes no seals
         self._unsealed = 0  # bytes that it is to cover
         self._control: deque[Header] = deque()
+        self._unwanted: set[str] = set()  # streams of theirs for which a word to stop is in ``_control``
         self._reading: dict[str, Reading] = {}
         self._due: dict[str, None] = {}  # our streams that may have something to send, in turn
         self._receiving: dict[str, RecvStream] = {}
@@ -71,6 +74,7 @@ class Peer:
         self._decoder = new_decoder(self.settings)
         self._seal, self._unsealed = None, 0
         self._control.clear()
+        self._unwanted.clear()
         self._due.clear()
         self._untold.clear()
         self._pinging = self._ponging = False
@@ -80,6 +84,7 @@ class Peer:
         """The carrier is gone. Streams and calls stay."""
         self.connected = self.flowing = False
         self._control.clear()
+        self._unwanted.clear()
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the carrier.
@@ -113,6 +118,7 @@ class Peer:
         size = 0
         while self._control:
             self._put(out, [encode(self._stamped(self._control.popleft()))])
+        self._unwanted.clear()
         self._pinging = self._ponging = False
         if self.flowing:
             if self._untold:
@@ -323,8 +329,16 @@ class Peer:
             self.events.append(Ended(sid))
 
     def _on_unwanted(self, sid: str) -> None:
-        """Hook: bytes of a stream that we do not receive: ask for no more."""
-        self._post({"t": "stop", "s": sid})
+        """Hook: bytes of a stream that we do not receive: ask for no more, once until that is sent.
+
+        Raises:
+            ProtocolError: More streams than either end has at once: the other end reads nothing of it.
+        """
+        if sid not in self._unwanted:
+            if len(self._unwanted) >= MOST_STREAMS:
+                raise ProtocolError(f"bytes of more than {MOST_STREAMS} streams that were not asked for")
+            self._unwanted.add(sid)
+            self._post({"t": "stop", "s": sid})
 
     def _on_ack(self, sid: str, offset: int, limit: int) -> None:
         reading = self._reading.get(sid)

@@ -67,7 +67,12 @@ class Port:
         """Take note of a connection. Above the limit, the oldest on which nothing is admitted is closed."""
         if len(self._connections) >= CONNECTIONS:
             idle = (other for other in self._connections if not other.admitted)
-            next(idle, connection).abort()
+            oldest = next(idle, connection)
+            # Taken out at once: it ends a turn of the event loop later, and others may come before.
+            self._connections.pop(oldest, None)
+            oldest.abort()
+            if oldest is connection:
+                return
         self._connections[connection] = None
 
     def lost(self, connection: Connection) -> None:

@@ -14,12 +14,13 @@ from agenthost.errors import SandboxGoneError, SandboxStartError
 from agenthost.providers.local import state
 from agenthost.providers.local.ending import end
 from agenthost.providers.local.keeper.cgroups import oom_kills
-from agenthost.providers.local.leases import leased_for, write_keep, write_lease
+from agenthost.providers.local.leases import boot_seconds, leased_for, write_keep, write_lease
 from agenthost.providers.local.start import LastWords, Report
 from agenthost.sandbox import Carrier, Isolation, SandboxInfo, SandboxState
 
 # A guest that has ended is followed by its keeper, which has files to remove.
 _WORDS_SECONDS = 10.0
+_CLOCKS_AGREE = 1.0  # seconds that two clocks differ by while nobody sets one of them
 
 Connect = Callable[[str], Awaitable[Carrier]]
 
@@ -159,6 +160,14 @@ class LocalBackend:
         return SandboxGoneError(f"sandbox {name} has ended: {reason}")
 
 
+def _expires_at(record: state.Record) -> float:
+    """Return the end on the wall clock: as it was written down, unless the clock has been set since."""
+    if record.lives_until is None:
+        return record.expires_at
+    expires_at = time.time() + record.lives_until - boot_seconds()
+    return expires_at if abs(expires_at - record.expires_at) > _CLOCKS_AGREE else record.expires_at
+
+
 def to_info(record: state.Record, alive: SandboxState) -> SandboxInfo:
     """Return a state file's content as the public value."""
     isolation: Isolation = "namespaces" if record.isolation == "namespaces" else "none"
@@ -169,7 +178,7 @@ def to_info(record: state.Record, alive: SandboxState) -> SandboxInfo:
         state=alive,
         labels=record.labels,
         created_at=record.created_at,
-        expires_at=record.expires_at,
+        expires_at=_expires_at(record),
         isolation=isolation,
         resources=record.resources,
     )

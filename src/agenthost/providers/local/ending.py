@@ -15,12 +15,13 @@ from agenthost.errors import ProviderError
 from agenthost.providers.local import mounts, state
 from agenthost.providers.local.keeper import cgroups, handles
 from agenthost.providers.local.keeper.numbers import LISTEN_FD
-from agenthost.providers.local.keeper.removal import remove_contents
+from agenthost.providers.local.keeper.removal import remove_all, take_away
 from agenthost.threads import in_thread
 
 # The keeper's own bounds, a grace and two kills, are below this.
 _KEEPER_SECONDS = 20.0
 _KILLED_SECONDS = 5.0
+_REMOVING_SECONDS = 2.0  # that the removal of files is waited for; two million of them take 40
 _END_SECONDS = 60.0
 _STEP = 0.02
 _KEEPER_PROGRAM = b"agenthost.providers.local.keeper.main"
@@ -40,10 +41,11 @@ async def end(directory: str) -> None:
     while True:
         for handle in keepers:
             try:
-                await _end_keeper(handle)
+                await _end_keeper(handle, directory)
             finally:
                 os.close(handle)
-        if await in_thread(partial(remove_leftovers, directory)):
+        if await in_thread(partial(_is_taken_away, directory)):
+            await _remove(directory)
             return
         if anyio.current_time() > deadline:
             raise ProviderError(f"somebody still holds the sandbox in {directory}")
@@ -52,43 +54,79 @@ async def end(directory: str) -> None:
         keepers = _open_while_held(_holders(directory), directory)
 
 
-async def _end_keeper(handle: int) -> None:
+async def _end_keeper(handle: int, directory: str) -> None:
     for number, seconds in ((signal.SIGTERM, _KEEPER_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
         handles.send(handle, number)
         with anyio.move_on_after(seconds):
-            await anyio.wait_readable(handle)
-            return
+            while True:
+                with anyio.move_on_after(_REMOVING_SECONDS) as look:
+                    await anyio.wait_readable(handle)
+                # It may have many files to remove, of a sandbox that has ended: it goes on with that alone.
+                if not look.cancelled_caught or not await in_thread(partial(os.path.isdir, directory)):
+                    return
 
 
-def remove_leftovers(directory: str) -> bool:
-    """Remove what a dead keeper left. False: somebody holds the sandbox, or removes it right now.
+def _is_taken_away(directory: str) -> bool:
+    return take_leftovers(directory) is not None
+
+
+async def _remove(directory: str) -> None:
+    """Remove the files of a sandbox that has ended. What takes long goes on without the caller."""
+    with anyio.move_on_after(_REMOVING_SECONDS, shield=True):
+        # Its keeper may be at it, or another host.
+        while left := state.ended_entries(os.path.dirname(directory), os.path.basename(directory)):
+            for gone in left:
+                await in_thread(partial(remove_ended, gone), abandon=True)
+            await anyio.sleep(_STEP)
+
+
+def remove_ended(directory: str) -> None:
+    """Remove a directory that ``take_leftovers`` has taken away, unless another process does.
 
     Raises:
         ProviderError: Something could not be removed.
     """
-    if not os.path.isdir(directory):
-        return True
     lock = state.claim(directory)
     if lock is None:
-        return not os.path.isdir(directory)
+        return
+    try:
+        remove_all(directory)
+    except FileNotFoundError:
+        return  # another process removes the same; what matters is that it goes
+    except OSError as error:
+        raise ProviderError(f"cannot remove what is left of a sandbox in {directory}: {error}") from error
+    finally:
+        os.close(lock)
+
+
+def take_leftovers(directory: str) -> str | None:
+    """End what a dead keeper left, and take its files out of the way; ``remove_ended`` removes them.
+
+    Returns:
+        Where the files are now, empty where there are none. None: another process holds the sandbox, or ends
+        it right now.
+
+    Raises:
+        ProviderError: Something could not be ended.
+    """
+    if not os.path.isdir(directory):
+        return ""
+    lock = state.claim(directory)
+    if lock is None:
+        return None if os.path.isdir(directory) else ""
     try:
         record = state.read_record(directory)
         _kill_processes(directory, None if record is None else record.socket)
         if record is not None:
             cgroups.remove([path for path in record.cgroups if _is_ours(path)])
-        # The lock goes last: whoever comes in between finds it taken.
-        remove_contents(directory, keep=("state.json", "lock"))
-        remove_contents(directory, keep=("lock",))
-        os.unlink(directory + "/lock")
-        os.rmdir(directory)
+        return take_away(directory)
     except FileNotFoundError:
-        # Somebody else removes the same; what matters is that it goes.
-        return not os.path.isdir(directory)
+        # Another process ends the same; what matters is that it goes.
+        return None if os.path.isdir(directory) else ""
     except OSError as error:
-        raise ProviderError(f"cannot remove what is left of a sandbox in {directory}: {error}") from error
+        raise ProviderError(f"cannot end what is left of a sandbox in {directory}: {error}") from error
     finally:
         os.close(lock)
-    return True
 
 
 def _is_ours(path: str) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -18,10 +18,10 @@ import anyio.lowlevel
 from agenthost.errors import ProviderError, SandboxNotFoundError
 from agenthost.providers.local import state
 from agenthost.providers.local.backend import Connect, LocalBackend, to_info
-from agenthost.providers.local.ending import end, remove_leftovers
+from agenthost.providers.local.ending import end, remove_ended, take_leftovers
 from agenthost.providers.local.entry import Entry, make_entry, remove_unfinished
 from agenthost.providers.local.keeper.job import Job
-from agenthost.providers.local.leases import write_lease
+from agenthost.providers.local.leases import boot_seconds, write_lease
 from agenthost.providers.local.limits import LimitPlan
 from agenthost.providers.local.start import Report, start_keeper
 from agenthost.sandbox import Boot, SandboxInfo
@@ -97,12 +97,17 @@ class Engine:
         return self.backend(directory, record, None)
 
     async def list(self, labels: Mapping[str, str] | None) -> AsyncIterator[SandboxInfo]:
-        """Yield the living sandboxes, newest first, and remove what dead keepers left."""
+        """Yield the living sandboxes, newest first, and remove what dead keepers left.
+
+        Being cancelled does not wait for that: what a sandbox has left may be millions of files.
+        """
         found: list[SandboxInfo] = []
-        await in_thread(partial(remove_unfinished, self.directory()))
+        await in_thread(partial(remove_unfinished, self.directory()), abandon=True)
+        for directory in await in_thread(partial(state.ended_entries, self.directory()), abandon=True):
+            await _sweep(partial(remove_ended, directory))
         for directory in state.entries(self.directory()):
             if not state.is_alive(directory):
-                await _sweep(directory)
+                await _sweep(partial(_take_and_remove, directory))
                 continue
             record = state.read_record(directory)
             if record is None or record.kind != "sandbox":
@@ -129,9 +134,15 @@ def _odd_signals() -> list[int]:
     return sorted(int(number) for number in ignored | {*signal.pthread_sigmask(signal.SIG_BLOCK, ())})
 
 
-async def _sweep(directory: str) -> None:
+def _take_and_remove(directory: str) -> None:
+    gone = take_leftovers(directory)
+    if gone:
+        remove_ended(gone)
+
+
+async def _sweep(remove: Callable[[], None]) -> None:
     try:
-        await in_thread(partial(remove_leftovers, directory))
+        await in_thread(remove, abandon=True)
     except ProviderError as error:
         # What cannot be removed must not hide the sandboxes that live.
         _log.warning("%s", error)
@@ -164,6 +175,7 @@ async def launch(
         "labels": dict(spec.labels),
         "created_at": now,
         "expires_at": now + lifetime,
+        "lives_until": boot_seconds() + lifetime,
         "workdir": spec.workdir or "",
         "isolation": isolation,
         "resources": dict(resources),

@@ -17,6 +17,11 @@ _NAME, _KEEP = "lease", "keep"
 _KEEP_GRACE = 5.0
 
 
+def boot_seconds() -> float:
+    """Return the moment on the clock that runs while the machine sleeps, and that nobody can set."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def write_lease(directory: str, seconds: float) -> None:
     """Lease a sandbox until so many seconds from now. FileNotFoundError when it has ended."""
     _write(directory, _NAME, seconds)
@@ -38,7 +43,7 @@ def _write(directory: str, name: str, seconds: float) -> None:
     path = f"{directory}/{name}.{secrets.token_hex(4)}"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "w", encoding="ascii") as file:
-        file.write(repr(time.clock_gettime(time.CLOCK_BOOTTIME) + seconds))
+        file.write(repr(boot_seconds() + seconds))
     os.replace(path, f"{directory}/{name}")
 
 
@@ -46,6 +51,6 @@ def leased_for(directory: str) -> float | None:
     """Return for how many seconds a sandbox is leased from now on; None when it has no lease."""
     try:
         with open(f"{directory}/{_NAME}", encoding="ascii") as file:
-            return float(file.read()) - time.clock_gettime(time.CLOCK_BOOTTIME)
+            return float(file.read()) - boot_seconds()
     except (FileNotFoundError, ValueError):
         return None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from agenthost.errors import ConfigError
+from agenthost.providers.local.keeper.removal import ENDED
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _LARGEST_STATE = 1 << 20
@@ -39,6 +40,8 @@ class Record:
     cgroups: tuple[str, ...]
     # Inode of the listening socket.
     socket: int
+    # The end on the clock of ``leases``, which nobody sets; None in a file of an older version.
+    lives_until: float | None = None
 
 
 def provider_directory(root: str, provider: str) -> str:
@@ -134,6 +137,7 @@ def record_of(value: object) -> Record:
         resources=_texts(_mapping(fields["resources"])),
         socket=_whole(fields["socket"]),
         cgroups=tuple(_text(item) for item in _list(fields["cgroups"])),
+        lives_until=None if fields.get("lives_until") is None else _number(fields["lives_until"]),
     )
 
 
@@ -143,6 +147,17 @@ def entries(directory: str) -> Iterator[str]:
         path = os.path.join(directory, name)
         if _NAME.match(name) and os.path.isdir(path) and not os.path.islink(path):
             yield path
+
+
+def ended_entries(directory: str, name: str | None = None) -> list[str]:
+    """Return the directories of sandboxes that have ended, of which nothing is left but files.
+
+    Args:
+        directory: The provider's.
+        name: Of one sandbox; None is all.
+    """
+    begin = ENDED if name is None else f"{ENDED}{name}."
+    return [os.path.join(directory, found) for found in os.listdir(directory) if found.startswith(begin)]
 
 
 def entry(directory: str, name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from pathlib import PurePosixPath
 from typing import Any
@@ -156,3 +157,14 @@ class FileChecks(Conformance):
         async with anyio.create_task_group() as tasks:
             for number in range(20):
                 tasks.start_soon(copy, number)
+
+    @clause("3.13")
+    async def test_a_file_above_the_bound_is_an_error_that_names_both(self, sandbox: Sandbox) -> None:
+        """One of exactly the bound is not."""
+        await sandbox.write_file("file", b"12345" * 10_000)
+        check_same(await sandbox.read_file("file", max_bytes=50_000), b"12345" * 10_000)
+        for bound in (49_999, 0):
+            with pytest.raises(OSError, match=rf"\b50000\b.*\b{bound}\b") as caught:
+                await sandbox.read_file("file", max_bytes=bound)
+            assert caught.value.errno == errno.EFBIG
+            assert caught.value.filename == "file"

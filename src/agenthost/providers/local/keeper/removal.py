@@ -10,6 +10,28 @@ import errno
 import os
 import stat
 
+ENDED = ".ended-"  # what the names begin with of directories that are only to be removed
+
+
+def take_away(directory: str) -> str:
+    """Rename the directory of a sandbox that has ended, so that its name is free. Return where it is now."""
+    parent, name = os.path.split(directory)
+    gone = f"{parent}/{ENDED}{name}.{os.urandom(8).hex()}"
+    os.rename(directory, gone)
+    return gone
+
+
+def remove_all(directory: str) -> None:
+    """Remove the directory of a sandbox. The lock goes last: whoever comes in between finds it taken.
+
+    Raises:
+        OSError: Something could not be removed; the rest was.
+    """
+    remove_contents(directory, keep=("state.json", "lock"))
+    remove_contents(directory, keep=("lock",))
+    os.unlink(directory + "/lock")
+    os.rmdir(directory)
+
 
 def remove_contents(directory: str, keep: tuple[str, ...] = ()) -> None:
     """Remove all that is in ``directory`` except the names in ``keep``. Symlinks are not followed.
