@@ -18,8 +18,10 @@ journal.py     events from the agent    sender.py      lines to it
 model_proxy.py model traffic            errors.py      exceptions from inside
 workspace.py   which paths are there
 message_json.py  messages for what is not Python
+audit/         the audit log            security_report.py  how safe it is, before anything is made
 """
 
+from agenthost.agent.audit import Audit
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.hosted import HostedAgent
 from agenthost.agent.message_json import message_from_json, message_to_json
@@ -30,6 +32,7 @@ from agenthost.agent.usage import Usage
 
 __all__ = [
     "AgentRef",
+    "Audit",
     "Cursor",
     "HostedAgent",
     "Progress",

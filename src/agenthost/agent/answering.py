@@ -11,6 +11,7 @@ from typing import Any, cast
 import anyio
 import anyio.abc
 
+from agenthost.agent.audit.trail import AuditTrail
 from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
 from agenthost.agent.mcp_server import McpServer
@@ -40,12 +41,21 @@ class Answers:
         callbacks: What may be asked for.
         send: Sends a line to the agent.
         codec: Returns the codec, once the SDK is here.
+        audit: Logs each answer before it is sent.
     """
 
-    def __init__(self, callbacks: Callbacks, *, send: Send, codec: Callable[[], Awaitable[Codec]]) -> None:
+    def __init__(
+        self,
+        callbacks: Callbacks,
+        *,
+        send: Send,
+        codec: Callable[[], Awaitable[Codec]],
+        audit: AuditTrail | None = None,
+    ) -> None:
         self._callbacks = callbacks
         self._send = send
         self._codec = codec
+        self._audit = audit or AuditTrail()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._servers: dict[str, McpServer] = {}
@@ -130,7 +140,7 @@ class Answers:
             with scope:
                 try:
                     try:
-                        await self._send(await self._answer(number, event))
+                        await self._send(self._logged(event, await self._answer(number, event)))
                     except ConfigError as error:  # too long to be sent
                         await self._send({"op": "answer", "id": number, "ok": False, "error": str(error)})
                 except (AgentHostError, OSError) as error:
@@ -148,6 +158,14 @@ class Answers:
             _log.debug("%s raised: %r", event["what"], error)
             return {"op": "answer", "id": number, "ok": False, "error": str(error)}
         return {"op": "answer", "id": number, "ok": True, "result": result}
+
+    def _logged(self, event: Event, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer that is in the audit log; one that cannot be logged is not given."""
+        try:
+            self._audit.answered(event, answer)
+        except AgentError as error:
+            return {"op": "answer", "id": event["id"], "ok": False, "error": str(error)}
+        return answer
 
     async def _ask(self, codec: Codec, event: Event) -> Any:
         match event["what"]:

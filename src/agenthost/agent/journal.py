@@ -16,6 +16,7 @@ import anyio
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.attachment import Attachment
+from agenthost.agent.audit.trail import AuditTrail
 from agenthost.agent.ref import Cursor
 from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
@@ -99,6 +100,7 @@ class Journal:
         *,
         stderr: Callable[[str], None] | None,
         answers: Answers | None = None,
+        audit: AuditTrail | None = None,
         manual_ack: bool = False,
     ) -> None:
         self.usage = Usage()
@@ -113,6 +115,7 @@ class Journal:
         self._stderr = stderr
         self._stderr_raised = False
         self._answers = answers
+        self._audit = audit or AuditTrail()
         self._manual_ack = manual_ack
         self._places = False  # begun at a byte that may lie within a line
         self._unproven = False  # begun at a cursor that may be none
@@ -260,12 +263,16 @@ class Journal:
                     self._begin_at(Cursor(_number(line), self._offset))
                     continue
                 self._skip = None
+            # What is logged is logged before it is acted on, and before the guest forgets it.
             if _MESSAGE.match(line):
+                self._audit.message(line, self._offset)
                 if any(line.find(one, 0, _HEAD) >= 0 for one in (_RESULT, _INIT, _RESET)):
                     self._look_at(json.loads(line)["message"])
                 self._keep(line, len(line))
             else:
-                self._sort(json.loads(line), len(line))
+                event = json.loads(line)
+                self._audit.event(event, self._offset, len(line))
+                self._sort(event, len(line))
         self._wake()
 
     def _keep(self, item: bytes | Fault | Append, size: int) -> None:

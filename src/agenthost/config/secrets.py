@@ -21,6 +21,14 @@ _LOOKS = re.compile(
     """,
     re.VERBOSE,
 )
+# The whole of what looks so, up to a space or a quote; of a private key, all that may be a part of it.
+_WHOLE = re.compile(
+    rf"""
+    (?:-----BEGIN\ [A-Z ]*PRIVATE\ KEY[^"']*?(?:-----END[A-Z \-]*|\Z))
+    | (?:{_LOOKS.pattern})[^\s"'\\]*
+    """,
+    re.VERBOSE,
+)
 _WORDS = re.compile(
     r"(^|[_.-])(api_?key|key|token|secret|password|passwd|credential|authorization|cookie)s?$", re.IGNORECASE
 )
@@ -38,6 +46,11 @@ _NO_SECRETS = {
 def looks_secret(text: str) -> bool:
     """Tell whether a text looks like a key, a token or an address with a password."""
     return _LOOKS.search(text) is not None
+
+
+def mask_secrets(text: str, mask: str) -> str:
+    """Return a text with a mask in place of what looks like a key, a token or an address with a password."""
+    return _WHOLE.sub(mask, text)
 
 
 def names_secret(name: str) -> bool:

@@ -81,6 +81,13 @@ class LimitsTable(Table):
     request_bytes: int | None = AtLeast0
 
 
+class AuditTable(Table):
+    """agenthost.Audit."""
+
+    level: Literal["off", "digest", "full"] | None = None
+    directory: str | None = None
+
+
 class Tables(BaseModel):
     """The whole file."""
 
@@ -91,3 +98,4 @@ class Tables(BaseModel):
     spec: SpecTable = SpecTable()
     agent: AgentTable = AgentTable()
     limits: LimitsTable = LimitsTable()
+    audit: AuditTable = AuditTable()

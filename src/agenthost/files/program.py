@@ -15,7 +15,7 @@ from agenthost.errors import DownloadError, SandboxError, UnsupportedError
 from agenthost.sandbox import Process, Sandbox
 
 # Each imports only those before it.
-_MODULES = ("tar", "rules", "packing", "staging", "unpacking", "entries", "main")
+_MODULES = ("tar", "rules", "packing", "staging", "unpacking", "entries", "digests", "main")
 _PACKAGE = "agenthost.files.inside"
 _START = """
 import base64, json, sys, types, zlib
