@@ -14,17 +14,18 @@ _LOOKS = re.compile(
     | \b(gh[oprsu]_|github_pat_|glpat-)[A-Za-z0-9_]{16} # GitHub, GitLab
     | \bxox[a-z]-[A-Za-z0-9-]{10}                       # Slack
     | \bAKIA[0-9A-Z]{16}\b                              # AWS
-    | \beyJ[A-Za-z0-9_-]{10,}\.eyJ                      # a JSON web token
+    | (?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ      # a JSON web token
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY
     | \bBearer\ +\S{8}
     | ://[^/\s:@]*:[^/\s@]+@                            # a password in an address
     """,
     re.VERBOSE,
 )
-# The whole of what looks so, up to a space or a quote; of a private key, all that may be a part of it.
+# The whole of what looks so, up to a space or a quote; of a private key, all that may be a part of it. Texts
+# of an agent are looked through: no part of a text is looked at more often than a few times.
 _WHOLE = re.compile(
     rf"""
-    (?:-----BEGIN\ [A-Z ]*PRIVATE\ KEY[^"']*?(?:-----END[A-Z \-]*|\Z))
+    (?:-----BEGIN\ [A-Z ]{0, 40}PRIVATE\ KEY[^"']{0, 8192})
     | (?:{_LOOKS.pattern})[^\s"'\\]*
     """,
     re.VERBOSE,

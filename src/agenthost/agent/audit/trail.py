@@ -240,7 +240,7 @@ class AuditTrail:
     def _of_result(self, message: Mapping[str, Any]) -> list[Record]:
         listed: object = message.get("permission_denials")
         denials = cast("list[object]", listed) if isinstance(listed, list) else []
-        denied = [name_of(_object(one).get("tool_use_id")) for one in denials if isinstance(one, dict)]
+        denied = [name_of(_object(one).get("tool_use_id")) for one in denials]
         denied = [
             one for one in denied if one in self._pending.calls
         ]  # the CLI may name those of older turns
