@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agenthost.agent import (
         AgentRef,
+        Audit,
         Cursor,
         HostedAgent,
         SafeDefaults,
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AgentHostError",
     "AgentRef",
+    "Audit",
     "Capabilities",
     "Config",
     "Cursor",
@@ -86,6 +88,7 @@ __all__ = [
 _WHERE = {
     "AgentHostError": "errors",
     "AgentRef": "agent",
+    "Audit": "agent",
     "Capabilities": "sandbox",
     "Config": "config",
     "Cursor": "agent",

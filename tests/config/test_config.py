@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from support.installed import said_by
 from support.written import loaded, write
 
-from agenthost import SafeDefaults, open_provider
+from agenthost import Audit, SafeDefaults, open_provider
 from agenthost.agent.plan import DEFAULT_PROVIDER
 from agenthost.config import agent_table, load, load_config, tables
 from agenthost.spec import (
@@ -229,6 +229,7 @@ def test_options_of_a_provider_that_is_not_chosen_are_looked_at_when_it_is(tmp_p
         (tables.MountTable, Mount),
         (tables.InjectTable, HeaderInjection),
         (agent_table.DefaultsTable, SafeDefaults),
+        (tables.AuditTable, Audit),
     ],
 )
 def test_each_table_has_the_fields_of_what_it_becomes(table: type[BaseModel], counterpart: Any) -> None:

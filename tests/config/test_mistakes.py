@@ -24,7 +24,7 @@ SECRET = "sk-ant-api03-0123456789abcdef"
         ('provder = "local"', "provder: there is no such key. Did you mean 'provider'?"),
         (
             "[quux]\na = 1",
-            "quux: there is no such key. Known are: agent, limits, provider, providers, spec",
+            "quux: there is no such key. Known are: agent, audit, limits, provider, providers, spec",
         ),
         ("[spec]\nlifetime = 5", "[spec] lifetime: there is no such key. Did you mean 'max_lifetime'?"),
         (

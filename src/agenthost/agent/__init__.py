@@ -22,8 +22,10 @@ model_names.py    which models           model_prices.py  what they cost
 model_json.py     a body as data         model_usage.py   what an answer has used
 workspace.py   which paths are there
 message_json.py  messages for what is not Python
+audit/         the audit log            security_report.py  how safe it is, before anything is made
 """
 
+from agenthost.agent.audit import Audit
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.hosted import HostedAgent
 from agenthost.agent.message_json import message_from_json, message_to_json
@@ -34,6 +36,7 @@ from agenthost.agent.usage import Usage
 
 __all__ = [
     "AgentRef",
+    "Audit",
     "Cursor",
     "HostedAgent",
     "Progress",

@@ -11,6 +11,7 @@ from typing import Any, cast
 import anyio
 import anyio.abc
 
+from agenthost.agent.audit.trail import AuditTrail
 from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
 from agenthost.agent.mcp_server import McpServer, Message, error_of_tool
@@ -46,6 +47,7 @@ class Answers:
         send: Sends a line to the agent.
         codec: Returns the codec, once the SDK is here.
         authority: Decides which calls of in-process MCP tools may run.
+        audit: Logs each answer before it is sent.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Answers:
         send: Send,
         codec: Callable[[], Awaitable[Codec]],
         authority: ToolAuthority,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._callbacks = callbacks
         self._send = send
         self._codec = codec
         self._authority = authority
+        self._audit = audit or AuditTrail()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._weight = 0  # bytes of the open questions
@@ -164,7 +168,7 @@ class Answers:
             with scope:
                 try:
                     try:
-                        await self._send(await self._answer(number, event))
+                        await self._send(self._logged(event, await self._answer(number, event)))
                     except ConfigError as error:  # too long to be sent
                         await self._send({"op": "answer", "id": number, "ok": False, "error": str(error)})
                 except (AgentHostError, OSError) as error:
@@ -183,6 +187,14 @@ class Answers:
             _log.debug("%s raised: %r", event["what"], error)
             return {"op": "answer", "id": number, "ok": False, "error": str(error)}
         return {"op": "answer", "id": number, "ok": True, "result": result}
+
+    def _logged(self, event: Event, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer that is in the audit log; one that cannot be logged is not given."""
+        try:
+            self._audit.answered(event, answer)
+        except AgentError as error:
+            return {"op": "answer", "id": event["id"], "ok": False, "error": str(error)}
+        return answer
 
     async def _ask(self, codec: Codec, event: Event) -> Any:
         match event["what"]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
+from agenthost.agent.audit.settings import Audit, AuditLevel
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
 from agenthost.agent.progress import Progress
@@ -30,6 +31,7 @@ class Overrides(TypedDict, total=False):
     defaults: SafeDefaults | None
     on_progress: Callable[[Progress], None] | None
     ack: Literal["auto", "manual"]
+    audit: Audit | AuditLevel | None
 
 
 def arguments_of(
@@ -63,6 +65,8 @@ def arguments_of(
         arguments["credentials"] = found.credentials
     if found.ack is not None:
         arguments["ack"] = found.ack
+    if found.audit is not None:
+        arguments["audit"] = Audit(**found.audit)
     if said.get("sandbox") is None:  # one that exists was made before, of something else
         arguments["spec"] = found.spec
         if "provider" not in said:

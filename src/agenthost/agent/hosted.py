@@ -7,11 +7,12 @@ import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, cast
 
 import anyio
 
 from agenthost.agent.attachment import After, Attachment, make_attachment
+from agenthost.agent.audit.settings import Audit, AuditLevel
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
 from agenthost.agent.life import AgentLife
@@ -38,13 +39,10 @@ if TYPE_CHECKING:
     )
 
     from agenthost.agent.configured import Overrides
+    from agenthost.agent.security_report import SecurityReport
     from agenthost.config.load import Config
 
 _log = logging.getLogger("agenthost.agent")
-
-T = TypeVar("T")
-
-_CHECKPOINT_EVERY = 32
 
 
 class HostedAgent:
@@ -68,6 +66,7 @@ class HostedAgent:
         defaults: SafeDefaults | None = SafeDefaults(),  # noqa: B008 - a frozen value
         on_progress: Callable[[Progress], None] | None = None,
         ack: Literal["auto", "manual"] = "auto",
+        audit: Audit | AuditLevel | None = None,
     ) -> None:
         """Say what is wanted. Values are checked here; nothing is read or made before ``connect``.
 
@@ -89,6 +88,7 @@ class HostedAgent:
             on_progress: Called with each step of the start and the end.
             ack: ``auto``: asking for the next message says that the one before will never be asked for
                 again. ``manual``: only ``ack`` says so; an agent whose journal is full waits for it.
+            audit: What is logged of the agent, and where; a level alone, or an Audit. None is ``off``.
 
         Raises:
             ConfigError: An argument is of the wrong kind, or the options have a field that
@@ -102,7 +102,8 @@ class HostedAgent:
         self._credentials: Credentials = credentials
         self._limits = limits
         self._defaults = defaults if defaults is not None else NO_DEFAULTS
-        check_values(options, spec, limits, self._defaults)
+        check_values(options, spec, limits, self._defaults, audit)
+        self._audit = audit
         self._on_progress = on_progress
         self._ack: Literal["auto", "manual"] = ack
         self._attachment: Attachment | None = None
@@ -151,6 +152,7 @@ class HostedAgent:
         limits: Limits | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         ack: Literal["auto", "manual"] = "auto",
+        audit: Audit | AuditLevel | None = None,
     ) -> Self:
         """Return an agent that was started before, by this process or another; ``connect`` reaches it.
 
@@ -170,6 +172,8 @@ class HostedAgent:
             limits: As for HostedAgent.
             on_progress: As for HostedAgent.
             ack: As for HostedAgent; an observer's never counts.
+            audit: As for HostedAgent. None: the agent's log goes on where this user has one; an observer
+                logs nothing.
 
         Raises:
             ConfigError: The arguments make no sense.
@@ -183,9 +187,33 @@ class HostedAgent:
             limits=limits,
             on_progress=on_progress,
             ack=ack,
+            audit=audit,
         )
         agent._attachment = attachment
         return agent
+
+    def security_report(self) -> SecurityReport:
+        """Return how safe this agent would be, before anything is made: pass, warn or fail, with what to do.
+
+        Raises:
+            ConfigError: The arguments make no sense, or the agent runs already and only its options tell.
+        """
+        from agenthost.agent.security_report import make_report
+
+        if self._attachment is not None:
+            raise ConfigError(
+                "a security report is on an agent that is to be made, and this one runs already"
+            )
+        return make_report(
+            options=self._options,
+            provider=self._provider,
+            sandbox=self._sandbox,
+            spec=self._spec,
+            limits=self._limits,
+            defaults=self._defaults,
+            credentials=self._credentials,
+            audit=self._audit,
+        )
 
     def __repr__(self) -> str:
         sandbox = self._life.sandbox if self._life else None
@@ -219,6 +247,7 @@ class HostedAgent:
             on_progress=self._on_progress,
             ack=self._ack,
             attachment=self._attachment,
+            audit=self._audit,
         )
         life = self._life = AgentLife(plan)
         try:

@@ -16,6 +16,7 @@ import anyio
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.attachment import Attachment
+from agenthost.agent.audit.trail import AuditTrail
 from agenthost.agent.ref import Cursor
 from agenthost.agent.store import Append
 from agenthost.agent.usage import Usage
@@ -103,6 +104,7 @@ class Journal:
         *,
         stderr: Callable[[str], None] | None,
         answers: Answers | None = None,
+        audit: AuditTrail | None = None,
         manual_ack: bool = False,
     ) -> None:
         self.usage = Usage()
@@ -118,6 +120,7 @@ class Journal:
         self._stderr_raised = False
         self._warnings = LogOnce(_log)
         self._answers = answers
+        self._audit = audit or AuditTrail()
         self._manual_ack = manual_ack
         self._places = False  # begun at a byte that may lie within a line
         self._unproven = False  # begun at a cursor that may be none
@@ -268,13 +271,17 @@ class Journal:
                     self._begin_at(Cursor(_number(line), self._offset))
                     continue
                 self._skip = None
+            # What is logged is logged before it is acted on, and before the guest forgets it.
             if _MESSAGE.match(line):
+                self._audit.message(line, self._offset)
                 if any(line.find(one, 0, _HEAD) >= 0 for one in (_RESULT, _INIT, _RESET)):
                     self._look_at(load_json(line)["message"])
                 self._keep(line, len(line))
             else:
                 values = count_values(line)
-                self._sort(json.loads(line), len(line), values)
+                event = json.loads(line)
+                self._audit.event(event, self._offset, len(line))
+                self._sort(event, len(line), values)
         self._part += data[begin:]
         if len(self._part) > _LONGEST_LINE:
             raise AgentError(f"an event of the agent is longer than {_LONGEST_LINE >> 20} MiB")

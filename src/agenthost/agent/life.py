@@ -17,6 +17,9 @@ import anyio.abc
 
 from agenthost.agent.answering import Answers
 from agenthost.agent.attachment import Attachment
+from agenthost.agent.audit.opening import open_trail
+from agenthost.agent.audit.trail import AuditTrail
+from agenthost.agent.audit.workdir import WorkdirWatch
 from agenthost.agent.errors import rebuild
 from agenthost.agent.journal import Journal
 from agenthost.agent.model_serving import serve_model
@@ -82,6 +85,7 @@ class AgentLife:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._place = Place(plan, self._report)
         self._driven: AgentChannel | None = None
+        self.audit = AuditTrail()
         # The agent runs on when this process leaves it. One that is attached to is taken over only when all
         # is ready: an attach that fails or is cancelled ends nothing.
         self._staying = plan.attachment is not None
@@ -294,12 +298,18 @@ class AgentLife:
         plan = self._plan
         callbacks = plan.options.callbacks
         self._driven = channel
+        audit = self.audit = await open_trail(plan, guest, channel)
+        self.authority.on_decision, plan.guard.on_refusal = audit.on_decision, audit.on_refusal
         self.sender = LineSender(channel)
         self.answers = Answers(
-            callbacks, send=self.sender.send, codec=self._ready_codec, authority=self.authority
+            callbacks,
+            send=self.sender.send,
+            codec=self._ready_codec,
+            authority=self.authority,
+            audit=audit,
         )
         self.journal = Journal(
-            channel, stderr=callbacks.stderr, answers=self.answers, manual_ack=plan.manual_ack
+            channel, stderr=callbacks.stderr, answers=self.answers, audit=audit, manual_ack=plan.manual_ack
         )
         if plan.attachment is not None:
             self.answers.wait_for(channel.epoch)
@@ -313,11 +323,15 @@ class AgentLife:
             tasks.start_soon(partial(serve_model, channel, plan.access, plan.guard, request_bytes=size))
         tasks.start_soon(self._renew_lease, guest)
         tasks.start_soon(self._watch, channel)
+        watch = WorkdirWatch(audit, guest)
         try:
             if plan.attachment is None:
                 await prepare(plan, guest, self._report)
+                tasks.start_soon(watch.run)
                 await self._connect()
+                await watch.begun()
             else:
+                tasks.start_soon(watch.run)
                 await self._attach()
             await self._hold()
         finally:
@@ -326,6 +340,8 @@ class AgentLife:
             if not self._staying:
                 with anyio.move_on_after(plan.limits.close, shield=True):
                     await self._end()
+                    await watch.finish()
+            audit.finish(channel.superseded, self._staying, self.journal.failure)
 
     async def _renew_lease(self, guest: GuestSandbox) -> None:
         # Beside the sandbox's start, as all that needs the guest's code.
@@ -469,6 +485,7 @@ class AgentLife:
     async def send_call(self, number: int, method: str, params: Any) -> None:
         """Have a method of the client called."""
         assert self.sender is not None
+        self.audit.called(method, params)
         await self.sender.send({"op": "call", "id": number, "method": method, "params": params})
 
     async def finish_input(self) -> None:

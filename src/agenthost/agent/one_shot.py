@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import TYPE_CHECKING, Any
 
+from agenthost.agent.audit.settings import Audit, AuditLevel
 from agenthost.agent.credentials import Credentials
 from agenthost.agent.defaults import SafeDefaults
 from agenthost.agent.hosted import HostedAgent
@@ -29,6 +30,7 @@ async def query(
     limits: Limits | None = None,
     defaults: SafeDefaults | None = SafeDefaults(),  # noqa: B008 - a frozen value
     on_progress: Callable[[Progress], None] | None = None,
+    audit: Audit | AuditLevel | None = None,
 ) -> AsyncGenerator[Message]:
     """Ask, and yield the messages of the answer: ``claude_agent_sdk.query`` in a sandbox that ends with it.
 
@@ -52,6 +54,7 @@ async def query(
         limits=limits,
         defaults=defaults,
         on_progress=on_progress,
+        audit=audit,
     )
     try:
         await agent.connect(prompt)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agenthost.agent.attachment import Attachment
+from agenthost.agent.audit.settings import Audit, audit_settings
 from agenthost.agent.credentials import (
     MODEL_VARIABLES,
     Credentials,
@@ -59,9 +60,12 @@ class Plan:
     credentials: Credentials
     manual_ack: bool = False
     attachment: Attachment | None = None
+    audit: Audit | None = None
 
 
-def check_values(options: object, spec: object, limits: object, defaults: object) -> None:
+def check_values(
+    options: object, spec: object, limits: object, defaults: object, audit: object = None
+) -> None:
     """Refuse arguments of the wrong kind where they are given, before anything is read or made.
 
     Raises:
@@ -74,6 +78,7 @@ def check_values(options: object, spec: object, limits: object, defaults: object
     if limits is not None:
         require("limits", limits, Limits, "a Limits, Limits(start=60)")
     require("defaults", defaults, SafeDefaults, "a SafeDefaults, or None")
+    audit_settings(audit)
 
 
 def make_plan(
@@ -89,6 +94,7 @@ def make_plan(
     on_progress: Callable[[Progress], None] | None,
     ack: str = "auto",
     attachment: Attachment | None = None,
+    audit: object = None,
 ) -> Plan:
     """Check what can be checked without a sandbox.
 
@@ -153,6 +159,7 @@ def make_plan(
         credentials=credentials,
         manual_ack=ack == "manual",
         attachment=attachment,
+        audit=audit_settings(audit),
     )
 
 

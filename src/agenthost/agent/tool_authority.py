@@ -62,7 +62,7 @@ class OnDecision(Protocol):
         """Take note of one decision.
 
         Args:
-            kind: ``allowed`` or ``refused``.
+            kind: ``allow`` or ``deny``.
             tool: The full name, ``mcp__server__tool``.
             by: Who or what decided.
             given: The tool's input.
@@ -292,7 +292,7 @@ class ToolAuthority:
         by = self._decide(names, canonical(given))
         is_refused, name = by.startswith("not "), names[1]
         if self.on_decision is not None:
-            self.on_decision("refused" if is_refused else "allowed", name, by=by, given=given or {})
+            self.on_decision("deny" if is_refused else "allow", name, by=by, given=given or {})
         if not is_refused:
             return None
         kept = name if name in self.refused or len(self.refused) < _TOLD else "other tools"

@@ -19,6 +19,7 @@ class Allow(Enum):
     settings = "settings"
     code = "code"
     secrets = "secrets"
+    audit = "audit"
     provider_options = "provider-options"
 
 

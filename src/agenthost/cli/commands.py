@@ -14,6 +14,7 @@ _COMMANDS = {
     "run": "agenthost.cli.run:run",
     "ps": "agenthost.cli.ps:ps",
     "logs": "agenthost.cli.logs:logs",
+    "audit": "agenthost.cli.audit:commands",
     "attach": "agenthost.cli.attach:attach",
     "stop": "agenthost.cli.stop:stop",
     "reap": "agenthost.cli.reap:reap",
@@ -24,6 +25,7 @@ _COMMANDS = {
     "cloudflare": "agenthost.cli.cloudflare:commands",
     "doctor": "agenthost.cli.doctor:doctor",
     "config": "agenthost.cli.config_check:commands",
+    "check": "agenthost.cli.check:check",
 }
 
 

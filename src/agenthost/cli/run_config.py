@@ -92,6 +92,8 @@ def check_file(
             found.append((path, "tells a provider what to run or whom to ask", "--allow provider-options"))
         elif is_reference(value) or path == ("spec", "inject"):
             found.append((path, "hands out a secret of this machine", "--allow secrets"))
+        elif path == ("audit", "directory"):
+            found.append((path, "writes files on this machine", "--allow audit"))
         elif _bypasses(path, value):
             found.append((path, "lets the agent do anything without asking", "--allow bypass"))
         elif _is_address(path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from agenthost.agent import SafeDefaults
+from agenthost.agent import Audit, SafeDefaults
 from agenthost.agent.plan import DEFAULT_PROVIDER
 from agenthost.cli.allow import Allow, may_have_config
 from agenthost.cli.transcript import Transcript
@@ -114,6 +114,8 @@ class Request:
             )
             require(config, doubts, self.allowed)
             found = {"spec": config.spec, "defaults": safe_defaults(config), "limits": config.limits}
+            if config.audit is not None:
+                found["audit"] = Audit(**config.audit)
         if self.network is not None:
             found["spec"] = replace(found["spec"], network=_NETWORKS[self.network])
         if self.lifetime is not None:

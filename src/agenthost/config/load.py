@@ -36,6 +36,7 @@ class Config:
         credentials: As for HostedAgent; None when it was not set.
         ack: As for HostedAgent; None when it was not set.
         defaults: The fields of SafeDefaults that are set; None is the SDK's own defaults in everything.
+        audit: The fields of Audit that are set; None when none was set.
     """
 
     path: FilePath | None
@@ -45,6 +46,7 @@ class Config:
     credentials: Credentials | None
     ack: Literal["auto", "manual"] | None
     defaults: Mapping[str, Any] | None
+    audit: Mapping[str, Any] | None
     sources: Sources = field(repr=False, compare=False)
 
     @property
@@ -134,6 +136,7 @@ def make_config(sources: Sources, *, provider: str | None = None, opens: bool = 
         credentials=tables.agent.credentials,
         ack=tables.agent.ack,
         defaults=make_defaults(tables.agent),
+        audit=tables.audit.model_dump(exclude_unset=True) or None,
         sources=sources,
     )
 

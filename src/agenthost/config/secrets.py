@@ -14,10 +14,19 @@ _LOOKS = re.compile(
     | \b(gh[oprsu]_|github_pat_|glpat-)[A-Za-z0-9_]{16} # GitHub, GitLab
     | \bxox[a-z]-[A-Za-z0-9-]{10}                       # Slack
     | \bAKIA[0-9A-Z]{16}\b                              # AWS
-    | \beyJ[A-Za-z0-9_-]{10,}\.eyJ                      # a JSON web token
+    | (?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ      # a JSON web token
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY
     | \bBearer\ +\S{8}
     | ://[^/\s:@]*:[^/\s@]+@                            # a password in an address
+    """,
+    re.VERBOSE,
+)
+# The whole of what looks so, up to a space or a quote; of a private key, all that may be a part of it. Texts
+# of an agent are looked through: no part of a text is looked at more often than a few times.
+_WHOLE = re.compile(
+    rf"""
+    (?:-----BEGIN\ [A-Z ]{0, 40}PRIVATE\ KEY[^"']{0, 8192})
+    | (?:{_LOOKS.pattern})[^\s"'\\]*
     """,
     re.VERBOSE,
 )
@@ -38,6 +47,11 @@ _NO_SECRETS = {
 def looks_secret(text: str) -> bool:
     """Tell whether a text looks like a key, a token or an address with a password."""
     return _LOOKS.search(text) is not None
+
+
+def mask_secrets(text: str, mask: str) -> str:
+    """Return a text with a mask in place of what looks like a key, a token or an address with a password."""
+    return _WHOLE.sub(mask, text)
 
 
 def names_secret(name: str) -> bool:

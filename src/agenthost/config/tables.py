@@ -87,6 +87,13 @@ class LimitsTable(Table):
     model_usd: float | None = AtLeast0
 
 
+class AuditTable(Table):
+    """agenthost.Audit."""
+
+    level: Literal["off", "digest", "full"] | None = None
+    directory: str | None = None
+
+
 class Tables(BaseModel):
     """The whole file."""
 
@@ -97,3 +104,4 @@ class Tables(BaseModel):
     spec: SpecTable = SpecTable()
     agent: AgentTable = AgentTable()
     limits: LimitsTable = LimitsTable()
+    audit: AuditTable = AuditTable()

@@ -7,6 +7,7 @@
 
 transfer.py  directories in and out     entries.py  one path at a time
 ignore.py    what stays at home         values.py   what they are told and tell
+digests.py   digests of files, made inside
 program.py   runs ``inside``            inside/     works on trees of files, on the host and in the sandbox
 git_config.py     what of git's configuration travels
 git_directory.py  repositories whose directory is elsewhere

@@ -16,7 +16,7 @@ from agenthost.sandbox import Process, Sandbox
 from agenthost.wire.json_bounds import count_values, load_json
 
 # Each imports only those before it.
-_MODULES = ("tar", "rules", "packing", "staging", "unpacking", "entries", "main")
+_MODULES = ("tar", "rules", "packing", "staging", "unpacking", "entries", "digests", "main")
 _PACKAGE = "agenthost.files.inside"
 _START = """
 import base64, json, sys, types, zlib

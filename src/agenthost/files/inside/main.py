@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from agenthost.files.inside.digests import digests_below
 from agenthost.files.inside.entries import look, look_into, remove, resolve
 from agenthost.files.inside.packing import Packed, pack
 from agenthost.files.inside.rules import Rules
@@ -70,6 +71,10 @@ def _remove(call: dict[str, Any], path: str, shown: str, streams: Streams) -> No
     streams.answer(None)
 
 
+def _digest(call: dict[str, Any], path: str, _: str, streams: Streams) -> None:
+    streams.answer(digests_below(path, call["bounds"]))
+
+
 def _discard(call: dict[str, Any], path: str, _: str, streams: Streams) -> None:
     discard(path, call["stage"])
     streams.answer(None)
@@ -122,6 +127,7 @@ _CALLS: dict[str, Callable[[dict[str, Any], str, str, Streams], None]] = {
     "stat": _stat,
     "list": _list,
     "remove": _remove,
+    "digest": _digest,
     "discard": _discard,
     "pack": _pack,
     "unpack": _unpack,
