@@ -45,6 +45,7 @@ async def test_what_is_baked_already_is_found_again_and_not_built(
     assert said == [f"{image} is there already"]
 
 
+@pytest.mark.full
 async def test_a_sandbox_is_made_from_what_was_baked_unless_told_otherwise(
     provider: ModalProvider, modal: ModalEmulator
 ) -> None:
@@ -63,6 +64,7 @@ async def test_a_sandbox_is_made_from_what_was_baked_unless_told_otherwise(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_the_default_image_names_its_python_and_a_registrys_has_no_entry_point(
     bare: ModalEmulator,
 ) -> None:
@@ -86,6 +88,7 @@ async def test_a_step_that_fails_is_told_with_what_was_printed(bare: ModalEmulat
     assert said[-1] == f"installing claude-agent-sdk {host_sdk_version()}"
 
 
+@pytest.mark.full
 async def test_what_is_baked_on_an_image_of_a_registry_has_no_entry_point(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         with anyio.fail_after(LIMIT), pytest.raises(ProviderError):
