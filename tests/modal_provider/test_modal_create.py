@@ -163,7 +163,7 @@ async def test_a_worker_that_never_tells_how_the_start_ended_is_not_asked_for_ev
 async def test_files_that_are_never_taken_are_told_and_not_waited_for(
     bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shorten(provider, monkeypatch, call=2.0)
+    await shorten(provider, monkeypatch, call=3.0)
     async with bare.faults.hold("TaskExecStdinWrite"):
         with anyio.fail_after(LIMIT), pytest.raises(ProviderError, match="sending input"):
             await provider.create(SandboxSpec())

@@ -88,6 +88,7 @@ async def test_a_step_that_fails_is_told_with_what_was_printed(bare: ModalEmulat
     assert said[-1] == f"installing claude-agent-sdk {host_sdk_version()}"
 
 
+@pytest.mark.full
 async def test_what_is_baked_on_an_image_of_a_registry_has_no_entry_point(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         with anyio.fail_after(LIMIT), pytest.raises(ProviderError):

@@ -234,7 +234,7 @@ async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
 ) -> None:
     provider.wire = WireSettings(ping_every=0.1, silence=0.5)
     box = await provider.create(SandboxSpec())
-    await shorten(provider, monkeypatch, call=0.5, close=0.2)
+    await shorten(provider, monkeypatch, call=5.0, close=0.2)
     done: list[bytes] = []
     try:
         with anyio.fail_after(LIMIT):
