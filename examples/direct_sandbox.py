@@ -17,7 +17,7 @@ import anyio
 from claude_agent_sdk import ClaudeAgentOptions
 
 from agenthost import Capabilities, ExecResult, HostedAgent, SandboxInfo
-from agenthost.errors import ExecTimeoutError, SandboxGoneError, UnsupportedError
+from agenthost.errors import ExecTimeoutError, FileTooLargeError, SandboxGoneError, UnsupportedError
 
 
 class DirectProcess:
@@ -100,8 +100,12 @@ class DirectSandbox:
             raise PermissionError(errno.EPERM, "it leads out of the working directory", path)
         return anyio.Path(self.workdir, path)
 
-    async def read_file(self, path: str) -> bytes:
-        return await self._at(path).read_bytes()
+    async def read_file(self, path: str, *, max_bytes: int = 64 * 2**20) -> bytes:
+        async with await anyio.open_file(self._at(path), "rb") as file:
+            data = await file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise FileTooLargeError(errno.EFBIG, f"the file is above max_bytes={max_bytes}", path)
+        return data
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         target = self._at(path)

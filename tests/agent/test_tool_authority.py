@@ -283,6 +283,6 @@ def test_each_decision_is_told_and_refusals_are_counted() -> None:
     judge.on_decision = note
     assert not runs(judge, {"a": 1})
     assert runs(judge, tool="look")
-    assert [(kind, tool) for kind, tool, _, _ in told] == [("refused", PAY), ("allowed", "mcp__own__look")]
+    assert [(kind, tool) for kind, tool, _, _ in told] == [("deny", PAY), ("allow", "mcp__own__look")]
     assert (told[0][3], told[1][2]) == ({"a": 1}, "allowed_tools")
     assert judge.refused == {PAY: 1}

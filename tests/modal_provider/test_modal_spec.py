@@ -10,6 +10,7 @@ from agenthost.agent.credentials import let_provider_add
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.modal import spec as modal_spec
 from agenthost.providers.modal.headers import replacements_of
+from agenthost.providers.modal.network import DOMAINS
 from agenthost.spec import HeaderInjection, NetworkPolicy, SandboxSpec
 
 
@@ -23,10 +24,10 @@ def header(secret: str, host: str = "api.example.com", name: str = "x-api-key") 
         (SandboxSpec(disk_mib=5120), UnsupportedError, "disk_mib=5120"),
         (SandboxSpec(network=NetworkPolicy.allow(["example.org"])), UnsupportedError, "not enforced exactly"),
         (SandboxSpec(provider_options={"cloud": 3}), ConfigError, "name of a cloud"),
-        (SandboxSpec(provider_options={modal_spec.DOMAINS: "example.org"}), ConfigError, "list of domains"),
-        (SandboxSpec(provider_options={modal_spec.DOMAINS: ["no domain"]}), ConfigError, "list of domains"),
+        (SandboxSpec(provider_options={DOMAINS: "example.org"}), ConfigError, "list of domains"),
+        (SandboxSpec(provider_options={DOMAINS: ["no domain"]}), ConfigError, "list of domains"),
         (
-            SandboxSpec(network=NetworkPolicy.none(), provider_options={modal_spec.DOMAINS: ["example.org"]}),
+            SandboxSpec(network=NetworkPolicy.none(), provider_options={DOMAINS: ["example.org"]}),
             ConfigError,
             "has a network",
         ),
@@ -36,7 +37,7 @@ def header(secret: str, host: str = "api.example.com", name: str = "x-api-key") 
             "open network",
         ),
         (
-            SandboxSpec(provider_options={modal_spec.DOMAINS: ["example.org"]}, inject=(header("${a/B}"),)),
+            SandboxSpec(provider_options={DOMAINS: ["example.org"]}, inject=(header("${a/B}"),)),
             UnsupportedError,
             "without a list of domains",
         ),

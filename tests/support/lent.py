@@ -49,8 +49,8 @@ class Lent:
             argv = [self.python, *argv[1:]]
         return self._sandbox.spawn(argv, cwd=cwd, env=env, user=user)
 
-    async def read_file(self, path: str) -> bytes:
-        return await self._sandbox.read_file(path)
+    async def read_file(self, path: str, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
+        return await self._sandbox.read_file(path, max_bytes=max_bytes)
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         await self._sandbox.write_file(path, data, mode=mode)

@@ -151,8 +151,10 @@ class Answers:
         """Have a batch written to the session store; None without one."""
         if self._store is None and self._epoch is not None:
             return None  # of a time before this driver: it went to the one that was there
-        key, entries = _plain.decode(event["key"]), _plain.decode(event["entries"])
-        append = Append(event["seq"], key, entries if isinstance(entries, list) else [], size)
+        key = _plain.decode(event["key"])
+        entries: Any = _plain.decode(event["entries"])
+        batch: list[Any] = entries if isinstance(entries, list) else []
+        append = Append(event["seq"], key, batch, size)
         if self._store is None:
             append.finish("this process has no session_store, and the agent has one")
         elif not _is_key(key) or not isinstance(entries, list):

@@ -73,7 +73,7 @@ def decode_message(line: bytes, life: AgentLife) -> Message:
     flat = line.count(b'"$') == 1
     message = life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded)
     if isinstance(message, _NO_MESSAGES):
-        raise TypeError(f"a {type(message).__name__} in the place of a message")
+        raise TypeError(f"a {type(cast(object, message)).__name__} in the place of a message")
     return cast("Message", message)
 
 

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -41,13 +41,14 @@ class Append:
 
     def message(self, sdk: Any) -> Any:
         """Return what the SDK tells of a batch that was lost."""
-        data = {
+        fields: Any = self.key if isinstance(self.key, Mapping) else {}
+        data: dict[str, Any] = {
             "type": "system",
             "subtype": "mirror_error",
             "error": self.error,
             "key": self.key,
             "uuid": str(uuid.uuid4()),
-            "session_id": self.key.get("session_id", "") if isinstance(self.key, Mapping) else "",
+            "session_id": fields.get("session_id", ""),
         }
         return sdk.MirrorErrorMessage(subtype="mirror_error", data=data, key=self.key, error=self.error)
 

@@ -9,6 +9,7 @@ closes stays closed across a fork. Keys come to the runner over a socket, not in
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -191,9 +192,8 @@ def _run(argv: list[str]) -> None:
     sys.modules["agenthost"] = package = type(sys)("agenthost")
     package.__path__ = [f"{archive}/agenthost"]
     sys.argv = argv[place:]
-    from agenthost.runner.__main__ import main
-
-    main()
+    # The package of the archive, not the one that this program is made of.
+    importlib.import_module("agenthost.runner.__main__").main()
 
 
 def _set_path(archive: str, *, own_packages: bool) -> None:
