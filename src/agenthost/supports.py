@@ -146,3 +146,16 @@ class SupportsHeaderInjection(Protocol):
             UnsupportedError: A host or a header that it does not do this for.
         """
         ...
+
+
+@runtime_checkable
+class SupportsPlanLimits(Protocol):
+    """A provider whose vendor reports what the account's sandboxes may have. See ``agenthost doctor``."""
+
+    async def plan_limits(self) -> Mapping[str, str]:
+        """Return what the vendor reports, by name: ``lifetime``, for instance. The values are for people.
+
+        Raises:
+            AgentHostError: The vendor cannot be asked.
+        """
+        ...

@@ -82,6 +82,7 @@ async def test_the_links_of_sandboxes_that_ended_are_not_kept(provider: LocalPro
             gc.collect()
 
 
+@pytest.mark.full
 async def test_a_cancelled_creation_leaves_no_sandbox(provider: LocalProvider) -> None:
     root = Path(os.environ["AGENTHOST_STATE_DIR"]) / "local"
     names: list[str] = []

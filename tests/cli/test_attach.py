@@ -274,6 +274,7 @@ async def test_a_sandbox_that_ends_under_it_is_told(tmp_path: Path) -> None:
     assert "runs on" not in done.stdout
 
 
+@pytest.mark.full
 async def test_a_reader_that_goes_away_leaves_the_agent_running(tmp_path: Path) -> None:
     turn = [FakeCLI.text("One."), FakeCLI.wait(2), *[FakeCLI.text("x" * 1000)] * 200, FakeCLI.stall()]
     with anyio.fail_after(LIMIT):

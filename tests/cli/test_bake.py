@@ -25,6 +25,7 @@ def test_the_command_prints_the_image_and_tells_of_its_progress_beside_it(
     assert json.loads(capsys.readouterr().out)["image"] == baked
 
 
+@pytest.mark.full
 def test_the_command_refuses_a_provider_that_makes_no_images(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["bake", "local-unisolated"]) == 1
     assert "makes no images" in capsys.readouterr().err

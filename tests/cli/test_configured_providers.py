@@ -91,6 +91,7 @@ def table(state_dir: Path, more: str = "") -> str:
     return f"[providers.{PLAIN}]\nstate_dir = {json.dumps(str(state_dir))}\n{more}\n"
 
 
+@pytest.mark.full
 async def test_an_agent_of_a_provider_that_variables_describe_is_found_read_and_ended(
     tmp_path: Path, elsewhere: Path
 ) -> None:

@@ -40,6 +40,7 @@ async def test_the_agent_mends_the_program_and_the_sandbox_is_tight() -> None:
     assert sandboxes() == []
 
 
+@pytest.mark.full
 async def test_ctrl_c_ends_it_and_leaves_nothing() -> None:
     async with await anyio.open_process([COMMAND, "demo"], env=environment()) as process:
         assert process.stdout is not None

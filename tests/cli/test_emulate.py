@@ -152,6 +152,9 @@ def test_the_config_that_it_prints_is_one_and_leads_to_it(provider: str, tmp_pat
             "ok" if provider in WITHOUT_IMAGES else "optional"
         )  # nothing is baked there
         assert float(rows["first run"]["facts"]["usd_per_hour"]) > 0
+        assert ("the API does not report your plan" in rows["limits"]["detail"]) == (provider != "cloudflare")
+        if provider == "cloudflare":  # its Worker states what it allows
+            assert rows["limits"]["facts"]["lifetime"] == "24 hours at most"
         assert variables[f"AGENTHOST_PROVIDERS__{provider.upper()}__{SECRETS[provider].upper()}"] not in (
             looked.stdout + looked.stderr
         )

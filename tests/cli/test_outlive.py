@@ -89,6 +89,7 @@ async def test_the_agent_of_a_killed_host_is_finished_from_the_command_line(tmp_
     assert sandboxes() == []
 
 
+@pytest.mark.full
 async def test_run_detach_leaves_an_agent_that_waits_for_somebody_to_ask_the_model(tmp_path: Path) -> None:
     with anyio.fail_after(LIMIT):
         async with ScriptedModel([Text("Hello.")], api_key=KEY) as model:
@@ -118,6 +119,7 @@ async def test_run_detach_leaves_an_agent_that_waits_for_somebody_to_ask_the_mod
     assert sandboxes() == []
 
 
+@pytest.mark.full
 async def test_with_the_key_in_the_sandbox_it_works_alone() -> None:
     with anyio.fail_after(LIMIT):
         async with ScriptedModel([Text("Hello.")], api_key=KEY) as model:

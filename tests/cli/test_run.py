@@ -67,6 +67,7 @@ async def test_a_directory_goes_in_and_comes_back(tmp_path: Path) -> None:
     assert (tmp_path / "app" / "sub dir" / "it's \N{WAVING HAND SIGN}.txt").read_text() == "before\n"
 
 
+@pytest.mark.full
 async def test_a_prompt_may_come_from_stdin_with_anything_in_it() -> None:
     prompt = "say \"hi\" & 'bye' $HOME `x`\n\n\N{WAVING HAND SIGN} \\ %s {}\n"
     async with ScriptedModel(lambda request: Text(request.prompt), api_key=KEY) as model:

@@ -91,6 +91,7 @@ async def test_all_ends_every_agent_and_leaves_sandboxes_that_have_none(tmp_path
     assert (await run_agenthost("stop", "--all")).stdout.startswith("no agents; start one")
 
 
+@pytest.mark.full
 async def test_of_several_in_a_sandbox_only_the_one_that_was_named_ends(tmp_path: Path) -> None:
     async with open_provider(PLAIN) as provider:
         shared = await provider.create(SandboxSpec())

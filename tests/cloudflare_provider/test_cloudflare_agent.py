@@ -20,6 +20,7 @@ OPTIONS = ClaudeAgentOptions(permission_mode="bypassPermissions", max_turns=5)
 SCRIPT = (ToolUse("Bash", {"command": "id -un; env"}), Text("It is done."))
 
 
+@pytest.mark.full
 async def test_an_agent_works_through_a_worker_whose_streams_break_and_sees_no_key(
     cloudflare_site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

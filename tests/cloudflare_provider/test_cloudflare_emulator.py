@@ -58,6 +58,7 @@ async def engine(client: httpx.AsyncClient, request: pytest.FixtureRequest) -> A
     await engine.ask("DELETE", "")
 
 
+@pytest.mark.full
 async def test_each_of_several_first_calls_starts_a_container_and_one_that_is_friendly_starts_one(
     cloudflare: Emulator, engine: Engine
 ) -> None:

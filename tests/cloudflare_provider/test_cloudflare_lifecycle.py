@@ -152,6 +152,7 @@ async def test_a_create_that_breaks_off_while_its_container_starts_is_found_and_
             await box.terminate()
 
 
+@pytest.mark.full
 async def test_a_worker_that_runs_as_many_containers_as_it_may_makes_no_more_and_leaves_nothing() -> None:
     async with emulator(most_running=1) as full, CloudflareProvider(**full.options) as provider:
         box = await provider.create(SandboxSpec())
@@ -288,6 +289,7 @@ async def test_a_container_that_slept_or_was_lost_is_gone_and_nothing_starts_ano
     assert cloudflare.started == before
 
 
+@pytest.mark.full
 async def test_the_container_ends_with_its_lifetime_also_without_a_guest(
     cloudflare: Emulator, provider: CloudflareProvider
 ) -> None:

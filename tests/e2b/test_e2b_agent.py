@@ -21,6 +21,7 @@ LIMIT = 180
 TRAFFIC = "e2b-traffic-access-token"
 
 
+@pytest.mark.full
 async def test_the_agents_way_to_the_model_is_forwarded_to_the_internet_and_refuses_strangers(
     provider: E2BProvider, e2b: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

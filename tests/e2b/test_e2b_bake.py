@@ -115,6 +115,7 @@ async def test_without_a_template_the_sdk_is_installed_with_one_warning(
     assert len([one for one in caplog.records if "agenthost bake e2b" in one.message]) == 1
 
 
+@pytest.mark.full
 async def test_where_nothing_can_be_installed_the_error_names_what_helps(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

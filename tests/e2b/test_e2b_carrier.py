@@ -45,6 +45,7 @@ async def reached(e2b: Emulator, box: GuestSandbox) -> AsyncSandbox:
     return await vendor.connect(await vendor.look_up(box.id))
 
 
+@pytest.mark.full
 async def test_no_program_of_the_link_has_a_limit_of_time(e2b: Emulator, box: GuestSandbox) -> None:
     e2b.limited.clear()
     before = e2b.calls.count(START)
@@ -111,6 +112,7 @@ async def test_a_carrier_makes_room_for_another_one_after_64_mib_or_an_hour() ->
     assert RENEW_SECONDS == 3600
 
 
+@pytest.mark.full
 async def test_carriers_that_are_renewed_all_the_time_lose_nothing(
     e2b: Emulator, box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ async def test_carriers_that_are_renewed_all_the_time_lose_nothing(
     assert e2b.calls.count(START) > before + 2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "profile", ["echo welcome", "printf welcome", "cat >&2", "exit 7"], ids=["line", "part", "reads", "ends"]
 )

@@ -292,6 +292,7 @@ async def test_a_sandbox_that_e2b_lost_is_gone(
             await call
 
 
+@pytest.mark.full
 async def test_more_sandboxes_than_fit_one_answer_are_all_listed(e2b: Emulator, box: GuestSandbox) -> None:
     made = e2b.box(box.id)
     e2b.page = 1

@@ -54,6 +54,7 @@ async def test_a_port_is_reached_with_the_headers_and_not_without(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_where_the_public_may_come_in_no_token_is_told_or_asked_for(provider: E2BProvider) -> None:
     box = await provider.create(SandboxSpec(provider_options={"public_ports": True}))
     try:
@@ -65,6 +66,7 @@ async def test_where_the_public_may_come_in_no_token_is_told_or_asked_for(provid
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_another_process_is_told_the_same(
     provider: E2BProvider, e2b: Emulator, box: GuestSandbox
 ) -> None:
@@ -76,6 +78,7 @@ async def test_another_process_is_told_the_same(
         assert await found.endpoint(8000) == known
 
 
+@pytest.mark.full
 async def test_a_port_at_which_nobody_listens_is_told_and_is_a_bad_gateway(
     box: GuestSandbox,
 ) -> None:
@@ -86,6 +89,7 @@ async def test_a_port_at_which_nobody_listens_is_told_and_is_a_bad_gateway(
     assert "port is not open" in answer.json()["message"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("port", [0, -1, 65536, True, "8000"])
 async def test_what_is_no_port_is_refused_before_e2b_is_asked(
     box: GuestSandbox, e2b: Emulator, port: Any
@@ -96,6 +100,7 @@ async def test_what_is_no_port_is_refused_before_e2b_is_asked(
     assert len(e2b.calls) == before
 
 
+@pytest.mark.full
 async def test_what_has_ended_or_is_paused_has_no_ports_and_stays_so(
     provider: E2BProvider, e2b: Emulator, box: GuestSandbox
 ) -> None:

@@ -52,6 +52,7 @@ def recorded(e2b: Emulator) -> AbstractAsyncContextManager[tuple[dict[str, Any],
     )
 
 
+@pytest.mark.full
 async def test_a_life_of_a_sandbox_is_as_described(
     published: Published, e2b_template: dict[str, Path]
 ) -> None:

@@ -101,6 +101,7 @@ async def test_the_guest_of_the_first_is_not_taken_for_that_of_the_second(
             await second.terminate()
 
 
+@pytest.mark.full
 async def test_a_snapshot_holds_nothing_of_the_environment(
     provider: E2BProvider, e2b: Emulator, templates: set[str]
 ) -> None:
@@ -123,6 +124,7 @@ async def test_a_snapshot_holds_nothing_of_the_environment(
         await raw.kill()
 
 
+@pytest.mark.full
 async def test_a_name_is_a_templates_and_another_snapshot_of_it_is_its_newest_build(
     provider: E2BProvider, box: GuestSandbox, templates: set[str]
 ) -> None:
@@ -140,6 +142,7 @@ async def test_a_name_is_a_templates_and_another_snapshot_of_it_is_its_newest_bu
             await again.terminate()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["no name", "someone-elses/name", "name:no tag"])
 async def test_a_name_that_e2b_does_not_take_is_refused(
     box: GuestSandbox, e2b: Emulator, templates: set[str], name: str
@@ -162,6 +165,7 @@ async def test_an_account_that_cannot_leave_the_memory_out_is_refused_and_none_i
     assert set(e2b.templates.all) == templates
 
 
+@pytest.mark.full
 async def test_what_has_ended_or_is_paused_has_no_snapshot_and_stays_so(
     e2b: Emulator, box: GuestSandbox
 ) -> None:
@@ -178,6 +182,7 @@ async def test_what_has_ended_or_is_paused_has_no_snapshot_and_stays_so(
         await backend_of(box).snapshot()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("status", [429, 502, 503])
 async def test_a_busy_e2b_is_asked_again_for_the_same_snapshot(
     box: GuestSandbox, e2b: Emulator, templates: set[str], status: int
@@ -188,6 +193,7 @@ async def test_a_busy_e2b_is_asked_again_for_the_same_snapshot(
     assert image == f"emulated/{made}:default"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("status", "words"), [(429, "too many requests"), (503, "no capacity"), (409, "cannot do this now")]
 )
@@ -221,6 +227,7 @@ async def test_a_snapshot_whose_answer_is_lost_is_removed_where_nobody_named_it(
     assert caplog.text == ""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("status", "why"), [(404, "does not have it yet"), (500, "client failed")], ids=["late", "failing"]
 )
@@ -259,6 +266,7 @@ async def test_a_machine_that_is_too_old_is_said_to_want_a_pause_and_a_resume(
     assert set(e2b.templates.all) == templates
 
 
+@pytest.mark.full
 async def test_a_template_that_a_sandbox_runs_of_is_not_removed(
     provider: E2BProvider, box: GuestSandbox, e2b: Emulator, templates: set[str]
 ) -> None:
@@ -273,6 +281,7 @@ async def test_a_template_that_a_sandbox_runs_of_is_not_removed(
     assert set(e2b.templates.all) == templates
 
 
+@pytest.mark.full
 async def test_a_cancelled_snapshot_that_was_made_is_removed(
     box: GuestSandbox, e2b: Emulator, templates: set[str]
 ) -> None:
@@ -286,6 +295,7 @@ async def test_a_cancelled_snapshot_that_was_made_is_removed(
     assert set(e2b.templates.all) == templates
 
 
+@pytest.mark.full
 async def test_the_emulator_keeps_no_memory_and_says_so(
     box: GuestSandbox, e2b: Emulator, templates: set[str]
 ) -> None:

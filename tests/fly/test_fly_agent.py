@@ -49,6 +49,7 @@ async def run_agent(
     return said
 
 
+@pytest.mark.full
 async def test_an_agent_works_through_a_proxy_that_breaks_its_streams_and_sees_no_token(
     fly_images: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

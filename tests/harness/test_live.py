@@ -42,6 +42,7 @@ async def run_live(*arguments: str, env: Mapping[str, str] | None = None) -> tup
     return done.returncode, done.stdout.decode() + done.stderr.decode()
 
 
+@pytest.mark.full
 async def test_a_check_of_the_kit_runs_where_the_environment_leads_and_leaves_nothing() -> None:
     async with emulator() as e2b:
         code, said = await run_live("--live", "e2b", "tests/live", "-k", CHECK, env=leading_to(e2b))

@@ -24,6 +24,7 @@ LIMIT = 180
 MODEL = "http://model.example.com"  # a name, as Modal wants one; the agent reaches it by a proxy
 
 
+@pytest.mark.full
 async def test_an_agent_without_a_network_reaches_its_model_through_the_host(
     provider: ModalProvider, modal: ModalEmulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -53,6 +54,7 @@ async def test_an_agent_without_a_network_reaches_its_model_through_the_host(
     assert (tmp_path / "fixed" / "out.txt").read_text() == "ünï\n"
 
 
+@pytest.mark.full
 async def test_where_modal_adds_the_key_the_agents_requests_carry_a_placeholder(
     provider: ModalProvider, modal: ModalEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ async def test_what_is_baked_already_is_found_again_and_not_built(
     assert said == [f"{image} is there already"]
 
 
+@pytest.mark.full
 async def test_a_sandbox_is_made_from_what_was_baked_unless_told_otherwise(
     provider: ModalProvider, modal: ModalEmulator
 ) -> None:
@@ -63,6 +64,7 @@ async def test_a_sandbox_is_made_from_what_was_baked_unless_told_otherwise(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_the_default_image_names_its_python_and_a_registrys_has_no_entry_point(
     bare: ModalEmulator,
 ) -> None:

@@ -43,6 +43,7 @@ async def box(provider: ModalProvider) -> AsyncIterator[GuestSandbox]:
         yield sandbox
 
 
+@pytest.mark.full
 async def test_more_than_a_page_of_sandboxes_is_listed_newest_first_and_only_ours(
     provider: ModalProvider, bare: ModalEmulator
 ) -> None:

@@ -49,6 +49,7 @@ async def test_a_port_is_reached_with_its_token_and_not_without(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_a_token_is_for_one_port_also_when_nobody_listens_there(provider: ModalProvider) -> None:
     box = await provider.create(SandboxSpec())
     try:
@@ -61,6 +62,7 @@ async def test_a_token_is_for_one_port_also_when_nobody_listens_there(provider: 
         await box.terminate()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("port", [0, -1, 65536])
 async def test_what_is_no_port_is_refused(provider: ModalProvider, port: int) -> None:
     box = await provider.create(SandboxSpec())
@@ -71,6 +73,7 @@ async def test_what_is_no_port_is_refused(provider: ModalProvider, port: int) ->
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_what_has_ended_has_no_ports_and_its_tokens_lead_nowhere(
     provider: ModalProvider, modal: ModalEmulator
 ) -> None:
@@ -86,6 +89,7 @@ async def test_what_has_ended_has_no_ports_and_its_tokens_lead_nowhere(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_modal_may_be_asked_again_for_a_token(provider: ModalProvider, modal: ModalEmulator) -> None:
     box = await provider.create(SandboxSpec())
     try:

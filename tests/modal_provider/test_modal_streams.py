@@ -67,6 +67,7 @@ async def test_any_bytes_pass_in_both_directions(box: GuestSandbox) -> None:
         await carrier.aclose()
 
 
+@pytest.mark.full
 async def test_many_who_write_at_once_neither_lose_nor_repeat_a_byte(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "cat")
     with anyio.fail_after(LIMIT):
@@ -80,6 +81,7 @@ async def test_many_who_write_at_once_neither_lose_nor_repeat_a_byte(box: GuestS
         await carrier.aclose()
 
 
+@pytest.mark.full
 async def test_more_than_modals_buffer_takes_is_sent_in_pieces(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "sh", "-c", "head -c 17000000 | wc -c")
     with anyio.fail_after(LIMIT):
@@ -97,6 +99,7 @@ async def test_closing_a_carrier_ends_its_program_which_modal_cannot_kill(box: G
         await box.exec(["sh", "-c", "while kill -0 $(cat program); do sleep 0.02; done"])
 
 
+@pytest.mark.full
 async def test_a_closed_carrier_takes_nothing(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "cat")
     await carrier.aclose()
@@ -104,6 +107,7 @@ async def test_a_closed_carrier_takes_nothing(box: GuestSandbox) -> None:
         await carrier.send(b"late")
 
 
+@pytest.mark.full
 async def test_input_that_nobody_takes_ends_the_carrier_in_time(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "sleep", "100000", times=Times(send=0.3, close=0.3))
     with anyio.fail_after(LIMIT), pytest.raises(OSError, match=r"within 0\.3 s"):
@@ -114,6 +118,7 @@ async def test_input_that_nobody_takes_ends_the_carrier_in_time(box: GuestSandbo
     await carrier.aclose()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("raised", [ValueError, AttributeError, UnicodeDecodeError])
 async def test_whatever_modals_client_raises_ends_the_carrier_alone(
     box: GuestSandbox, raised: type[Exception]
@@ -146,6 +151,7 @@ async def test_input_whose_answer_is_lost_arrives_once(box: GuestSandbox, bare: 
         await carrier.aclose()
 
 
+@pytest.mark.full
 async def test_a_cancelled_receive_takes_nothing_away(box: GuestSandbox) -> None:
     carrier = await carrier_to(box, "cat")
     with anyio.fail_after(LIMIT):
@@ -168,6 +174,7 @@ async def test_a_carrier_is_renewed_when_it_has_brought_much_or_is_old(box: Gues
         await old.aclose()
 
 
+@pytest.mark.full
 async def test_what_travels_over_renewed_carriers_is_whole(
     provider: ModalProvider, monkeypatch: pytest.MonkeyPatch, bare: ModalEmulator
 ) -> None:
@@ -199,6 +206,7 @@ async def test_streams_that_modal_breaks_off_lose_nothing(box: GuestSandbox, bar
     assert dropped
 
 
+@pytest.mark.full
 async def test_a_program_that_says_nothing_for_long_is_not_given_up(
     bare: ModalEmulator, provider: ModalProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +226,7 @@ async def test_a_program_that_says_nothing_for_long_is_not_given_up(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
     bare: ModalEmulator, provider: ModalProvider
 ) -> None:
@@ -243,6 +252,7 @@ async def test_a_worker_that_lets_everything_stall_is_left_for_another_carrier(
         await box.terminate()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("end", ["expire", "lose"])
 async def test_a_sandbox_that_has_ended_is_gone_for_who_waits_in_it(
     box: GuestSandbox, bare: ModalEmulator, end: str, caplog: pytest.LogCaptureFixture
@@ -260,6 +270,7 @@ async def test_a_sandbox_that_has_ended_is_gone_for_who_waits_in_it(
         await box.exec(["true"])
 
 
+@pytest.mark.full
 async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
     bare: ModalEmulator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -276,6 +287,7 @@ async def test_a_sandbox_that_nobody_can_reach_is_not_called_ended(
         await box.terminate()
 
 
+@pytest.mark.full
 async def test_the_client_holds_no_connection_when_the_provider_is_closed(bare: ModalEmulator) -> None:
     async with ModalProvider(**bare.options) as provider:
         box = await provider.create(SandboxSpec())

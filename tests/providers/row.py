@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -179,7 +179,11 @@ class EmulatedWorld:
 
 
 def every(
-    rows: Iterable[Row], fits: Callable[[Row], object] = lambda _: True, *, loops: bool = True
+    rows: Iterable[Row],
+    fits: Callable[[Row], object] = lambda _: True,
+    *,
+    loops: bool = True,
+    normal: Collection[str] | None = None,
 ) -> pytest.MarkDecorator:
     """Return a mark that runs a test for every row that fits, on each event loop that the adapter works on.
 
@@ -187,17 +191,22 @@ def every(
         rows: The table.
         fits: Whether the test is about an adapter.
         loops: False for a test that is not async, or that runs a loop of its own.
+        normal: Names of the adapters that the normal run tries, the others wait for ``--full``; None is all.
     """
     found = [row for row in rows if fits(row)]
+
+    def marks(row: Row) -> list[pytest.MarkDecorator]:
+        return [*row.marks, *([] if normal is None or row.name in normal else [pytest.mark.full])]
+
     if not loops:
         return pytest.mark.parametrize(
-            "row", [pytest.param(row, id=row.name, marks=row.marks) for row in found], indirect=True
+            "row", [pytest.param(row, id=row.name, marks=marks(row)) for row in found], indirect=True
         )
     pairs = [(row, loop) for row in found for loop in ("asyncio", "trio")]
     return pytest.mark.parametrize(
         ("row", "anyio_backend"),
         [
-            pytest.param(row, loop, id=f"{row.name}-{loop}", marks=row.marks)
+            pytest.param(row, loop, id=f"{row.name}-{loop}", marks=marks(row))
             for row, loop in pairs
             if loop == "asyncio" or not row.asyncio_only
         ],

@@ -12,3 +12,6 @@ from providers.modal_row import MODAL
 from providers.vercel_row import VERCEL
 
 ROWS = (LOCAL, UNISOLATED, DOCKER, CLOUDFLARE, DAYTONA, E2B, FLY, MODAL, VERCEL)
+
+# What makes sandboxes is tried with these in the normal run: on this machine, and with one cloud.
+USUAL = ("local", "e2b")

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 from providers.row import Row, World, every
-from providers.rows import ROWS
+from providers.rows import ROWS, USUAL
 
 from agenthost.adapter.provider import GuestProvider
 from agenthost.errors import (
@@ -36,7 +36,7 @@ async def end(row: Row, world: World, box: GuestSandbox) -> None:
     assert await world.running() == []
 
 
-@every(ROWS)
+@every(ROWS, normal=USUAL)
 async def test_it_is_opened_and_closed_in_any_task_and_its_sandboxes_run_on(row: Row, world: World) -> None:
     provider = row.make(**world.options)
     with anyio.fail_after(LIMIT):
@@ -66,7 +66,7 @@ async def test_it_is_opened_again_after_a_close_and_closed_as_often_as_one_likes
         await provider.aclose()
 
 
-@every(ROWS)
+@every(ROWS, normal=USUAL)
 async def test_a_closed_provider_makes_and_reaches_nothing_without_any_call(row: Row, world: World) -> None:
     provider = row.make(**world.options)
     await provider.connect()
@@ -83,7 +83,7 @@ async def test_a_closed_provider_makes_and_reaches_nothing_without_any_call(row:
         await end(row, world, box)
 
 
-@every(ROWS)
+@every(ROWS, normal=USUAL)
 async def test_terminating_twice_is_no_error_and_an_ended_sandbox_is_not_found(
     world: World, provider: GuestProvider
 ) -> None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import anyio
 import pytest
 from providers.row import Example, Row, World, every
-from providers.rows import ROWS
+from providers.rows import ROWS, USUAL
 from support.planned_answers import PlannedApi
 from support.waiting import until, until_true
 
@@ -262,7 +262,7 @@ async def test_no_error_holds_a_secret_that_the_vendor_quotes(row: Row) -> None:
 # ---- one create, one sandbox
 
 
-@every(ROWS, is_remote)
+@every(ROWS, is_remote, normal=USUAL)
 async def test_a_create_whose_answer_is_lost_is_found_and_used(
     row: Row, world: World, provider: GuestProvider
 ) -> None:
@@ -290,7 +290,7 @@ async def test_a_create_that_made_nothing_is_an_error_and_not_tried_again(
     assert await world.running() == []
 
 
-@every(ROWS, is_remote)
+@every(ROWS, is_remote, normal=USUAL)
 async def test_what_is_found_is_found_by_name_and_nonce(
     row: Row, world: World, provider: GuestProvider
 ) -> None:
@@ -322,7 +322,7 @@ async def test_what_is_found_is_found_by_name_and_nonce(
                 await namesake.terminate()
 
 
-@every(ROWS, is_remote)
+@every(ROWS, is_remote, normal=USUAL)
 async def test_a_create_that_is_cancelled_leaves_nothing(
     row: Row, world: World, provider: GuestProvider
 ) -> None:
@@ -339,7 +339,7 @@ async def test_a_create_that_is_cancelled_leaves_nothing(
     assert [info async for info in provider.list()] == []
 
 
-@every(ROWS)
+@every(ROWS, normal=USUAL)
 async def test_a_name_that_is_taken_is_refused_and_the_one_that_has_it_lives_on(
     world: World, provider: GuestProvider
 ) -> None:
@@ -383,7 +383,7 @@ def test_an_image_is_named_by_all_that_goes_into_it(row: Row) -> None:
 # ---- labels
 
 
-@every(ROWS)
+@every(ROWS, normal=USUAL)
 async def test_labels_come_back_as_they_were_given_and_find_their_sandbox(
     world: World, provider: GuestProvider
 ) -> None:
@@ -414,7 +414,7 @@ async def test_names_of_labels_that_are_agenthosts_own_are_refused_before_any_ca
     assert len(world.calls) == before
 
 
-@every(ROWS, lambda row: row.disown)
+@every(ROWS, lambda row: row.disown, normal=USUAL)
 async def test_a_sandbox_that_agenthost_did_not_make_is_neither_listed_nor_taken(
     row: Row, world: World, provider: GuestProvider
 ) -> None:

@@ -1,7 +1,7 @@
 """Which worker runs a test, and after how long a test that hangs is failed.
 
 The tests of one file stay on one worker, since what a module sets up is made once for them. Those that need
-a container engine stay together.
+a container engine stay together, and those of one cloud, whose client takes seconds to import.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _TOGETHER = (
 )
 # The tests of every adapter, of which the docker provider's need the engine.
 _EVERY_ADAPTER = "tests/providers/"
+_CLOUDS = (
+    *("tests/cloudflare_provider/", "tests/daytona_provider/", "tests/e2b/"),
+    *("tests/fly/", "tests/modal_provider/", "tests/vercel_provider/"),
+)
 # One file that holds hundreds of long tests. A scenario stays in its part, whose bare side is played once.
 _IN_PARTS = "tests/parity/test_parity.py"
 _PARTS = 8
@@ -34,13 +38,8 @@ _PARTS = 8
 _FIRST = (
     *(
         *_TOGETHER,
-        "tests/cloudflare_provider/",
+        *_CLOUDS,
         "tests/conformance/",
-        "tests/daytona_provider/",
-        "tests/e2b/",
-        "tests/fly/",
-        "tests/modal_provider/",
-        "tests/vercel_provider/",
         "tests/providers/",
     ),
     *("tests/faults/", "tests/local/", "tests/parity/", "tests/http_carrier/", "tests/agent/"),
@@ -78,4 +77,6 @@ class _Files(LoadScopeScheduling):
         if path == _IN_PARTS:
             scenario = test.partition("[")[2].rpartition("-local")[0] or test
             return f"{path}-{zlib.crc32(scenario.encode()) % _PARTS}"
-        return "together" if path.startswith(_TOGETHER) else path
+        if path.startswith(_TOGETHER):
+            return "together"
+        return path.rpartition("/")[0] if path.startswith(_CLOUDS) else path

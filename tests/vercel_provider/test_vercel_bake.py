@@ -21,6 +21,7 @@ LIMIT = 240
 DAY = 24 * 3600
 
 
+@pytest.mark.full
 async def test_what_is_baked_already_is_found_again_and_begun_with(
     provider: VercelProvider, vercel: Emulator
 ) -> None:

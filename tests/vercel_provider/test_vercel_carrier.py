@@ -54,6 +54,7 @@ async def read(command: VercelCommand, size: int) -> bytes:
     return seen
 
 
+@pytest.mark.full
 async def test_a_log_that_is_cut_is_replaced_by_another_program_and_loses_and_repeats_nothing(
     vercel: Emulator, box: GuestSandbox
 ) -> None:

@@ -81,6 +81,7 @@ async def test_nothing_of_a_sandbox_is_kept_when_it_stops(vercel: Emulator, prov
     assert len(vercel.snapshots.all) == before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("longest", [2700.0, 1800.0])
 async def test_an_explicit_lifetime_above_the_plans_is_refused_and_a_default_one_falls_back_with_one_warning(
     longest: float, caplog: pytest.LogCaptureFixture
@@ -147,6 +148,7 @@ async def test_labels_that_five_tags_cannot_hold_are_refused_before_any_call(
     assert len(vercel.calls) == before
 
 
+@pytest.mark.full
 async def test_more_sandboxes_than_a_page_has_are_all_listed(
     vercel: Emulator, provider: VercelProvider
 ) -> None:

@@ -16,6 +16,7 @@ from agenthost.cli.providers import look_at
 from agenthost.errors import AgentHostError, MissingCredentialError, MissingExtraError
 from agenthost.registry import open_provider
 from agenthost.spec import SandboxSpec
+from agenthost.supports import SupportsPlanLimits
 
 if TYPE_CHECKING:
     from agenthost.adapter.prices import Prices
@@ -89,7 +90,7 @@ async def check_one(names: Names, name: str) -> AsyncGenerator[Check]:
     async with opened as provider:
         reached = await _reach(provider)
         yield reached
-        yield _limits(provider)
+        yield await _limits(provider, reached.state)
         if reached.state == "ok":
             yield await _image(provider)
     yield _first_run(provider)
@@ -115,15 +116,24 @@ async def _reach(provider: SandboxProvider) -> Check:
     return _row("API", "ok", detail, facts=facts)
 
 
-def _limits(provider: SandboxProvider) -> Check:
+async def _limits(provider: SandboxProvider, reached: State) -> Check:
     able = provider.capabilities
     parts = [f"networks: {', '.join(sorted(able.networks))}"]
-    if isinstance(provider, CloudProvider):
+    reported: Mapping[str, str] = {}
+    if isinstance(provider, SupportsPlanLimits) and reached == "ok":
+        try:
+            with anyio.fail_after(_PATIENCE):
+                reported = await provider.plan_limits()
+        except (AgentHostError, OSError) as error:
+            detail = "what the account may have cannot be asked for"
+            return _row("limits", "optional", detail, str(error) or "the vendor did not answer")
+        parts += [f"{name}: {value}" for name, value in reported.items()]
+    elif isinstance(provider, CloudProvider):
         longest = provider.longest / 3600
         most = "as long as you ask for" if math.isinf(longest) else f"{longest:g} hours at most"
         parts.insert(0, f"a sandbox lives {most}, or less by your plan")
-        parts.append("what else your plan limits is known when a sandbox is made")
-    return _row("limits", "ok", "; ".join(parts))
+        parts.append("the API does not report your plan: a limit is known when a sandbox is refused")
+    return _row("limits", "ok", "; ".join(parts), facts=reported)
 
 
 async def _image(provider: SandboxProvider) -> Check:

@@ -49,7 +49,7 @@ class WorkerApi:
     """
 
     def __init__(self, *, url: str, api_key: str, egress: Egress) -> None:
-        self.url = url + _ROOT
+        self.url = url.rstrip("/") + _ROOT
         self.authorization = {"authorization": f"Bearer {api_key}"}
         self.rest = RestClient(self.url, lambda: (self.authorization, {}))
         self._stranger = RestClient(self.url, lambda: ({}, {}))

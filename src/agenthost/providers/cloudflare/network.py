@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from agenthost.errors import UnsupportedError
+from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Capabilities
 from agenthost.spec import NetworkPolicy
 
@@ -14,9 +14,11 @@ Egress: TypeAlias = Literal["open", "closed"]
 
 
 def capabilities_of(usual: Capabilities, egress: Egress) -> Capabilities:
-    """Return what sandboxes can do behind a Worker with this egress."""
+    """Return what sandboxes can do behind a Worker with this egress. Raises ConfigError for another one."""
     if egress == "open":
         return usual
+    if egress != "closed":
+        raise ConfigError(f"egress={egress!r} is not valid: known are 'open' and 'closed'")
     return replace(usual, networks=frozenset({"none", "allow"}), default_network="none")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,22 +60,24 @@ class CloudflareProvider(CloudProvider[CloudflareVendor]):
         limits: Limits | None = None,
     ) -> None:
         super().__init__(secret=secret, limits=limits)
-        url, self._api_key = credential(
+        self._url, self._api_key = credential(
             "cloudflare",
             worker_url=(worker_url, "CLOUDFLARE_SANDBOX_WORKER_URL"),
             api_key=(api_key, "CLOUDFLARE_SANDBOX_API_KEY"),
         )
-        if not url.startswith(("https://", "http://127.0.0.1:", "http://localhost:", "http://[::1]:")):
+        if not self._url.startswith(("https://", "http://127.0.0.1:", "http://localhost:", "http://[::1]:")):
             raise ConfigError("worker_url is not a valid URL: it begins with https://")
-        if egress not in ("open", "closed"):
-            raise ConfigError(f"egress={egress!r} is not valid: known are 'open' and 'closed'")
-        self._url = url.rstrip("/")
         self._egress: Egress = egress
         self.capabilities = capabilities_of(self.capabilities, egress)
 
     def make_vendor(self) -> CloudflareVendor:
         """Return a client."""
         return CloudflareVendor(WorkerApi(url=self._url, api_key=self._api_key, egress=self._egress))
+
+    async def plan_limits(self) -> Mapping[str, str]:
+        """Return what the Worker states of its sandboxes. See CloudProvider.plan_limits."""
+        about = await self.vendor.api.about()
+        return {"lifetime": f"{about.longest / 3600:g} hours at most", **about.resources}
 
     def backend(self, known: SandboxInfo, handle: Any, boot: Boot | None = None) -> CloudflareBackend:
         """Return the backend of a sandbox."""

@@ -173,8 +173,8 @@ class Containers:
         events = await self._programs.start(
             box.machine, argv, asked.get("env") or {}, float(asked["timeout"])
         )
-        await exchange.start(200, {"content-type": "text/event-stream"})
         with self._streams.opened(), events:
+            await exchange.start(200, {"content-type": "text/event-stream"})
             async with anyio.create_task_group() as tasks:
 
                 async def leave_with_client() -> None:

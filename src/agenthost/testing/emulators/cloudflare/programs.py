@@ -48,16 +48,20 @@ class Programs:
         self, machine: Machine, argv: Sequence[str], env: Mapping[str, str], timeout: float
     ) -> MemoryObjectReceiveStream[Event]:
         """Start one and return its events; the last one is ``exit`` or ``error``."""
-        sending, receiving = anyio.create_memory_object_stream[Event](1)
+        process: Process | None = None
+        failure: Event | None = None
         try:
             process = await machine.start([*_SHELL, *argv], env=env)
         except OSError as error:  # arguments that are too long, for instance
             text = f"the command cannot be started: {error.strerror}"
-            failure: Event = ("error", {"error": text, "code": "exec_transport_error"})
+            failure = ("error", {"error": text, "code": "exec_transport_error"})
+        # Made when nothing is awaited any more: a request that is cut before leaves no open stream.
+        sending, receiving = anyio.create_memory_object_stream[Event](1)
+        if process is not None:
+            self._tasks.start_soon(self._follow, process, sending, timeout)
+        elif failure is not None:
             sending.send_nowait(failure)
             sending.close()
-        else:
-            self._tasks.start_soon(self._follow, process, sending, timeout)
         return receiving
 
     async def _follow(self, process: Process, sending: MemoryObjectSendStream[Event], timeout: float) -> None:

@@ -120,9 +120,9 @@ class Programs:
             program = await self._spawn(line, config, tag)
         assert program is not None
         program.has_input = stdin
+        self._tasks.start_soon(self._follow, program, limit)  # fails where the sandbox has ended meanwhile
         events = self._subscribe(program)
         program.first = program.listeners[0]
-        self._tasks.start_soon(self._follow, program, limit)
         return program, events
 
     async def _spawn(self, argv: Sequence[str], config: dict[str, Any], tag: str | None) -> Program:
@@ -163,19 +163,21 @@ class Programs:
         return receiving
 
     async def _follow(self, program: Program, limit: float | None) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read, program, tasks.cancel_scope)
-            if limit is not None:
-                tasks.start_soon(self._limit, program, limit)
-            await program.stopped.wait()
-            await program.exited.wait()
-            tasks.cancel_scope.cancel()
-        if program.status is not None:
-            program.end = {"end": end_event(program.status)}
-            await self._tell(program, program.end)
-        for listener in program.listeners:
-            listener.close()
-        program.listeners.clear()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read, program, tasks.cancel_scope)
+                if limit is not None:
+                    tasks.start_soon(self._limit, program, limit)
+                await program.stopped.wait()
+                await program.exited.wait()
+                tasks.cancel_scope.cancel()
+            if program.status is not None:
+                program.end = {"end": end_event(program.status)}
+                await self._tell(program, program.end)
+        finally:
+            for listener in program.listeners:
+                listener.close()
+            program.listeners.clear()
         if program.end is not None:
             with contextlib.suppress(AgentHostError, OSError):
                 await program.process.signal(
