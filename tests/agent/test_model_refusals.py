@@ -30,7 +30,7 @@ async def test_a_web_search_in_a_closed_network_is_refused_once_and_the_agent_go
 ) -> None:
     def play(request: ModelRequest) -> Any:
         if request.tool_results:
-            return Text("I was told: " + request.tool_results[0].text)
+            return Text("The search: " + request.tool_results[0].text)
         return ToolUse("WebSearch", {"query": "anything"})
 
     caplog.set_level(logging.DEBUG, LOGGER)

@@ -136,8 +136,8 @@ class Hold:
         reader = self.reader
         if reader is not None and reader.tokens is not None and reader.is_final:
             return reader.tokens
-        # The agent has hung up, or the answer broke off. What was written until then is paid for, and how
-        # much that is nobody says: not more than can be written in the time.
+        # The agent has hung up, or the answer broke off, before it stated its usage. What was written until
+        # then is paid for: at most as much as a model can write in that time.
         begun = self.begun_at if self.begun_at is not None else None if self.request.streams else self.sent_at
         written = 0 if begun is None else int((anyio.current_time() - begun) * _FASTEST)
         known = reader.tokens if reader is not None and reader.tokens is not None else None

@@ -130,7 +130,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _settings(settings: object) -> Mapping[str, Any]:
-    """Return what inline settings say; what a file inside says is the agent's to write."""
+    """Return inline settings. A file of settings lies where the agent can write: it allows nothing."""
     if isinstance(settings, str) and settings.strip().startswith("{"):
         try:
             return _mapping(json.loads(settings))

@@ -160,7 +160,7 @@ class Refusal:
 
     Attributes:
         kind: What it runs against.
-        message: For the agent, whose CLI shows it. It names the setting that says otherwise.
+        message: For the agent, whose CLI shows it. It names the setting that allows the request.
         status: The HTTP status of the answer. 451 is one that the CLI (2.1.332, tried) shows with its message
             and does not repeat. It repeats 400 and 422 five times, and takes 403 for a failed login.
         error: The ``type`` of the API's error.
@@ -285,10 +285,10 @@ def shorten(value: object) -> str:
     )
 
 
-def _most_tokens(said: object) -> int:
+def _most_tokens(given: object) -> int:
     """Return how long an answer may be. The API may read what is not a number as one."""
-    if isinstance(said, int | float) and 0 <= said <= _LONGEST_ANSWER:
-        return int(said)
+    if isinstance(given, int | float) and 0 <= given <= _LONGEST_ANSWER:
+        return int(given)
     return _LONGEST_ANSWER
 
 
