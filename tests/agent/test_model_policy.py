@@ -9,6 +9,7 @@ import pytest
 from claude_agent_sdk import AgentDefinition
 
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
+from agenthost.agent.model_budget import Hold
 from agenthost.agent.model_guard import ModelGuard
 from agenthost.agent.model_json import MOST_VALUES, BodyError, parse_body
 from agenthost.agent.model_names import ModelNames
@@ -237,6 +238,21 @@ def test_another_process_goes_on_where_the_ref_was_made() -> None:
     assert isinstance(judge({"model": "claude-haiku-5-5", "top_n": 1}, second.policy), ModelRequest)
     assert not second.policy.names.allow("claude-opus-5-5")
     assert (second.budget.bounds.budget, second.budget.bounds.tokens) == (2.0, 5)
+
+
+async def test_a_request_on_the_way_is_counted_for_the_next_process_as_far_as_it_is_known() -> None:
+    first = guard({})
+    asked = judge({"stream": True})
+    assert isinstance(asked, ModelRequest)
+    hold = await first.admit(asked, 100)
+    assert isinstance(hold, Hold)
+    with first.budget.settling(hold):
+        hold.answer(200, [("content-type", "text/event-stream")])
+        hold.take(b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 1000000}}}\n\n')
+        second = ModelGuard.of_ref(first.to_json(), Limits())
+
+    assert second.budget.used.tokens >= 1_000_000
+    assert second.budget.used.usd == pytest.approx(4, abs=0.1)
 
 
 # ---- what it costs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -167,6 +167,15 @@ class ModelBudget:
         self.used = used or Used()
         self._holds: set[Hold] = set()
         self._settled = anyio.Event()
+
+    def so_far(self) -> Used:
+        """Return what was used, with what the requests on the way have cost until now."""
+        found = replace(self.used)
+        for hold in self._holds:
+            tokens, dollars = hold.used()
+            found.tokens += tokens
+            found.usd += dollars
+        return found
 
     def begin_again(self) -> None:
         """Count ``max_budget_usd`` from here on, as the CLI does after ``/clear``."""

@@ -99,7 +99,7 @@ class ModelGuard:
                 "fields": sorted(policy.fields),
                 "turns": budget.bounds.turns,
                 "budget": budget.bounds.budget,
-                "used": dataclasses.asdict(budget.used),
+                "used": dataclasses.asdict(budget.so_far()),
             }
         )
 
