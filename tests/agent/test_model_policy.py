@@ -9,8 +9,9 @@ import pytest
 from claude_agent_sdk import AgentDefinition
 
 from agenthost.agent.defaults import NO_DEFAULTS, SafeDefaults
+from agenthost.agent.model_budget import Hold
 from agenthost.agent.model_guard import ModelGuard
-from agenthost.agent.model_json import DEEPEST, BodyError, parse_body
+from agenthost.agent.model_json import MOST_VALUES, BodyError, parse_body
 from agenthost.agent.model_names import ModelNames
 from agenthost.agent.model_policy import ModelPolicy, ModelRequest, Refusal
 from agenthost.agent.model_prices import Tokens, cost, price_of
@@ -115,18 +116,19 @@ def test_an_open_network_leaves_the_models_service_open() -> None:
         b'{"a": NaN}',
         '{"a": "\u00fc"}'.encode("utf-16"),
         b'{"a": "\xff"}',
-        b'{"a": ' + b"[" * DEEPEST + b"]" * DEEPEST + b"}",
+        b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"a": [' + b'",",' * 100 + b"1," * MOST_VALUES + b"1]}",
         b'{"a": ' + b"9" * 5000 + b"}",
     ],
-    ids=["empty", "list", "half", "twice", "nan", "utf-16", "no-utf-8", "deep", "long-number"],
+    ids=["empty", "list", "half", "twice", "nan", "utf-16", "no-utf-8", "deep", "many", "long-number"],
 )
 def test_what_has_no_single_meaning_is_not_read(body: bytes) -> None:
     with pytest.raises(BodyError):
         parse_body(body)
 
 
-def test_brackets_in_texts_are_not_counted() -> None:
-    text = '[{,"\\' * 1000
+def test_texts_are_no_values() -> None:
+    text = '[{,"\\' * (MOST_VALUES // 2)
     assert parse_body(json.dumps({"a": text, '"[': [text]}).encode()) == {"a": text, '"[': [text]}
 
 
@@ -236,6 +238,21 @@ def test_another_process_goes_on_where_the_ref_was_made() -> None:
     assert isinstance(judge({"model": "claude-haiku-5-5", "top_n": 1}, second.policy), ModelRequest)
     assert not second.policy.names.allow("claude-opus-5-5")
     assert (second.budget.bounds.budget, second.budget.bounds.tokens) == (2.0, 5)
+
+
+async def test_a_request_on_the_way_is_counted_for_the_next_process_as_far_as_it_is_known() -> None:
+    first = guard({})
+    asked = judge({"stream": True})
+    assert isinstance(asked, ModelRequest)
+    hold = await first.admit(asked, 100)
+    assert isinstance(hold, Hold)
+    with first.budget.settling(hold):
+        hold.answer(200, [("content-type", "text/event-stream")])
+        hold.take(b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 1000000}}}\n\n')
+        second = ModelGuard.of_ref(first.to_json(), Limits())
+
+    assert second.budget.used.tokens >= 1_000_000
+    assert second.budget.used.usd == pytest.approx(4, abs=0.1)
 
 
 # ---- what it costs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import anyio
 import pytest
 
 from agenthost.agent.credentials import ModelAccess, let_provider_add
+from agenthost.agent.model_guard import ModelGuard
 from agenthost.agent.model_proxy import ModelProxy
 from agenthost.errors import ConfigError
 from agenthost.http import HttpClient, TransportError
@@ -165,6 +167,39 @@ async def test_errors_of_the_model_pass_as_they_are(status: int) -> None:
 
     assert (done.status, done.data) == (status, b"overloaded")
     assert dict(done.headers) == {"retry-after": "7", "x-should-retry": "true"}
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"), [(200, 1), (400, 1), (404, 1), (408, 0), (429, 0), (500, 0), (529, 0)]
+)
+async def test_an_error_costs_nothing_and_one_that_is_to_be_repeated_is_no_request(
+    status: int, counted: int
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        usage = {"input_tokens": 1000, "output_tokens": 1000}
+        await exchange.reply(status, json.dumps({"usage": usage}).encode())
+
+    guard = ModelGuard()
+    async with Upstream(answer).server as server, HttpClient() as client:
+        proxy = ModelProxy(ModelAccess(server.url, ()), guard, request_bytes=1000)
+        await proxy.serve(client, FakeExchange(Head()))
+    used = guard.budget.used
+    assert used.requests == counted
+    assert (used.tokens, round(used.usd, 6)) == ((2000, 0.024) if status == 200 else (0, 0.0))
+
+
+async def test_a_compressed_body_is_judged_and_sent_as_it_is_within_the_limit() -> None:
+    upstream = Upstream(reply_ok)
+    head = Head(headers=(("Content-Encoding", "gzip"),))
+    bomb = gzip.compress(b" " * 5000)
+    async with upstream.server as server:
+        await serve(server.url, FakeExchange(head, [gzip.compress(BODY)]))
+        large = await serve(server.url, FakeExchange(head, [bomb]), request_bytes=4000)
+        broken = await serve(server.url, FakeExchange(head, [b"x"]))
+
+    assert [request.body for request in upstream.requests] == [BODY]
+    assert "content-encoding" not in upstream.requests[0].headers
+    assert (large.status, broken.status) == (413, 451)
 
 
 @pytest.mark.parametrize(

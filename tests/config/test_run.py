@@ -112,6 +112,15 @@ async def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path
             ],
         ),
         (
+            "[agent.defaults]\nrefuse_model_egress = false",
+            [
+                (
+                    "[agent.defaults] refuse_model_egress lets the model's service reach further than the "
+                    "sandbox: --allow network"
+                )
+            ],
+        ),
+        (
             '[agent]\ndefaults = "sdk"',
             [
                 "[agent] defaults lets the agent do anything without asking: --allow bypass",

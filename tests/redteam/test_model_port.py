@@ -350,7 +350,7 @@ async def test_without_the_hosts_count_each_request_is_paid_for(monkeypatch: pyt
     assert await Spender(TINY).spend(50) == [200] * 50
 
 
-AT_ONCE = "requests at once, before the first has said what it costs"
+AT_ONCE = "requests at once, before the first has stated its cost"
 
 
 @attack("spend more than the budget", AT_ONCE)
@@ -371,7 +371,7 @@ async def test_without_reservations_all_requests_at_once_are_paid_for(
     assert await spender.spend(20, at_once=True) == [200] * 20
 
 
-HANGING_UP = "hanging up before the answer says what it cost"
+HANGING_UP = "hanging up before the answer states its cost"
 
 
 @attack("spend more than the budget", HANGING_UP)

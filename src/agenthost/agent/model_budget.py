@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -136,8 +136,8 @@ class Hold:
         reader = self.reader
         if reader is not None and reader.tokens is not None and reader.is_final:
             return reader.tokens
-        # The agent has hung up, or the answer broke off. What was written until then is paid for, and how
-        # much that is nobody says: not more than can be written in the time.
+        # The agent has hung up, or the answer broke off, before it stated its usage. What was written until
+        # then is paid for: at most as much as a model can write in that time.
         begun = self.begun_at if self.begun_at is not None else None if self.request.streams else self.sent_at
         written = 0 if begun is None else int((anyio.current_time() - begun) * _FASTEST)
         known = reader.tokens if reader is not None and reader.tokens is not None else None
@@ -167,6 +167,15 @@ class ModelBudget:
         self.used = used or Used()
         self._holds: set[Hold] = set()
         self._settled = anyio.Event()
+
+    def so_far(self) -> Used:
+        """Return what was used, with what the requests on the way have cost until now."""
+        found = replace(self.used)
+        for hold in self._holds:
+            tokens, dollars = hold.used()
+            found.tokens += tokens
+            found.usd += dollars
+        return found
 
     def begin_again(self) -> None:
         """Count ``max_budget_usd`` from here on, as the CLI does after ``/clear``."""

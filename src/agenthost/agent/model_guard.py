@@ -71,20 +71,20 @@ class ModelGuard:
 
     @classmethod
     def of_ref(cls, text: str | None, limits: Limits) -> Self:
-        """Return the guard of a running agent, by what its ref says: ``to_json`` made it.
+        """Return the guard of a running agent, by the text that ``to_json`` put into its ref.
 
-        Where a ref says nothing, nothing is known of the options: any model may be asked, the bounds are
+        Without a text, nothing is known of the options: any model may be asked, the bounds are
         those of ``limits``, and nothing but the model is reached.
         """
-        said = _object(text)
-        names = ModelNames(_strings(said.get("models")), any_model=bool(said.get("any_model", True)))
-        bounds = Bounds.of(limits, max_turns=said.get("turns"), max_budget_usd=said.get("budget"))
-        given = cast("dict[str, Any]", said.get("used") or {})
+        found = _object(text)
+        names = ModelNames(_strings(found.get("models")), any_model=bool(found.get("any_model", True)))
+        bounds = Bounds.of(limits, max_turns=found.get("turns"), max_budget_usd=found.get("budget"))
+        given = cast("dict[str, Any]", found.get("used") or {})
         used = Used(**{one.name: given[one.name] for one in dataclasses.fields(Used) if one.name in given})
         policy = ModelPolicy(
             names,
-            is_closed=bool(said.get("is_closed", True)),
-            fields=frozenset(_strings(said.get("fields"))),
+            is_closed=bool(found.get("is_closed", True)),
+            fields=frozenset(_strings(found.get("fields"))),
         )
         return cls(policy, ModelBudget(bounds, used))
 
@@ -99,7 +99,7 @@ class ModelGuard:
                 "fields": sorted(policy.fields),
                 "turns": budget.bounds.turns,
                 "budget": budget.bounds.budget,
-                "used": dataclasses.asdict(budget.used),
+                "used": dataclasses.asdict(budget.so_far()),
             }
         )
 

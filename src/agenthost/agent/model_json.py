@@ -9,11 +9,9 @@ from typing import Any, cast
 # A conversation of a million tokens with a hundred tools has some 50,000 values. As objects of Python, the
 # most that is allowed takes about 60 MB; a body of 64 MiB could hold 30 million values.
 MOST_VALUES = 500_000
-# The JSON schemas of tools nest deepest, about 30 levels.
-DEEPEST = 100
 
 _TEXT = re.compile(rb'"[^"]*"')
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_MARKS = (b",", b"[", b"{")  # each value has one before it, or is the only one
 
 
 class BodyError(ValueError):
@@ -27,8 +25,8 @@ def parse_body(body: bytes) -> dict[str, Any]:
     than UTF-8, NaN. What the host has checked is then what the API reads.
 
     Raises:
-        BodyError: The body is not an object, is not valid JSON, has two meanings, or is larger than the
-            bounds above.
+        BodyError: The body is not an object, is not valid JSON, has two meanings, holds more than
+            ``MOST_VALUES`` values, or is nested more deeply than Python's parser goes (about 1,000 levels).
     """
     _check_size(body)
     try:
@@ -39,6 +37,8 @@ def parse_body(body: bytes) -> dict[str, Any]:
         raise
     except UnicodeDecodeError:
         raise BodyError("the body is not UTF-8") from None
+    except RecursionError:
+        raise BodyError("the body is nested too deeply") from None
     except ValueError:
         raise BodyError("the body is not valid JSON") from None
     if not isinstance(value, dict):
@@ -47,19 +47,18 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def _check_size(body: bytes) -> None:
-    """Count values and levels without building any. Exact for valid JSON; anything else fails later."""
+    """Count values without building any. Exact for valid JSON; anything else fails later."""
+    if _marks(body) <= MOST_VALUES:
+        return  # texts included: nearly every body
     # Left to right, as in JSON: an escaped backslash first, so that a quote behind it is the string's end.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if plain.count(b'"') > 4 * MOST_VALUES:  # each value has one string at most, and one name
+    # Each value has one string at most, and one name.
+    if plain.count(b'"') > 4 * MOST_VALUES or _marks(_TEXT.sub(b"", plain)) > MOST_VALUES:
         raise BodyError(f"the body holds more than {MOST_VALUES} values")
-    structure = _TEXT.sub(b"", plain)
-    if sum(structure.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-        raise BodyError(f"the body holds more than {MOST_VALUES} values")
-    depth = 0
-    for bracket in structure.translate(None, _NOT_BRACKETS):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > DEEPEST:
-            raise BodyError(f"the body nests more than {DEEPEST} levels deep")
+
+
+def _marks(text: bytes) -> int:
+    return sum(text.count(mark) for mark in _MARKS)
 
 
 def _one_meaning(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
+_LONGEST = 256  # characters of a name
 # From the cheapest to the dearest.
 _FAMILIES = ("haiku", "sonnet", "opus", "fable", "mythos")
 # What the CLI uses where nothing names a model: opus by default, the others for its own questions.
@@ -82,7 +83,7 @@ class ModelNames:
 
     def allow(self, name: object) -> bool:
         """Return whether a request may name this model."""
-        if not isinstance(name, str):
+        if not isinstance(name, str) or len(name) > _LONGEST:
             return False
         if self.any_model:
             return True
@@ -129,7 +130,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _settings(settings: object) -> Mapping[str, Any]:
-    """Return what inline settings say; what a file inside says is the agent's to write."""
+    """Return inline settings. A file of settings lies where the agent can write: it allows nothing."""
     if isinstance(settings, str) and settings.strip().startswith("{"):
         try:
             return _mapping(json.loads(settings))

@@ -160,7 +160,7 @@ class Refusal:
 
     Attributes:
         kind: What it runs against.
-        message: For the agent, whose CLI shows it. It names the setting that says otherwise.
+        message: For the agent, whose CLI shows it. It names the setting that allows the request.
         status: The HTTP status of the answer. 451 is one that the CLI (2.1.332, tried) shows with its message
             and does not repeat. It repeats 400 and 422 five times, and takes 403 for a failed login.
         error: The ``type`` of the API's error.
@@ -261,7 +261,7 @@ class ModelPolicy:
                 raise _egress(f"the field {name!r}")
         kind = one.get("type")
         if self.is_closed and kind is not None and not _is_harmless(kind):
-            raise _egress(f"{shorten(str(kind))!r}")
+            raise _egress(f"{shorten(kind)!r}")
         if self.is_closed and "url" in one and kind not in _QUOTING:
             raise _egress("an address")
 
@@ -269,23 +269,26 @@ class ModelPolicy:
         if not self.names.allow(model):
             raise _RefusedError(
                 "model",
-                f"the model {shorten(str(model))!r} is not one that the agent's options name or imply; "
+                f"the model {shorten(model)!r} is not one that the agent's options name or imply; "
                 "agent.set_model and SafeDefaults(other_models=...) allow others",
             )
         return str(model)
 
 
-def shorten(text: str) -> str:
-    """Return a text from inside as it may stand in a message or a log."""
-    shown = text.encode("ascii", "backslashreplace").decode()
-    shown = "".join(one if one.isprintable() else "?" for one in shown)
-    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
+def shorten(value: object) -> str:
+    """Return a text from inside as it may stand in a message or a log; of anything else what it is."""
+    if not isinstance(value, str):
+        return type(value).__name__
+    shown = value[:_SHOWN].encode("ascii", "backslashreplace").decode()
+    return "".join(one if one.isprintable() else "?" for one in shown) + (
+        "..." if len(value) > _SHOWN else ""
+    )
 
 
-def _most_tokens(said: object) -> int:
+def _most_tokens(given: object) -> int:
     """Return how long an answer may be. The API may read what is not a number as one."""
-    if isinstance(said, int | float) and 0 <= said <= _LONGEST_ANSWER:
-        return int(said)
+    if isinstance(given, int | float) and 0 <= given <= _LONGEST_ANSWER:
+        return int(given)
     return _LONGEST_ANSWER
 
 

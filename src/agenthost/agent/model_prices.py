@@ -2,8 +2,8 @@
 
 Sources, both read on 2026-11-30: https://platform.claude.com/docs/en/about-claude/pricing with the models'
 own pages there, as stored between September and November 2026, and the table that claude 2.1.332 (in
-claude-agent-sdk 0.2.189) counts ``total_cost_usd`` by. They agree, except where a line says otherwise. A
-bill may differ: discounts, taxes and batches are not counted, and another service at ANTHROPIC_BASE_URL
+claude-agent-sdk 0.2.189) counts ``total_cost_usd`` by. They agree, except where a comment names a difference.
+A bill may differ: discounts, taxes and batches are not counted, and another service at ANTHROPIC_BASE_URL
 has prices of its own.
 """
 
@@ -68,7 +68,7 @@ _TABLE: Mapping[str, Price] = {
     "sonnet-4": Price(3, 15, 0.3),
     "3-7-sonnet": Price(3, 15, 0.3),
     "3-5-sonnet": Price(3, 15, 0.3),
-    # The longer price is in the CLI's table; the vendor's stored page says "from" 0.10 and 0.50.
+    # The longer price is in the CLI's table; the vendor's stored page has "from" 0.10 and 0.50.
     "haiku-5-5": Price(0.1, 0.5, 0.01, long=Price(0.5, 2.5, 0.05), long_from=100_000),
     "haiku-4-5": Price(1, 5, 0.1),
     "3-5-haiku": Price(0.8, 4, 0.08),

@@ -16,12 +16,12 @@ _TELLING = (b'"message_start"', b'"message_delta"')
 
 
 class UsageReader:
-    """Takes an answer's bytes, in pieces of any size, and knows what the answer says that it used.
+    """Takes an answer's bytes, in pieces of any size, and knows the usage that the answer states.
 
     Attributes:
-        tokens: What was said last; None where nothing was said.
-        models: What answers of other models on the way say (``iterations``), by the model.
-        is_final: Whether the answer has said all that it used.
+        tokens: The last usage that was stated; None where there was none.
+        models: Usage of other models that took part (``iterations``), by the model.
+        is_final: Whether the answer has stated all that it used.
         begun: Whether the model has begun to answer.
     """
 
@@ -83,33 +83,33 @@ class UsageReader:
                 self.is_final = self._note(event.get("usage"))
 
     def _note(self, usage: object) -> bool:
-        """Note what an answer says; return whether it says how much it has put out."""
-        said = _mapping(usage)
-        if not said:
+        """Note a usage; return whether it includes the tokens of the answer."""
+        stated = _mapping(usage)
+        if not stated:
             return False
         before = self.tokens or Tokens()
-        self.tokens = _tokens(said, before)
-        iterations = said.get("iterations")
+        self.tokens = _tokens(stated, before)
+        iterations = stated.get("iterations")
         if isinstance(iterations, list):
             self.models = {}
             for one in cast("list[object]", iterations):
                 model = _mapping(one).get("model")
                 if isinstance(model, str):
                     self.models[model] = _tokens(_mapping(one), Tokens(), after=self.models.get(model))
-        return isinstance(said.get("output_tokens"), int)
+        return isinstance(stated.get("output_tokens"), int)
 
 
-def _tokens(said: Mapping[str, Any], before: Tokens, *, after: Tokens | None = None) -> Tokens:
-    """Return the counts; what is not said is as before. ``after`` is added."""
-    creation = _mapping(said.get("cache_creation"))
+def _tokens(stated: Mapping[str, Any], before: Tokens, *, after: Tokens | None = None) -> Tokens:
+    """Return the counts; a count that is missing is as before. ``after`` is added."""
+    creation = _mapping(stated.get("cache_creation"))
     long = _count(creation.get("ephemeral_1h_input_tokens"), before.written_long)
-    written = _count(said.get("cache_creation_input_tokens"), before.written + before.written_long)
-    searches = _mapping(said.get("server_tool_use")).get("web_search_requests")
+    written = _count(stated.get("cache_creation_input_tokens"), before.written + before.written_long)
+    searches = _mapping(stated.get("server_tool_use")).get("web_search_requests")
     more = after or Tokens()
     return Tokens(
-        input=_count(said.get("input_tokens"), before.input) + more.input,
-        output=_count(said.get("output_tokens"), before.output) + more.output,
-        read=_count(said.get("cache_read_input_tokens"), before.read) + more.read,
+        input=_count(stated.get("input_tokens"), before.input) + more.input,
+        output=_count(stated.get("output_tokens"), before.output) + more.output,
+        read=_count(stated.get("cache_read_input_tokens"), before.read) + more.read,
         written=max(0, written - long) + more.written,
         written_long=long + more.written_long,
         searches=_count(searches, before.searches) + more.searches,

@@ -229,7 +229,7 @@ async def close_model(plan: Plan, sandbox: Sandbox) -> None:
     """Let requests to the model reach no further than the agent's sandbox does itself."""
     attachment = plan.attachment
     if attachment is not None and attachment.ref.model is not None:
-        return  # its ref says so
+        return  # its ref holds it
     if plan.defaults.refuse_model_egress:
         plan.guard.policy.is_closed = not await _is_open(plan, sandbox)
     else:
@@ -241,7 +241,7 @@ async def _is_open(plan: Plan, sandbox: Sandbox) -> bool:
     capabilities = sandbox.capabilities
     if plan.spec.network is not None:
         return plan.spec.network.mode == "open"
-    if plan.sandbox is None and plan.attachment is None:  # made for this agent, by a spec that says nothing
+    if plan.sandbox is None and plan.attachment is None:  # made for this agent, by a spec without a network
         return capabilities.default_network == "open"
     if capabilities.networks <= {"open"}:
         return capabilities.default_network == "open"
