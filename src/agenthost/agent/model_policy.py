@@ -235,11 +235,12 @@ class ModelPolicy:
             if name in _REACHING_FIELDS:
                 if self.is_closed:
                     raise _egress(f"the field {name!r}")
-            elif name not in _FIELDS and name not in self.fields:
+            elif self.is_closed and name not in _FIELDS and name not in self.fields:
                 raise _RefusedError(
                     "field",
-                    f"the field {shorten(name)!r} of a request is not known to this version of agenthost; "
-                    "name it in CLAUDE_CODE_EXTRA_BODY of options.env to allow it",
+                    f"the field {shorten(name)!r} of a request is not known to this version of agenthost, and not sent "
+                    "where the network is closed: name the field in CLAUDE_CODE_EXTRA_BODY of options.env, "
+                    "or allow all with SafeDefaults(refuse_model_egress=None)",
                 )
         fallbacks: object = asked.get("fallbacks")
         # "default" are the models that the service recommends in the place of one that declines.

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import anyio
 
