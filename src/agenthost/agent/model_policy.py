@@ -238,8 +238,8 @@ class ModelPolicy:
             elif self.is_closed and name not in _FIELDS and name not in self.fields:
                 raise _RefusedError(
                     "field",
-                    f"the field {shorten(name)!r} of a request is not known to this version of agenthost, and not sent "
-                    "where the network is closed: name the field in CLAUDE_CODE_EXTRA_BODY of options.env, "
+                    f"the field {shorten(name)!r} of a request is not known to this version of agenthost, and "
+                    "not sent where the network is closed: name the field in CLAUDE_CODE_EXTRA_BODY of options.env, "
                     "or allow all with SafeDefaults(refuse_model_egress=None)",
                 )
         fallbacks: object = asked.get("fallbacks")
