@@ -238,9 +238,9 @@ class ModelPolicy:
             elif self.is_closed and name not in _FIELDS and name not in self.fields:
                 raise _RefusedError(
                     "field",
-                    f"the field {shorten(name)!r} of a request is not known to this version of agenthost, and "
-                    "not sent where the network is closed: name the field in CLAUDE_CODE_EXTRA_BODY of options.env, "
-                    "or allow all with SafeDefaults(refuse_model_egress=None)",
+                    f"the field {shorten(name)!r} of a request is not known to this version of agenthost, "
+                    "and not sent where the network is closed: name the field in CLAUDE_CODE_EXTRA_BODY of "
+                    "options.env, or allow all with SafeDefaults(refuse_model_egress=None)",
                 )
         fallbacks: object = asked.get("fallbacks")
         # "default" are the models that the service recommends in the place of one that declines.
