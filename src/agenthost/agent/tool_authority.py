@@ -304,6 +304,13 @@ class ToolAuthority:
             _log.warning("a call of %s from inside was refused: %s", name, by)
         return f"The host refused this call of {name}: {by}."
 
+    def go_on(self, server: str, tool: str, given: Any) -> None:
+        """Let the same call come once more: the server has answered that it wants to know something first."""
+        name, asked = full_names(server, tool)[1], canonical(given)
+        self._approvals.append(_Approval(name, asked, asked, self._turn))
+        if wanted := self._hooks_of(name):
+            self._hearings.append(_Hearing("", name, asked, self._turn, wanted))
+
     def _decide(self, names: tuple[str, str], given: str) -> str:
         if self._rules.deny_tool(*names):
             return "not allowed by disallowed_tools"
