@@ -273,6 +273,19 @@ def test_a_permission_request_hook_decides_too() -> None:
     assert runs(judge, {"a": 2})
 
 
+def test_a_call_that_the_server_has_answered_with_a_question_may_come_once_more() -> None:
+    judge = authority({"PreToolUse": [HookMatcher(hooks=[hook])]})
+    judge.go_on("own", "pay", {"a": 1})
+    assert not runs(judge, {"a": 2})
+    assert runs(judge, {"a": 1})
+    assert not runs(judge, {"a": 1})
+
+
+def test_a_driver_that_came_while_a_call_was_under_way_says_that_it_can_be_made_again() -> None:
+    judge = ToolAuthority({"PreToolUse": [HookMatcher(hooks=[hook])]})
+    assert "it can be called again" in str(judge.refusal("own", "pay", {}))
+
+
 def test_each_decision_is_told_and_refusals_are_counted() -> None:
     told: list[Any] = []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ AGAIN = "approved call made again"
 OTHER_INPUT = "approved call with another input"
 NO_HOOK = "call that skips the hook"
 HOOK_DECEIVED = "call with another input than the hook has seen"
+LATER = "call to a driver that came later"
 OTHER_HOOK = "hook of another tool asked"
 # The steps, and what ran where the host does not look.
 ATTACKS: dict[str, tuple[list[Step], list[Any]]] = {
@@ -176,6 +178,22 @@ async def test_without_the_hosts_own_judgement_the_call_runs(
 
     monkeypatch.setattr(ToolAuthority, "refusal", refuse_nothing)
     assert await host.attacked(agent, ATTACKS[name][0]) == ATTACKS[name][1]
+
+
+@pytest.mark.attack("have the host run a tool that it did not approve", LATER)
+@pytest.mark.control(LATER)
+async def test_a_driver_that_says_the_rules_when_it_attaches_refuses_too(host: Host, tmp_path: Path) -> None:
+    steps = ATTACKS[NEVER_ASKED][0]
+    options = host.options(FakeCLI().write(tmp_path / "claude"))
+    async with HostedAgent(options, provider="local-unisolated") as first:
+        ref = await first.detach()
+    options = replace(options, cli_path=None)
+    async with HostedAgent.attach(ref, options=options) as second:
+        assert await host.attacked(second, steps) == []
+        ref = await second.detach()
+    options = replace(options, allowed_tools=[])
+    async with HostedAgent.attach(ref, options=options) as third:
+        assert await host.attacked(third, steps) == [100], "nobody knows what the first one's options allowed"
 
 
 async def test_a_refusal_is_told_to_the_caller_and_logged_once(

@@ -209,7 +209,9 @@ class Answers:
                 if message.get("method") == "tools/call" and (refused := self._refusal(event, message)):
                     return refused
                 server = self._server(event["server"], again=message.get("method") == "initialize")
-                return await server.handle(message, codec.decode(event["handshake"]))
+                answer = await server.handle(message, codec.decode(event["handshake"]))
+                self._note(event, message, answer)
+                return answer
             case "store":
                 return await self._load(codec, event)
             case what:
@@ -220,6 +222,13 @@ class Answers:
         call: Message = message.get("params") or {}
         reason = self._authority.refusal(event["server"], str(call.get("name")), call.get("arguments"))
         return None if reason is None else error_of_tool(message, reason)
+
+    def _note(self, event: Event, message: Message, answer: Message | None) -> None:
+        """A tool that wants to know something first is called again, with what it wanted beside its input."""
+        result: Message = (answer or {}).get("result") or {}  # of this process's own server
+        if message.get("method") == "tools/call" and result.get("resultType") == "input_required":
+            call: Message = message.get("params") or {}
+            self._authority.go_on(event["server"], str(call.get("name")), call.get("arguments"))
 
     async def _can_use_tool(self, codec: Codec, event: Event) -> Any:
         function = self._callbacks.can_use_tool

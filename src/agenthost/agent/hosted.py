@@ -165,7 +165,7 @@ class HostedAgent:
             after: The cursor (or its text) behind which messages are wanted; None is the ref's own; the
                 number of an event, which is found by reading from the beginning; or ``oldest``, what is kept.
             options: Only the functions that this process answers with, and in ``env`` how it asks the model
-                (``ANTHROPIC_*``). What is not there is not answered: it waits for a driver that has it.
+                (``ANTHROPIC_*``). What is not there waits for who has it. Rules: docs/permissions.md.
             provider: The ref's provider with other options than its defaults, as an open one.
             sandbox: The sandbox, where it was made by ``sandbox=`` then.
             credentials: None is the ref's.

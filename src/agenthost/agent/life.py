@@ -31,7 +31,7 @@ from agenthost.agent.progress import Reporter
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.sdk import import_sdk, sdk_codec
 from agenthost.agent.sender import LineSender
-from agenthost.agent.tool_authority import ToolAuthority
+from agenthost.agent.tool_authority import TELLING_OPTIONS, ToolAuthority
 from agenthost.background import start_detached
 from agenthost.errors import (
     AgentError,
@@ -387,6 +387,9 @@ class AgentLife:
     async def _attach(self) -> None:
         """Tell the agent that this process answers from now on. Its word on it lies behind what is unread."""
         assert self.sender is not None
+        fields = self._plan.options.fields
+        if not TELLING_OPTIONS.isdisjoint(fields):
+            self.authority.take_options({"setting_sources": [], **fields})
         try:
             await self.sender.send({"op": "attach"})
         except BrokenPipeError:

@@ -27,6 +27,7 @@ from agenthost.agent.inherited import inherit
 from agenthost.agent.model_guard import ModelGuard
 from agenthost.agent.options import PlainOptions, check_env, check_names, plain_options
 from agenthost.agent.progress import Progress
+from agenthost.agent.tool_authority import TELLING_OPTIONS
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.sandbox import Sandbox, SandboxProvider
 from agenthost.spec import Limits, SandboxSpec, require
@@ -169,11 +170,13 @@ def _check_attachment(
     provider: str | SandboxProvider | None,
     sandbox: Sandbox | None,
 ) -> None:
-    if plain.fields or plain.env:
-        names = ", ".join(sorted([*plain.fields, *(["env"] if plain.env else [])]))
+    refused = plain.fields.keys() - TELLING_OPTIONS | ({"env"} if plain.env else set[str]())
+    if refused:
+        names = ", ".join(sorted(refused))
         raise ConfigError(
             f"options.{names}: the options of a running agent stay; attach takes only the functions that "
-            "this process answers with (can_use_tool, hooks, in-process MCP servers, session_store, stderr)"
+            "this process answers with (can_use_tool, hooks, in-process MCP servers, session_store, stderr), "
+            f"and what says which of its tools may run ({', '.join(sorted(TELLING_OPTIONS))})"
         )
     name = sandbox.provider if sandbox is not None else getattr(provider, "name", provider)
     if name is not None and name != attachment.ref.provider:

@@ -13,7 +13,7 @@ have let it pass. What ``disallowed_tools`` names never runs.
 
 What files inside the sandbox may allow (``setting_sources``, a ``settings`` file, plugins, skills) the host
 does not know. There, a call without an approval runs, unless the host denied just that; so it does for a
-driver that attached to an agent, since the options were another process's.
+driver that attached to an agent without saying what its options were.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ _KEPT = 4096
 _OTHER_PROCESS = "the options, which another process has"
 _TOLD = 64  # tools that are warned of
 _TURNS = 2  # an answer is given in one turn, and a subagent in the background may act on it in the next
+
+# A driver that attaches with one of them says what the agent's options approve.
+TELLING_OPTIONS = frozenset({"allowed_tools", "disallowed_tools", "permission_mode"})
 
 # Command line flags that change who decides.
 _DECIDING_FLAGS = frozenset(
@@ -300,6 +303,13 @@ class ToolAuthority:
         if self.refused[kept] == 1:
             _log.warning("a call of %s from inside was refused: %s", name, by)
         return f"The host refused this call of {name}: {by}."
+
+    def go_on(self, server: str, tool: str, given: Any) -> None:
+        """Let the same call come once more: the server has answered that it wants to know something first."""
+        name, asked = full_names(server, tool)[1], canonical(given)
+        self._approvals.append(_Approval(name, asked, asked, self._turn))
+        if wanted := self._hooks_of(name):
+            self._hearings.append(_Hearing("", name, asked, self._turn, wanted))
 
     def _decide(self, names: tuple[str, str], given: str) -> str:
         if self._rules.deny_tool(*names):
