@@ -6,11 +6,14 @@ import os
 from functools import partial
 
 import pytest
+from docker.docker_engine import DockerEngine
 from local.sandboxes import open_sandbox
 from local.stand_in import contents
 from redteam.weakened import without_defaults
 
 from agenthost.link.client import GuestSandbox
+from agenthost.providers.docker import bounds
+from agenthost.providers.docker.provider import DockerProvider
 from agenthost.providers.local import limits
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import ResourceLimits, SandboxSpec
@@ -126,3 +129,29 @@ async def test_where_the_size_of_core_files_has_no_bound_one_is_written() -> Non
         pytest.skip("not in CI: this machine writes no core file into the directory of a program")
     async with sandbox(SandboxSpec(limits=ResourceLimits(core_mib=64))) as (_, box):
         assert await count(box, CRASH) == 1
+
+
+# ---- the same on an engine of containers
+
+
+@pytest.mark.attack("take all processes of the host", "a fork bomb")
+@pytest.mark.attack("take all processes of the host", "a flood of threads")
+@pytest.mark.attack("fill the disk of the host", "core files of crashes")
+@pytest.mark.usefixtures("baked")
+async def test_a_container_has_the_same_bounds(
+    docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "_PIDS", 60)
+    async with open_sandbox(lambda: DockerProvider(host=docker_engine.host)) as (_, box):
+        assert await count(box, PROCESSES) < 60
+        assert await count(box, THREADS) < 60
+        assert await count(box, CRASH) == 0
+
+
+@pytest.mark.control("a fork bomb")
+@pytest.mark.control("a flood of threads")
+@pytest.mark.usefixtures("baked")
+async def test_a_container_with_more_has_more(docker_engine: DockerEngine) -> None:
+    async with open_sandbox(lambda: DockerProvider(host=docker_engine.host)) as (_, box):
+        assert await count(box, PROCESSES) == 150
+        assert await count(box, THREADS) == 150
