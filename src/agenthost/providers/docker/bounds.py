@@ -62,7 +62,7 @@ def bounds_of(spec: SandboxSpec, facts: Mapping[str, object]) -> ResourceLimits:
         "cpu_weight": _WEIGHT,
         "pids": _PIDS,
     }
-    held: dict[str, object] = {"core_mib": spec.limits.core_mib}
+    held: dict[str, Any] = {"core_mib": spec.limits.core_mib}
     missing: list[str] = []
     for name, needs in _NEEDS.items():
         wanted = getattr(spec.limits, name)
@@ -79,7 +79,7 @@ def bounds_of(spec: SandboxSpec, facts: Mapping[str, object]) -> ResourceLimits:
             "containers have no bound on %s: the engine's machine has no control group for it",
             ", ".join(new),
         )
-    return ResourceLimits(**held)  # pyright: ignore[reportArgumentType] # names and values of its own fields
+    return ResourceLimits(**held)
 
 
 def host_config(bounds: ResourceLimits, tmp_mib: int | None, default_tmp_mib: int) -> dict[str, object]:

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agenthost.errors import UnsupportedError
 from agenthost.spec import ResourceLimits, SandboxSpec
@@ -170,7 +171,7 @@ def _controllers_of(limits: ResourceLimits) -> set[str]:
 
 def _merged(limits: ResourceLimits, defaults: ResourceLimits, controllers: set[str]) -> ResourceLimits:
     """Return the caps that these controllers enforce: what was asked for, else the default."""
-    held: dict[str, object] = {}
+    held: dict[str, Any] = {}
     for controller in controllers:
         for field in _CONTROLLERS[controller]:
             asked = getattr(limits, field)
