@@ -156,8 +156,8 @@ class ResourceLimits:
         cpu_weight: Share of the processors while others want them too, 1 to 10,000. All others that have none
             of their own weigh 100.
         pids: Processes and threads alive at once.
-        disk_mib: Bytes on disk, in MiB.
-        inodes: Files and directories on disk.
+        disk_mib: Bytes on disk, in MiB. A provider may end the sandbox that has grown past it.
+        inodes: Files and directories on disk. A provider may end the sandbox that has more.
         core_mib: Size of the file that the kernel writes when a program crashes, in MiB.
     """
 

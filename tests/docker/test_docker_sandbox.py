@@ -153,7 +153,8 @@ async def test_it_tells_what_it_really_got(provider: DockerProvider) -> None:
         assert (info.state, info.isolation, info.labels["team"]) == ("running", "namespaces", "a")
         assert info.created_at is not None
         assert info.expires_at == pytest.approx(info.created_at + 60, abs=0.01)  # pyright: ignore[reportUnknownMemberType] # pytest's own
-        wanted = {"uid": "1000", "memory": "300 MiB", "cpu": "0.5", "pids": "4096", "tmp": "1024m"}
+        wanted = {"uid": "1000", "memory": "300 MiB", "cpu": "0.5", "pids": "4096", "tmp": "150m"}
+        wanted |= {"cpu_weight": "100", "core": "none", "disk": "unlimited", "inodes": "unlimited"}
         assert wanted.items() <= info.resources.items()
         assert [found.name async for found in provider.list({"team": "a"})] == [box.name]
         assert [found.name async for found in provider.list({"team": "b"})] == []

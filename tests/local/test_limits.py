@@ -124,13 +124,10 @@ async def test_the_groups_go_with_the_sandbox_also_when_the_keeper_is_killed() -
         assert not [group for group in groups if group.exists()]
 
 
-async def test_a_disk_cap_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="disk"):
-        async with stand_in(
-            SandboxSpec(limits=ResourceLimits(disk_mib=100)), state_dir=str(tmp_path / "state")
-        ):
-            pytest.fail("it was made")
-    assert not (tmp_path / "state").exists() or not list((tmp_path / "state" / "local").iterdir())
+@pytest.mark.parametrize("name", ["disk_mib", "inodes"])
+def test_a_disk_cap_is_refused_where_programs_write_anywhere(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=name):
+        plan_limits(ResourceLimits(**{name: 100}), "x", own_files=False)
 
 
 def test_a_processor_cap_below_the_kernels_least_is_refused() -> None:
@@ -141,7 +138,7 @@ def test_a_processor_cap_below_the_kernels_least_is_refused() -> None:
 @needs["memory_mib"]
 @needs["pids"]
 async def test_a_sandbox_without_caps_has_the_defaults_and_says_so() -> None:
-    wanted = default_limits(SandboxSpec())
+    wanted = default_limits(SandboxSpec(), "/")
     assert wanted.memory_mib is not None
     assert wanted.memory_mib <= 4096
     async with stand_in() as sandbox:
@@ -155,7 +152,7 @@ async def test_a_sandbox_without_caps_has_the_defaults_and_says_so() -> None:
 
 
 def test_no_default_is_below_what_the_spec_wants_at_least() -> None:
-    assert default_limits(SandboxSpec(memory_mib=9000)).memory_mib == 9000
+    assert default_limits(SandboxSpec(memory_mib=9000), "/").memory_mib == 9000
 
 
 @needs["memory_mib"]
@@ -193,9 +190,9 @@ def test_defaults_that_cannot_be_enforced_are_left_out_and_warned_of_once(
 ) -> None:
     monkeypatch.setattr(limits_module, "_warned", set[str]())
     proc = machine(tmp_path, cgroup="0::/\n", mounts="")
-    defaults = default_limits(SandboxSpec())
+    defaults = default_limits(SandboxSpec(), "/")
     plan = plan_limits(ResourceLimits(), "x", defaults=defaults, proc=proc)
-    assert (plan.groups, plan.mechanism, plan.caps) == ((), "none", ResourceLimits())
+    assert (plan.groups, plan.mechanism, plan.caps.memory_mib, plan.caps.pids) == ((), "none", None, None)
     for _ in range(2):
         warn_of_missing(defaults, plan.caps)
     (record,) = caplog.records
@@ -220,7 +217,7 @@ def test_of_the_defaults_those_hold_that_a_delegated_subtree_can(
     root = tmp_path / "cgroup"
     make_group(root, enabled)
     proc = machine(tmp_path, cgroup="0::/\n", mounts=f"30 20 0:26 / {root} rw - cgroup2 cgroup2 rw\n")
-    plan = plan_limits(ResourceLimits(), "x", defaults=default_limits(SandboxSpec()), proc=proc)
+    plan = plan_limits(ResourceLimits(), "x", defaults=default_limits(SandboxSpec(), "/"), proc=proc)
     values = [name for name, _ in plan.groups[0][1]]
     wanted = {"memory": ["memory.max", "memory.swap.max"], "pids": ["pids.max"], "cpu": ["cpu.weight"]}
     assert sorted(values) == sorted(name for one in found.split() for name in wanted[one])

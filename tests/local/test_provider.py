@@ -79,7 +79,7 @@ async def test_another_host_gets_it_by_its_id_with_the_directory_it_was_made_wit
             UnsupportedError,
             "inject",
         ),
-        (SandboxSpec(limits=ResourceLimits(disk_mib=1)), UnsupportedError, "disk"),
+        (SandboxSpec(limits=ResourceLimits(cpu=0.001)), UnsupportedError, "processor"),
         (SandboxSpec(cpu=100_000), UnsupportedError, "cores"),
         (SandboxSpec(memory_mib=1 << 40), UnsupportedError, "memory_mib"),
         (SandboxSpec(disk_mib=1 << 40), UnsupportedError, "disk_mib"),

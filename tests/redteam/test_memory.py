@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from docker.docker_engine import DockerEngine
 from local.sandboxes import open_sandbox
 from redteam.weakened import without_defaults
 
 from agenthost.errors import AgentHostError
 from agenthost.link.client import GuestSandbox
+from agenthost.providers.docker import bounds
+from agenthost.providers.docker.provider import DockerProvider
 from agenthost.providers.local import engine, isolated, limits
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import ResourceLimits, SandboxSpec
@@ -19,6 +22,7 @@ pytestmark = pytest.mark.skipif(
     reason="not in CI: this machine has no control group for memory",
 )
 sandbox = partial(open_sandbox, LocalProvider)
+LITTLE = SandboxSpec(limits=ResourceLimits(memory_mib=250))
 
 # Each of them small, together more than there is.
 MANY_SMALL = """
@@ -60,7 +64,7 @@ async def attack(box: GuestSandbox, program: str) -> tuple[int, bytes]:
 
 @pytest.mark.attack("lose the work of the sandbox", "many small programs use up its memory")
 async def test_the_guest_survives_many_small_programs() -> None:
-    async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=250))) as (_, box):
+    async with sandbox(LITTLE) as (_, box):
         await attack(box, MANY_SMALL)
         assert int((await box.info()).resources["oom_kills"]) > 0
 
@@ -70,7 +74,7 @@ async def test_where_guest_and_programs_are_alike_the_guest_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(engine, "_OOM_SCORE_ADJ", 900)
-    async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=250))) as (_, box):
+    async with sandbox(LITTLE) as (_, box):
         with pytest.raises(AgentHostError, match="memory was used up, 250 MiB"):
             await attack(box, MANY_SMALL)
             await box.exec(["true"])
@@ -113,3 +117,35 @@ async def test_where_their_size_does_not_depend_on_the_cap_nothing_else_runs(
     async with sandbox(SandboxSpec(limits=ResourceLimits(memory_mib=256))) as (_, box):
         assert (await attack(box, FILES_IN_MEMORY))[0] == 137
         assert (await attack(box, USUAL_PROGRAM))[0] == 137
+
+
+# ---- the same on an engine of containers
+
+
+@pytest.mark.attack("lose the work of the sandbox", "many small programs use up its memory")
+@pytest.mark.usefixtures("baked")
+async def test_the_guest_in_a_container_survives_many_small_programs(docker_engine: DockerEngine) -> None:
+    async with open_sandbox(lambda: DockerProvider(host=docker_engine.host), LITTLE) as (_, box):
+        await attack(box, MANY_SMALL)
+
+
+@pytest.mark.control("many small programs use up its memory")
+@pytest.mark.usefixtures("baked")
+async def test_where_guest_and_programs_are_alike_the_container_ends_and_says_why(
+    docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "_OOM_SCORE_ADJ", 900)
+    async with open_sandbox(lambda: DockerProvider(host=docker_engine.host), LITTLE) as (_, box):
+        with pytest.raises(AgentHostError, match="memory was used up, 250 MiB"):
+            await attack(box, MANY_SMALL)
+            await box.exec(["true"])
+
+
+@pytest.mark.attack("take the memory of the host", "a sandbox without a cap")
+@pytest.mark.usefixtures("baked")
+async def test_a_container_without_a_cap_takes_no_more_than_the_default(
+    docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "_MEMORY_MIB", 200)
+    async with open_sandbox(lambda: DockerProvider(host=docker_engine.host)) as (_, box):
+        assert await attack(box, ONE_LARGE) == (137, b"")

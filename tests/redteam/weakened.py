@@ -40,7 +40,7 @@ def with_decisions(monkeypatch: pytest.MonkeyPatch, **changed: str) -> None:
 def without_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have sandboxes bounded by what was asked for alone."""
 
-    def nothing(_spec: SandboxSpec) -> ResourceLimits:
+    def nothing(_spec: SandboxSpec, _directory: str) -> ResourceLimits:
         return ResourceLimits()
 
     monkeypatch.setattr(isolated, "default_limits", nothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +14,7 @@ import anyio.lowlevel
 
 from agenthost.errors import SandboxGoneError, SandboxNotFoundError, SandboxPausedError, SandboxStartError
 from agenthost.providers.docker import labels, paths
+from agenthost.providers.docker.bounds import describe
 from agenthost.providers.docker.carriers import dial_by_exec, dial_by_socket
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
@@ -24,8 +26,8 @@ CarrierName = Literal["stdio", "socket"]
 
 _WORDS_SECONDS = 5.0  # that the end of a container's output may take, when it has ended
 _REMOVING = 60.0
+_EVENTS_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
-_MIB = 1024 * 1024
 _STATES: Mapping[str, SandboxState] = {"created": "starting", "running": "running", "paused": "paused"}
 
 
@@ -128,13 +130,33 @@ class DockerBackend:
         name = self._last.name
         output = self._output
         if output is None:
-            return SandboxGoneError(f"sandbox {name} has ended")
+            return SandboxGoneError(f"sandbox {name} has ended{await self._want_of_memory()}")
         with anyio.move_on_after(_WORDS_SECONDS), suppress(OSError):
             while await output.receive():
                 pass
         said = output.stderr.decode(errors="replace").strip()
         await self.settle()
         return SandboxStartError(f"sandbox {name} did not come up; it said: {said or 'nothing'}")
+
+    async def _want_of_memory(self) -> str:
+        """Return in words that its memory was used up, from the engine's last events; empty if it was not."""
+        query = {
+            "since": int(self._last.created_at or 0),
+            "until": int(time.time()) + 1,
+            "filters": {"container": [self._container], "event": ["oom"]},
+        }
+        try:
+            # The engine forgets containers that have ended, and remembers some hundred events.
+            events: object = await self._engine.ask("GET", "/events", query=query, within=_EVENTS_SECONDS)
+        except (EngineError, ValueError):
+            return ""  # it is only an explanation
+        if not events:
+            return ""
+        return (
+            f". Its memory was used up, {self._last.resources['memory']}, and the kernel killed some of its "
+            "processes. Give it more, SandboxSpec(limits=ResourceLimits(memory_mib=...)), or let it do less "
+            "at once"
+        )
 
 
 def volumes_of(told: Mapping[str, Any]) -> list[str]:
@@ -191,9 +213,7 @@ def to_info(told: Mapping[str, Any]) -> SandboxInfo:
     resources = {
         "uid": str(paths.UID),
         "network": network,
-        "memory": f"{host['Memory'] // _MIB} MiB" if host.get("Memory") else "unlimited",
-        "cpu": f"{host['NanoCpus'] / 1e9:g}" if host.get("NanoCpus") else "unlimited",
-        "pids": str(host.get("PidsLimit") or "unlimited"),
+        **describe(host),
         "root": "read-only" if host.get("ReadonlyRootfs") else "writable",
         "tmp": _size(str(dict[str, str](host.get("Tmpfs") or {}).get("/tmp", ""))),
         "image": str(told.get("Image", "")),

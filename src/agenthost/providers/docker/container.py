@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.providers.docker import labels, paths
+from agenthost.providers.docker.bounds import bounds_of, check_limits, host_config
 from agenthost.spec import ResourceLimits, SandboxSpec
 
-PIDS = 4096  # where nothing is said: a fork bomb stops there
-LIMITS = frozenset({"memory_mib", "cpu", "pids"})
 _MIB = 1024 * 1024
-_LEAST_MEMORY = 6  # MiB; an engine refuses less
 
 
 def network_of(spec: SandboxSpec) -> str:
@@ -38,7 +36,7 @@ def check_container(spec: SandboxSpec, *, here: bool) -> None:
         raise UnsupportedError("inject: the docker provider adds no headers; use credentials='host'")
     if spec.disk_mib is not None:
         raise UnsupportedError("disk_mib: a container engine does not say how much room a sandbox has")
-    _check_limits(spec.limits)
+    check_limits(spec.limits)
     _check_target("workdir", spec.workdir or paths.WORKDIR)
     seen = {spec.workdir or paths.WORKDIR}
     for mount in spec.mounts:
@@ -48,19 +46,6 @@ def check_container(spec: SandboxSpec, *, here: bool) -> None:
         seen.add(mount.target)
         if not os.path.isabs(mount.source) or (here and not os.path.exists(mount.source)):
             raise ConfigError(f"mount source {mount.source!r} is no absolute path of something that exists")
-
-
-def _check_limits(limits: ResourceLimits) -> None:
-    if limits.disk_mib is not None:
-        raise UnsupportedError("limits.disk_mib: container engines enforce it on some file systems only")
-    if limits.memory_mib is not None and limits.memory_mib < _LEAST_MEMORY:
-        raise ConfigError(
-            f"limits.memory_mib is {limits.memory_mib}; an engine takes {_LEAST_MEMORY} or more"
-        )
-    if limits.cpu is not None and limits.cpu < 0.01:
-        raise ConfigError(f"limits.cpu is {limits.cpu}; an engine takes 0.01 or more")
-    if limits.pids is not None and limits.pids < 1:
-        raise ConfigError(f"limits.pids is {limits.pids}; it must be above 0")
 
 
 def _check_target(what: str, path: str) -> None:
@@ -83,22 +68,30 @@ def check_engine(spec: SandboxSpec, facts: Mapping[str, object]) -> None:
     if spec.memory_mib is not None and spec.memory_mib > memory:
         raise UnsupportedError(f"memory_mib={spec.memory_mib}: the engine's machine has {memory} MiB")
     limits = spec.limits
-    for name, wanted, able in (
-        ("memory_mib", limits.memory_mib, ("MemoryLimit", "SwapLimit")),
-        ("cpu", limits.cpu, ("CpuCfsPeriod", "CpuCfsQuota")),
-        ("pids", limits.pids, ("PidsLimit",)),
-    ):
-        if wanted is not None and not all(facts.get(key) for key in able):
-            raise UnsupportedError(f"limits.{name}: the engine's machine has no control group for it")
+    bounds_of(spec, facts)
     if limits.cpu is not None and limits.cpu > cores:
         raise UnsupportedError(f"limits.cpu={limits.cpu}: the engine's machine has {cores} cores")
 
 
 def container_config(
-    spec: SandboxSpec, image: str, argv: Sequence[str], own: Mapping[str, str], *, tmp_mib: int
+    spec: SandboxSpec,
+    image: str,
+    argv: Sequence[str],
+    own: Mapping[str, str],
+    *,
+    bounds: ResourceLimits,
+    tmp_mib: int | None,
 ) -> dict[str, object]:
-    """Return the body of the request that makes a container; ``own`` are its labels beside the spec's."""
-    limits = spec.limits
+    """Return the body of the request that makes a container.
+
+    Args:
+        spec: The sandbox.
+        image: Its image.
+        argv: The container's first program.
+        own: Labels beside the spec's.
+        bounds: What bounds it.
+        tmp_mib: The size of /tmp, None for the default.
+    """
     host: dict[str, object] = {
         # Its end takes it away, and its volumes: nothing is left when no host is there to clean up.
         "AutoRemove": True,
@@ -110,18 +103,13 @@ def container_config(
         "CapAdd": ["SETUID", "SETGID", "SETPCAP"],
         "SecurityOpt": ["no-new-privileges"],
         "IpcMode": "private",
-        "PidsLimit": PIDS if limits.pids is None else limits.pids,
         # No init of the engine's: the guest is the first process, which adopts and collects orphans, and
         # which no process inside can kill or stop. So its timer holds.
         "Init": False,
         "LogConfig": {"Type": "none"},
-        "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={tmp_mib}m"},
         "Mounts": _mounts(spec),
+        **host_config(bounds, tmp_mib, paths.TMP_MIB),
     }
-    if limits.memory_mib is not None:
-        host["Memory"] = host["MemorySwap"] = limits.memory_mib * _MIB
-    if limits.cpu is not None:
-        host["NanoCpus"] = round(limits.cpu * 1e9)
     workdir = spec.workdir or paths.WORKDIR
     return {
         "Image": image,

@@ -12,12 +12,13 @@ from agenthost.errors import NameTakenError, SandboxStartError
 from agenthost.providers.docker import labels, paths
 from agenthost.providers.docker.archives import Entry, pack
 from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove, volumes_of
+from agenthost.providers.docker.bounds import bounds_of
 from agenthost.providers.docker.container import container_config
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.upgraded import UpgradedStream
 from agenthost.sandbox import Boot
-from agenthost.spec import DEFAULT_LIFETIME, SandboxSpec
+from agenthost.spec import DEFAULT_LIFETIME, ResourceLimits, SandboxSpec
 
 _MAKING = 150.0  # seconds: one request, and looking for a container whose making was not answered
 _CLEANUP = 60.0  # seconds
@@ -27,7 +28,7 @@ _READABLE = ("runner.pyz",)  # by the agent, whose program it is
 
 
 async def make_container(
-    engine: Engine, spec: SandboxSpec, boot: Boot, image: str, *, carrier: CarrierName, tmp_mib: int
+    engine: Engine, spec: SandboxSpec, boot: Boot, image: str, *, carrier: CarrierName, tmp_mib: int | None
 ) -> DockerBackend:
     """Make a container that runs the guest.
 
@@ -36,12 +37,13 @@ async def make_container(
         SandboxStartError: It could not be made or started; in the engine's words.
     """
     outputs: list[UpgradedStream] = []
+    bounds = bounds_of(spec, await engine.facts())
 
     async def create() -> str:
         query = {"name": spec.name or ""}
         try:
             made = await engine.ask(
-                "POST", "/containers/create", query=query, body=_config(spec, image, tmp_mib)
+                "POST", "/containers/create", query=query, body=_config(spec, image, bounds, tmp_mib)
             )
         except EngineError as exc:
             # podman answers 500 to everything.
@@ -87,7 +89,7 @@ async def make_container(
     return DockerBackend(engine, told, carrier=carrier, output=outputs[0])
 
 
-def _config(spec: SandboxSpec, image: str, tmp_mib: int) -> dict[str, object]:
+def _config(spec: SandboxSpec, image: str, bounds: ResourceLimits, tmp_mib: int | None) -> dict[str, object]:
     now = time.time()
     own = {
         labels.PROVIDER: "docker",
@@ -99,7 +101,7 @@ def _config(spec: SandboxSpec, image: str, tmp_mib: int) -> dict[str, object]:
     start = [spec.labels[labels.PYTHON], "-I", "-S"]
     argv = [*start, f"{paths.BOOT}/{_ENTER}", *start, f"{paths.BOOT}/guest.pyz", "serve"]
     argv += ["--boot", f"{paths.BOOT}/boot.json", "--socket", f"{paths.RUN}/{paths.SOCKET_NAME}"]
-    return container_config(spec, image, argv, own, tmp_mib=tmp_mib)
+    return container_config(spec, image, argv, own, bounds=bounds, tmp_mib=tmp_mib)
 
 
 def _boot_files(boot: Boot) -> list[Entry]:

@@ -18,8 +18,9 @@ from agenthost.providers.docker import paths
 from agenthost.providers.docker.address import Address, find_address
 from agenthost.providers.docker.backend import CarrierName, DockerBackend, remove, to_info
 from agenthost.providers.docker.baking import bake
+from agenthost.providers.docker.bounds import LIMITS
 from agenthost.providers.docker.builders import find_builders
-from agenthost.providers.docker.container import LIMITS, check_container, check_engine
+from agenthost.providers.docker.container import check_container, check_engine
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.images import find_image
@@ -115,8 +116,8 @@ class DockerProvider(GuestProvider):
 
     async def make(self, spec: SandboxSpec, boot: Boot) -> Backend:
         """Make and start its container."""
-        tmp_mib = spec.provider_options.get("tmp_mib", paths.TMP_MIB)
-        assert isinstance(tmp_mib, int)
+        tmp_mib = spec.provider_options.get("tmp_mib")
+        assert tmp_mib is None or isinstance(tmp_mib, int)
         assert spec.image is not None
         backend = await make_container(
             self._engine, spec, boot, spec.image, carrier=self._carrier, tmp_mib=tmp_mib

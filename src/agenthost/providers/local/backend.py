@@ -147,6 +147,10 @@ class LocalBackend:
         reasons = {
             "lifetime": "its lifetime was over",
             "lease": "its lease was not renewed",
+            "disk": (
+                "its files took more than they may, {disk} in {inodes} files (SandboxSpec(limits="
+                "ResourceLimits(disk_mib=..., inodes=...)))".format_map(self._record.resources)
+            ),
             "keep": "no driver came within keep_for",
             "terminated": "it was terminated",
         }

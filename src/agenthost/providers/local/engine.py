@@ -25,7 +25,7 @@ from agenthost.providers.local.leases import boot_seconds, write_lease
 from agenthost.providers.local.limits import LimitPlan
 from agenthost.providers.local.start import Report, start_keeper
 from agenthost.sandbox import Boot, SandboxInfo
-from agenthost.spec import SandboxSpec
+from agenthost.spec import ResourceLimits, SandboxSpec
 from agenthost.statedir import note_state_directory, state_directory
 from agenthost.threads import in_thread
 
@@ -36,6 +36,7 @@ GRACE_SECONDS = 2.0
 # When memory runs out, the kernel kills sandboxes before the host's own programs, which have 0. What a guest
 # starts has more (agenthost.guest.oom).
 _OOM_SCORE_ADJ = 500
+_COUNT_SECONDS = 5.0  # from one count of files to the next, where the spec bounds them
 _CLEANUP_SECONDS = 30.0
 
 
@@ -148,6 +149,12 @@ async def _sweep(remove: Callable[[], None]) -> None:
         _log.warning("%s", error)
 
 
+def _disk(asked: ResourceLimits, caps: ResourceLimits) -> tuple[int | None, int | None, float | None]:
+    is_asked = asked.disk_mib is not None or asked.inodes is not None
+    room = None if caps.disk_mib is None else caps.disk_mib << 20
+    return room, caps.inodes, _COUNT_SECONDS if is_asked else None
+
+
 def name_of(spec: SandboxSpec) -> str:
     """Return the name that GuestProvider has filled in."""
     assert spec.name is not None
@@ -201,6 +208,7 @@ async def launch(
         "uid": entry.uid,
         "cgroups": list(limits.groups),
         "rlimits": list(limits.rlimits),
+        "disk": _disk(spec.limits, limits.caps),
         "oom_score_adj": _OOM_SCORE_ADJ,
         "tree": start.tree,
     }

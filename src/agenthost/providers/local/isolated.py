@@ -102,7 +102,7 @@ async def launch_isolated(
 ) -> LocalBackend:
     """Make a sandbox whose first program is ``program``. It finds the listening socket at LISTEN_FD."""
     etc = await in_thread(partial(find_etc, host.root))
-    defaults = default_limits(spec)
+    defaults = default_limits(spec, engine.directory())
     limits = plan_limits(spec.limits, name_of(spec), defaults=defaults, outside=_OUTSIDE, own_uid=host.drop)
     warn_of_missing(defaults, limits.caps)
     workdir = spec.workdir or bwrap.WORKDIR_INSIDE

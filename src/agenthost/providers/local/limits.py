@@ -53,11 +53,24 @@ class _Mount:
     options: frozenset[str]
 
 
-def default_limits(spec: SandboxSpec) -> ResourceLimits:
-    """Return what bounds a sandbox whose spec has no caps: never less than the spec wants at least."""
+def default_limits(spec: SandboxSpec, directory: str) -> ResourceLimits:
+    """Return what bounds a sandbox whose spec has no caps: never less than the spec wants at least.
+
+    Args:
+        spec: What is wanted.
+        directory: Where its files will be: they may take half of what is free there.
+    """
+    there = os.statvfs(directory)
+    disk = max(there.f_bavail * there.f_frsize // _MIB // 2, spec.disk_mib or 1)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MIB
     memory = max(min(_DEFAULT_MEMORY_MIB, machine // 2), spec.memory_mib or 0)
-    return ResourceLimits(memory_mib=memory, pids=_DEFAULT_PIDS, cpu_weight=_DEFAULT_WEIGHT)
+    return ResourceLimits(
+        memory_mib=memory,
+        pids=_DEFAULT_PIDS,
+        cpu_weight=_DEFAULT_WEIGHT,
+        disk_mib=disk,
+        inodes=there.f_favail // 2 or None,  # 0 where the file system has no such number
+    )
 
 
 _NO_DEFAULTS = ResourceLimits()
@@ -87,6 +100,7 @@ def plan_limits(
     defaults: ResourceLimits = _NO_DEFAULTS,
     outside: int = 0,
     own_uid: bool = False,
+    own_files: bool = True,
     proc: str = "/proc/self",
 ) -> LimitPlan:
     """Return how these caps are enforced on this machine. Makes nothing.
@@ -97,16 +111,15 @@ def plan_limits(
         defaults: Bounds for what was not asked for, where they can be enforced.
         outside: Processes that must be in the group but are not in the sandbox.
         own_uid: The sandbox's user on this machine has no other processes.
+        own_files: The sandbox's programs can write nowhere else.
         proc: Where ``mountinfo`` and ``cgroup`` of this process are.
 
     Raises:
         UnsupportedError: One that was asked for cannot be enforced exactly.
     """
     for field in ("disk_mib", "inodes"):
-        if getattr(limits, field) is not None:
-            raise UnsupportedError(
-                f"limits.{field} is not possible for a local sandbox: a plain directory has no quota"
-            )
+        if getattr(limits, field) is not None and not own_files:
+            raise UnsupportedError(f"limits.{field}: programs that are not isolated write anywhere")
     if limits.cpu is not None and limits.cpu * _PERIOD_US < _LEAST_QUOTA_US:
         raise UnsupportedError(f"a processor cap of {limits.cpu} is below the kernel's least, 0.01 of a core")
     asked = _controllers_of(limits)
@@ -163,6 +176,9 @@ def _merged(limits: ResourceLimits, defaults: ResourceLimits, controllers: set[s
         for field in _CONTROLLERS[controller]:
             asked = getattr(limits, field)
             held[field] = getattr(defaults, field) if asked is None else asked
+    for field in ("disk_mib", "inodes"):
+        asked = getattr(limits, field)
+        held[field] = getattr(defaults, field) if asked is None else asked
     return replace(ResourceLimits(core_mib=limits.core_mib), **held)
 
 
@@ -175,19 +191,21 @@ def _from_most(asked: set[str], wanted: set[str]) -> list[set[str]]:
     return sorted((one for one in found if one), key=len, reverse=True)
 
 
-def supported_limits(*, own_uid: bool = False) -> frozenset[str]:
-    """Return the names of the ResourceLimits fields that this machine enforces; ``own_uid`` as above."""
+def supported_limits(*, own_uid: bool = False, own_files: bool = True) -> frozenset[str]:
+    """Return the names of the ResourceLimits fields that this machine enforces; arguments as above."""
     trials = (
         ("memory_mib", ResourceLimits(memory_mib=64)),
         ("cpu", ResourceLimits(cpu=1.0)),
         ("cpu_weight", ResourceLimits(cpu_weight=100)),
         ("pids", ResourceLimits(pids=64)),
         ("core_mib", ResourceLimits(core_mib=1)),
+        ("disk_mib", ResourceLimits(disk_mib=1)),
+        ("inodes", ResourceLimits(inodes=1)),
     )
     found: set[str] = set()
     for name, limits in trials:
         try:
-            plan_limits(limits, "trial", own_uid=own_uid)
+            plan_limits(limits, "trial", own_uid=own_uid, own_files=own_files)
         except UnsupportedError:
             continue
         found.add(name)

@@ -49,7 +49,10 @@ class UnisolatedProvider(GuestProvider):
         self._engine = Engine(self.name, root=state_dir, connect=connect_unix)
         self._sites = find_sites(site)
         self.capabilities = Capabilities(
-            isolation="none", networks=frozenset({"open"}), limits=supported_limits(), lease=True
+            isolation="none",
+            networks=frozenset({"open"}),
+            limits=supported_limits(own_files=False),
+            lease=True,
         )
 
     def check(self, spec: SandboxSpec) -> None:
@@ -66,7 +69,7 @@ class UnisolatedProvider(GuestProvider):
             raise UnsupportedError(f"workdir: {self.name} always works in a temporary directory")
         check_common(spec, provider=self.name, directory=self._engine.directory())
         check_options(spec.provider_options, (), provider=self.name)
-        plan_limits(spec.limits, spec.name or "trial")
+        plan_limits(spec.limits, spec.name or "trial", own_files=False)
 
     def layout(self, spec: SandboxSpec) -> GuestLayout:
         """Tell where things are: below the sandbox's own directory on this machine."""
@@ -89,7 +92,7 @@ class UnisolatedProvider(GuestProvider):
             SandboxStartError: The keeper did not start.
         """
         own = self._own(spec)
-        limits = plan_limits(spec.limits, name_of(spec))
+        limits = plan_limits(spec.limits, name_of(spec), own_files=False)
         program = [host_interpreter(), "-I", "-S", f"{own}/boot/guest.pyz", "serve"]
         program += ["--boot", f"{own}/boot/boot.json", "--listen-fd", str(LISTEN_FD)]
         user = os.environ.get("USER", "root" if os.geteuid() == 0 else "agent")

@@ -41,7 +41,7 @@ class LastWords:
     Attributes:
         set_up: False when the isolation could not be completed, so that the program inside never started.
         exit_code: Its exit code, 128 + N for signal N; None when it would not end.
-        why: ``guest``, ``lifetime``, ``lease``, ``keep`` or ``terminated``.
+        why: ``guest``, ``lifetime``, ``lease``, ``keep``, ``disk`` or ``terminated``.
         oom_kills: Processes that the kernel killed because the sandbox's memory was used up.
         log: The last 4 KiB that the program inside printed.
     """

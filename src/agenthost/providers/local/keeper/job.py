@@ -44,6 +44,9 @@ class Job(TypedDict):
     cgroups: list[tuple[str, list[tuple[str, str]]]]
     # Limits of each process, soft and hard: their number and value.
     rlimits: list[tuple[int, int]]
+    # Bytes and inodes that its files on disk may take; None is no bound. And after how many seconds they are
+    # counted in any case.
+    disk: tuple[int | None, int | None, float | None]
     # How gladly the kernel kills the sandbox when memory runs out, 0 to 1000. The keeper stays as it is.
     oom_score_adj: int
     # How the whole tree is found at the end: a process id namespace, or the keeper as subreaper.

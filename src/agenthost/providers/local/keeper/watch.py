@@ -13,6 +13,7 @@ from agenthost.providers.local.keeper import cgroups, handles, removal, tree
 from agenthost.providers.local.keeper.launch import become_subreaper
 
 if TYPE_CHECKING:
+    from agenthost.providers.local.keeper.disk import DiskWatch
     from agenthost.providers.local.keeper.job import Job
 
 _LOG_BYTES = 256 * 1024
@@ -21,6 +22,7 @@ _KILL_SECONDS = 5.0
 # A sleeping machine does not advance a poll timeout, and a host writes files for the keeper: look at both at
 # least this often, in seconds.
 _LONGEST_WAIT = 2.0
+_BETWEEN_COUNTS = 0.05  # seconds from one part of counting files to the next
 _NEVER = float("inf")
 _APPEND = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -61,17 +63,30 @@ class Watch:
             poll.register(fd, select.POLLIN)
         self._poll = poll
         ends_at = _now() + self._job["lifetime"]
+        disk = self._disk_watch()
         while self._exit is None and not self._asked_to_end:
+            if disk is not None and disk.look():
+                self._why = "disk"
+                break
             end, why = min(
                 (ends_at, "lifetime"), (self._leased_until(), "lease"), (self._kept_until(), "keep")
             )
             if end <= _now():
                 self._why = why
                 break
-            self._turn(min(end - _now(), _LONGEST_WAIT))
+            busy = disk is not None and disk.is_counting
+            self._turn(min(end - _now(), _BETWEEN_COUNTS if busy else _LONGEST_WAIT))
         if self._exit is None:
             self._end()
         self._clean()
+
+    def _disk_watch(self) -> DiskWatch | None:
+        room, inodes, every = self._job["disk"]
+        if room is None and inodes is None:
+            return None
+        from agenthost.providers.local.keeper.disk import DiskWatch
+
+        return DiskWatch(self._job["directory"], room, inodes, every=every, uid=self._job["uid"])
 
     def _leased_until(self) -> float:
         if not self._job["leased"]:
