@@ -203,7 +203,7 @@ class AuditTrail:
                 pending.settle(record["denied"])
             case "files" if "error" not in record:
                 self.files.update({**record["added"], **record["changed"]})
-                for path in record["removed"]:
+                for path in (*record.get("removed", ()), *record.get("unseen", ())):
                     self.files.pop(path, None)
             case _:
                 pass
