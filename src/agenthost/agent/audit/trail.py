@@ -241,9 +241,8 @@ class AuditTrail:
         listed: object = message.get("permission_denials")
         denials = cast("list[object]", listed) if isinstance(listed, list) else []
         denied = [name_of(_object(one).get("tool_use_id")) for one in denials]
-        denied = [
-            one for one in denied if one in self._pending.calls
-        ]  # the CLI may name those of older turns
+        # The CLI may name those of older turns.
+        denied = [one for one in denied if one in self._pending.calls]
         settled = self._pending.settle(denied)
         turn: Record = {"event": "turn", "subtype": name_of(message.get("subtype")), "denied": denied}
         for name in ("is_error", "num_turns", "total_cost_usd"):
@@ -260,15 +259,8 @@ class AuditTrail:
                 asked = self._pending.questions.pop(_number(event.get("id")), None)
                 if asked is None:
                     return []
-                return [
-                    {
-                        "event": "decision",
-                        "question": event["id"],
-                        **asked,
-                        "decision": "deny",
-                        "by": "decision_wait",
-                    }
-                ]
+                waited = {"decision": "deny", "by": "decision_wait"}
+                return [{"event": "decision", "question": event["id"], **asked, **waited}]
             case "request_cancelled":
                 self._pending.questions.pop(_number(event.get("id")), None)
                 return []
@@ -280,23 +272,18 @@ class AuditTrail:
                 return []
 
     def _of_request(self, event: Mapping[str, Any]) -> list[Record]:
-        number = event["id"]
+        number, again = event["id"], {"again": True} if event.get("again") else {}
         if event.get("what") == "mcp":
             call = _tool_of(event)
             if call is None:
                 return []
-            record: Record = {"event": "host_tool_call", "question": number, "tool": call[0]}
-            return [
-                record | {"input": self._described(call[1])} | ({"again": True} if event.get("again") else {})
-            ]
+            asked: Record = {"event": "host_tool_call", "question": number, "tool": call[0]}
+            return [asked | {"input": self._described(call[1])} | again]
         about = _about(event)
         if not about:
             return []
         self._pending.ask(_number(number), about)
-        return [
-            {"event": "question", "question": number, **about}
-            | ({"again": True} if event.get("again") else {})
-        ]
+        return [{"event": "question", "question": number, **about} | again]
 
     # ---- writing
 
@@ -314,7 +301,7 @@ class AuditTrail:
         seq: object = event.get("seq")
         told = {"seq": seq} if isinstance(seq, int) else {}
         parts = [
-            {**({"part": number, "parts": len(records)} if len(records) > 1 else {}), **one, **told, "at": at}
+            {**one, **told, "at": at, **({"part": number, "parts": len(records)} if len(records) > 1 else {})}
             for number, one in enumerate(records, 1)
         ]
         self._write(*parts)
