@@ -19,6 +19,7 @@ from support.preloaded import run_preloaded
 
 from agenthost import Audit, HostedAgent
 from agenthost.agent.audit import AuditTrail, digest_of, find_log, read_log
+from agenthost.agent.audit import log as audit_log
 from agenthost.agent.audit.digests import Masker
 from agenthost.agent.audit.log import AuditLog
 from agenthost.errors import AgentError, ConfigError, SupersededError
@@ -396,3 +397,16 @@ async def test_what_the_real_cli_decides_by_itself_is_logged_with_the_rule_or_th
     assert decisions["Write"] == ("deny", "mode")
     (ended,) = [one for one in some(records, "files") if one["added"]]
     assert list(ended["added"]) == ["made"]
+
+
+async def test_where_the_log_is_full_no_answer_is_given_and_the_agent_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [FakeCLI.tool("Bash", ask=True)]
+    options = {"cli_path": FakeCLI(steps).write(tmp_path / "claude"), "can_use_tool": allow}
+    async with HostedAgent(options, provider=PLAIN, audit="digest") as agent:
+        name = agent.ref.agent
+        monkeypatch.setattr(audit_log, "LARGEST", 1)
+        with pytest.raises(AgentError, match="its limit: move the file away"):
+            await turn(agent, "go")
+    assert some(log_of(name), "decision") == []
