@@ -32,7 +32,7 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 class AuditTrail:
     """Writes one agent's records. Without a log it does nothing.
 
-    Every method raises AgentError where a record cannot be written: what it tells of must then not go on.
+    Methods raise AgentError where a record cannot be written: what it tells of must then not go on.
 
     Attributes:
         on_turn_end: Called when a turn has its result.
@@ -103,22 +103,26 @@ class AuditTrail:
         """Log a decision of the host about a tool that it runs itself.
 
         Args:
-            kind: ``allow`` or ``deny``.
+            kind: ``allowed`` or ``refused``.
             tool: The tool's name.
-            fields: More: texts, numbers, or values of which only the digest is logged.
+            fields: More: ``by``, what decided; texts, numbers, or values of which only the digest is logged.
         """
+        word = {"allowed": "allow", "refused": "deny"}.get(kind, name_of(kind))
         self._write(
-            {"event": "decision", "tool": name_of(tool), "decision": kind, "by": "host", **self._told(fields)}
+            {"event": "decision", "tool": name_of(tool), "decision": word, "by": "host", **self._told(fields)}
         )
 
     def on_refusal(self, kind: str, detail: str) -> None:
-        """Log that a request to the model, or a way out of the sandbox, was refused.
+        """Log that a request to the model, or a way out of the sandbox, was refused. Raises nothing.
 
         Args:
             kind: What was refused: ``model`` or ``egress``, for instance.
             detail: Why.
         """
-        self._write({"event": "refusal", "kind": name_of(kind), "detail": name_of(detail)})
+        try:
+            self._write({"event": "refusal", "kind": name_of(kind), "detail": name_of(detail)})
+        except AgentError as error:
+            _log.error("%s", error)  # it is refused all the same, and the next event ends the agent
 
     def answered(self, question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Log an answer of this process before it is sent."""
