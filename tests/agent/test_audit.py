@@ -294,7 +294,7 @@ async def test_what_other_parts_of_the_host_decide_and_refuse_has_a_place(tmp_pa
     trail.begin(log, full=False, whole=True)
     trail.on_refusal("model", "claude-dear is not allowed, a-known-secret")
     trail.on_decision(
-        "deny", "mcp__shop__stock", reason="nothing approved it", input={"part": "bolts"}, turn=3
+        "refused", "mcp__shop__stock", reason="nothing approved it", input={"part": "bolts"}, turn=3
     )
     trail.close()
     refusal, decision = read_log(tmp_path / "a.jsonl")
