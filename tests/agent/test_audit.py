@@ -19,10 +19,11 @@ from support.preloaded import run_preloaded
 
 from agenthost import Audit, HostedAgent
 from agenthost.agent.audit import AuditTrail, digest_of, find_log, read_log
+from agenthost.agent.audit import log as audit_log
 from agenthost.agent.audit.digests import Masker
 from agenthost.agent.audit.log import AuditLog
 from agenthost.errors import AgentError, ConfigError, SupersededError
-from agenthost.testing import FakeCLI
+from agenthost.testing import FakeCLI, Text, ToolUse
 
 __all__ = ["logs_are_removed"]
 
@@ -165,15 +166,16 @@ def sha256(data: bytes) -> str:
 async def test_the_file_is_its_users_alone_and_nothing_is_written_where_it_is_off(tmp_path: Path) -> None:
     cli = FakeCLI().write(tmp_path / "claude")
     names: list[str] = []
-    for audit in (None, "off", Audit(directory=tmp_path / "logs")):
+    for audit in (None, Audit(directory=tmp_path / "logs")):
         async with HostedAgent({"cli_path": cli}, provider=PLAIN, audit=audit) as agent:
             names.append(agent.ref.agent)
-    assert [find_log(name) for name in names] == [None, None, tmp_path / "logs" / f"{names[2]}.jsonl"]
-    assert stat.S_IMODE((tmp_path / "logs" / f"{names[2]}.jsonl").stat().st_mode) == 0o600
+    path = tmp_path / "logs" / f"{names[1]}.jsonl"
+    assert [find_log(name) for name in names] == [None, path]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "logs").stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("level", ["digest", "full"])
+@pytest.mark.parametrize("level", ["full", pytest.param("digest", marks=pytest.mark.full)])
 async def test_no_secret_is_in_it(tmp_path: Path, level: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     key, token, other = "sk-ant-api03-" + "k" * 40, 'to"ken-of-the-test', "ghp_" + "a1" * 18
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
@@ -198,7 +200,7 @@ async def test_no_secret_is_in_it(tmp_path: Path, level: Any, monkeypatch: pytes
     assert ("echo [secret]" in text) == (level == "full")
 
 
-@pytest.mark.parametrize("asked_at", [0, 9])
+@pytest.mark.parametrize("asked_at", [9, pytest.param(0, marks=pytest.mark.full)])
 async def test_the_log_of_a_killed_host_is_continued_by_the_next_one_without_gap_or_repetition(
     tmp_path: Path, asked_at: int
 ) -> None:
@@ -292,7 +294,7 @@ async def test_what_other_parts_of_the_host_decide_and_refuse_has_a_place(tmp_pa
     trail.begin(log, full=False, whole=True)
     trail.on_refusal("model", "claude-dear is not allowed, a-known-secret")
     trail.on_decision(
-        "deny", "mcp__shop__stock", reason="nothing approved it", input={"part": "bolts"}, turn=3
+        "refused", "mcp__shop__stock", reason="nothing approved it", input={"part": "bolts"}, turn=3
     )
     trail.close()
     refusal, decision = read_log(tmp_path / "a.jsonl")
@@ -376,3 +378,35 @@ def test_a_level_that_does_not_exist_is_refused_where_it_is_given() -> None:
         HostedAgent(audit="all")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="it must be a level or an Audit"):
         HostedAgent(audit=True)  # type: ignore[arg-type]
+
+
+async def test_what_the_real_cli_decides_by_itself_is_logged_with_the_rule_or_the_mode(script: Any) -> None:
+    steps = [
+        ToolUse("Bash", {"command": "touch made"}),
+        ToolUse("Write", {"file_path": "/workspace/x", "content": "x"}),
+        ToolUse("Glob", {"pattern": "*"}),
+        Text("Done."),
+    ]
+    options = {"permission_mode": "dontAsk", "allowed_tools": ["Bash"], "cwd": "/workspace"}
+    async with script(*steps), HostedAgent(options, provider="local", audit="digest") as agent:
+        name = agent.ref.agent
+        await turn(agent, "go")
+    records = log_of(name)
+    decisions = {one["tool"]: made(one)[1:] for one in some(records, "decision")}
+    assert decisions["Bash"] == ("allow", "rule")
+    assert decisions["Write"] == ("deny", "mode")
+    (ended,) = [one for one in some(records, "files") if one["added"]]
+    assert list(ended["added"]) == ["made"]
+
+
+async def test_where_the_log_is_full_no_answer_is_given_and_the_agent_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [FakeCLI.tool("Bash", ask=True)]
+    options = {"cli_path": FakeCLI(steps).write(tmp_path / "claude"), "can_use_tool": allow}
+    async with HostedAgent(options, provider=PLAIN, audit="digest") as agent:
+        name = agent.ref.agent
+        monkeypatch.setattr(audit_log, "LARGEST", 1)
+        with pytest.raises(AgentError, match="its limit: move the file away"):
+            await turn(agent, "go")
+    assert some(log_of(name), "decision") == []

@@ -76,6 +76,10 @@ async def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path
             ["[spec] mounts shows files of this machine to the agent: --allow mounts"],
         ),
         (
+            '[audit]\nlevel = "full"\ndirectory = "/srv"',
+            ["[audit] directory writes files on this machine: --allow audit"],
+        ),
+        (
             '[agent]\npermission_mode = "bypassPermissions"',
             ["[agent] permission_mode lets the agent do anything without asking: --allow bypass"],
         ),

@@ -17,6 +17,7 @@ from support.preloaded import Done
 from agenthost.agent.audit import AuditTrail, digests, log, settings
 from agenthost.agent.audit.digests import Masker
 from agenthost.agent.audit.log import AuditLog, read_log
+from agenthost.agent.audit.workdir import WorkdirWatch
 from agenthost.agent.journal import Journal
 from agenthost.cli import tables
 from agenthost.errors import AgentError, ConfigError
@@ -41,7 +42,7 @@ ESCAPE = "a message whose class is written with an escape"
 NEXT_LINE = "a tool's name that holds a line break and a record"
 LONG = "a tool's input of 20 MB"
 ENDLESS = "tool calls without end"
-FILES = "a list of 100,000 files"
+FILES = "a list of 100,000 files, others each time"
 PRINTED = "a tool that prints the host's secrets"
 ESCAPED = "a secret that is escaped in a text of JSON"
 NAME = "a name of an agent that is a path"
@@ -276,32 +277,40 @@ def test_without_a_limit_it_grows_on(path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Liar:
-    """A sandbox that answers with more files than there may be."""
+    """A sandbox that answers with more files than there may be, and other ones each time."""
 
     name, workdir, layout = "liar", "/workspace", None
+    times = 0
 
     async def exec(self, *_: object, **__: object) -> ExecResult:
-        files = {f"f{number}": "file:0" for number in range(100_000)}
+        self.times += 1
+        files = {f"f{self.times}-{number}": "file:0" for number in range(100_000)}
         return ExecResult(
             exit_code=0, stdout=json.dumps({"files": files, "complete": True}).encode(), stderr=b""
         )
 
 
-async def many_files() -> bool:
-    found = await listing.digest_dir(Liar(), "/workspace")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    return len(found.files) > 10_000
+async def many_files(path: Path) -> bool:
+    trail = AuditTrail()
+    trail.begin(AuditLog(path, "a", masker=Masker([]), restore=trail.restore), full=False, whole=True)
+    watch = WorkdirWatch(trail, Liar())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for _ in range(3):
+        await watch.finish()
+    trail.close()
+    return len(trail.files) > 10_000 or size_of(path) > 5_000_000
 
 
 @attack(FILL, FILES)
-async def test_a_list_of_files_is_cut_on_the_host(anyio_backend: str) -> None:
-    del anyio_backend
-    assert not await many_files()
+async def test_a_list_of_files_is_cut_on_the_host(path: Path) -> None:
+    assert not await many_files(path)
 
 
 @control(FILES)
-async def test_believed_it_is_as_long_as_the_sandbox_says(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_believed_it_is_as_long_as_the_sandbox_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listing, "MOST_FILES", 1 << 40)
-    assert await many_files()
+    assert await many_files(path)
 
 
 # ---- secrets

@@ -11,6 +11,7 @@ from agenthost.files.program import ask, fields_of
 from agenthost.sandbox import Sandbox
 
 _LONGEST = 4096  # characters of a path: PATH_MAX of Linux
+_TEXT = 2 * 1024 * 1024  # characters of all paths together
 _DIGEST = 80  # characters of "link:" or "file:" and 64 hexadecimal digits, with room
 
 
@@ -48,8 +49,10 @@ async def digest_dir(sandbox: Sandbox, path: str) -> DirDigests:
 def _checked(files: Mapping[str, object], complete: bool) -> DirDigests:
     """Return what is not more than the bounds: the answer may be anything."""
     found: dict[str, str] = {}
+    left = _TEXT
     for path, digest in files.items():
-        if len(found) >= MOST_FILES:
+        left -= len(path)
+        if len(found) >= MOST_FILES or left < 0:
             return DirDigests(found, complete=False)
         if isinstance(digest, str) and len(path) <= _LONGEST and len(digest) <= _DIGEST:
             found[path] = digest

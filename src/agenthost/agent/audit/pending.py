@@ -89,14 +89,8 @@ class Pending:
             del self.calls[call_id]
             if not call.decided:
                 word = "unknown" if refused is None else "deny" if call_id in refused else "allow"
-                found.append(
-                    {
-                        "tool": call.tool,
-                        "tool_use_id": call_id,
-                        "decision": word,
-                        **self._maker(call.tool, word),
-                    }
-                )
+                about = {"tool": call.tool, "tool_use_id": call_id, "decision": word}
+                found.append({**about, **self._maker(call.tool, word)})
         return found
 
     def configure(self, settings: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 class AuditTrail:
     """Writes one agent's records. Without a log it does nothing.
 
-    Every method raises AgentError where a record cannot be written: what it tells of must then not go on.
+    Methods raise AgentError where a record cannot be written: what it tells of must then not go on.
 
     Attributes:
         on_turn_end: Called when a turn has its result.
@@ -103,22 +103,26 @@ class AuditTrail:
         """Log a decision of the host about a tool that it runs itself.
 
         Args:
-            kind: ``allow`` or ``deny``.
+            kind: ``allowed`` or ``refused``.
             tool: The tool's name.
-            fields: More: texts, numbers, or values of which only the digest is logged.
+            fields: More: ``by``, what decided; texts, numbers, or values of which only the digest is logged.
         """
+        word = {"allowed": "allow", "refused": "deny"}.get(kind, name_of(kind))
         self._write(
-            {"event": "decision", "tool": name_of(tool), "decision": kind, "by": "host", **self._told(fields)}
+            {"event": "decision", "tool": name_of(tool), "decision": word, "by": "host", **self._told(fields)}
         )
 
     def on_refusal(self, kind: str, detail: str) -> None:
-        """Log that a request to the model, or a way out of the sandbox, was refused.
+        """Log that a request to the model, or a way out of the sandbox, was refused. Raises nothing.
 
         Args:
             kind: What was refused: ``model`` or ``egress``, for instance.
             detail: Why.
         """
-        self._write({"event": "refusal", "kind": name_of(kind), "detail": name_of(detail)})
+        try:
+            self._write({"event": "refusal", "kind": name_of(kind), "detail": name_of(detail)})
+        except AgentError as error:
+            _log.error("%s", error)  # it is refused all the same, and the next event ends the agent
 
     def answered(self, question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         """Log an answer of this process before it is sent."""
@@ -203,7 +207,7 @@ class AuditTrail:
                 pending.settle(record["denied"])
             case "files" if "error" not in record:
                 self.files.update({**record["added"], **record["changed"]})
-                for path in record["removed"]:
+                for path in (*record.get("removed", ()), *record.get("unseen", ())):
                     self.files.pop(path, None)
             case _:
                 pass
@@ -241,9 +245,8 @@ class AuditTrail:
         listed: object = message.get("permission_denials")
         denials = cast("list[object]", listed) if isinstance(listed, list) else []
         denied = [name_of(_object(one).get("tool_use_id")) for one in denials]
-        denied = [
-            one for one in denied if one in self._pending.calls
-        ]  # the CLI may name those of older turns
+        # The CLI may name those of older turns.
+        denied = [one for one in denied if one in self._pending.calls]
         settled = self._pending.settle(denied)
         turn: Record = {"event": "turn", "subtype": name_of(message.get("subtype")), "denied": denied}
         for name in ("is_error", "num_turns", "total_cost_usd"):
@@ -260,15 +263,8 @@ class AuditTrail:
                 asked = self._pending.questions.pop(_number(event.get("id")), None)
                 if asked is None:
                     return []
-                return [
-                    {
-                        "event": "decision",
-                        "question": event["id"],
-                        **asked,
-                        "decision": "deny",
-                        "by": "decision_wait",
-                    }
-                ]
+                waited = {"decision": "deny", "by": "decision_wait"}
+                return [{"event": "decision", "question": event["id"], **asked, **waited}]
             case "request_cancelled":
                 self._pending.questions.pop(_number(event.get("id")), None)
                 return []
@@ -280,23 +276,18 @@ class AuditTrail:
                 return []
 
     def _of_request(self, event: Mapping[str, Any]) -> list[Record]:
-        number = event["id"]
+        number, again = event["id"], {"again": True} if event.get("again") else {}
         if event.get("what") == "mcp":
             call = _tool_of(event)
             if call is None:
                 return []
-            record: Record = {"event": "host_tool_call", "question": number, "tool": call[0]}
-            return [
-                record | {"input": self._described(call[1])} | ({"again": True} if event.get("again") else {})
-            ]
+            asked: Record = {"event": "host_tool_call", "question": number, "tool": call[0]}
+            return [asked | {"input": self._described(call[1])} | again]
         about = _about(event)
         if not about:
             return []
         self._pending.ask(_number(number), about)
-        return [
-            {"event": "question", "question": number, **about}
-            | ({"again": True} if event.get("again") else {})
-        ]
+        return [{"event": "question", "question": number, **about} | again]
 
     # ---- writing
 
@@ -314,7 +305,7 @@ class AuditTrail:
         seq: object = event.get("seq")
         told = {"seq": seq} if isinstance(seq, int) else {}
         parts = [
-            {**({"part": number, "parts": len(records)} if len(records) > 1 else {}), **one, **told, "at": at}
+            {**one, **told, "at": at, **({"part": number, "parts": len(records)} if len(records) > 1 else {})}
             for number, one in enumerate(records, 1)
         ]
         self._write(*parts)

@@ -78,11 +78,12 @@ class WorkdirWatch:
             trail.workdir(error=type(error).__name__)
             return
         before, after = trail.files, found.files
+        gone = sorted(before.keys() - after.keys())
         changes: dict[str, Any] = {
             "added": {path: one for path, one in after.items() if path not in before},
             "changed": {path: one for path, one in after.items() if path in before and before[path] != one},
             # Of a look that was cut short nothing tells whether what it did not see is there.
-            "removed": sorted(before.keys() - after.keys()) if found.complete else [],
+            "removed" if found.complete else "unseen": gone,
         }
         if any(changes.values()) or not found.complete:
             trail.workdir(**changes, complete=found.complete)
