@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import pytest
 from agent.test_journal import Source, line
+from docker.docker_engine import DockerEngine
 from redteam.hostile_guest import Frame, Frames, HostileGuest, answered, data, end
 from wire.simulation.pair import HandMadeGuest, hello, make_host
 
@@ -23,11 +24,14 @@ from agenthost.agent.journal import Journal
 from agenthost.errors import AgentError, FileTooLargeError, SandboxError
 from agenthost.files import program as file_program
 from agenthost.link import client, files, pieces
+from agenthost.link.client import GuestSandbox
 from agenthost.link.pieces import Pieces
 from agenthost.log_once import LogOnce
+from agenthost.providers.docker.provider import DockerProvider
+from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing import FakeProvider
-from agenthost.wire import frames, host, peer
+from agenthost.wire import frames, host, json_bounds, peer
 from agenthost.wire.codec import Codec
 from agenthost.wire.frames import ProtocolError
 from agenthost.wire.tokens import CONTROL, DRIVER
@@ -111,6 +115,63 @@ async def test_a_large_file_is_read_in_pieces_of_which_few_wait() -> None:
     async with file_of(2 * MIB).sandbox() as sandbox, sandbox.open_file("file") as file:
         with anyio.fail_after(LIMIT):
             assert sum([len(piece) async for piece in file]) == file.size == 2 * MIB
+
+
+@pytest.fixture(scope="module")
+async def box(anyio_backend: str) -> AsyncIterator[GuestSandbox]:
+    """Give a sandbox of the provider ``local``."""
+    del anyio_backend
+    async with LocalProvider() as opened:
+        sandbox = await opened.create(SandboxSpec())
+        try:
+            yield sandbox
+        finally:
+            await sandbox.terminate()
+
+
+SPARSE = ["truncate", "-s", "1500M", "huge"]
+
+
+async def refuses_a_sparse_file(sandbox: GuestSandbox) -> None:
+    """Read a file of 1.5 GB that takes no room inside."""
+    assert (await sandbox.exec(SPARSE)).exit_code == 0
+    try:
+        with peak() as held, pytest.raises(FileTooLargeError, match=str(1500 * MIB)):
+            await sandbox.read_file("huge")
+        assert held() < MIB
+    finally:
+        await sandbox.exec(["rm", "huge"])
+
+
+@attack(TAKES_MEMORY, "a sparse file larger than memory")
+async def test_a_sparse_file_is_refused_by_its_size(box: GuestSandbox) -> None:
+    await refuses_a_sparse_file(box)
+
+
+@pytest.mark.full
+@attack(TAKES_MEMORY, "a sparse file larger than memory")
+async def test_a_sparse_file_is_refused_by_its_size_on_docker(
+    docker_engine: DockerEngine, baked: str
+) -> None:
+    del baked
+    async with DockerProvider(host=docker_engine.host) as opened:
+        sandbox = await opened.create(SandboxSpec())
+        try:
+            await refuses_a_sparse_file(sandbox)
+        finally:
+            await sandbox.terminate()
+
+
+@pytest.mark.full  # it holds 80 MiB
+@control("a sparse file larger than memory")
+async def test_without_the_bound_a_sparse_file_is_held(
+    box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = files.open_file
+    monkeypatch.setattr(client, "open_file", lambda session, path, **_: real(session, path))
+    await box.exec(["truncate", "-s", "80M", "huge"])
+    assert len(await box.read_file("huge")) == 80 * MIB > files.MAX_BYTES
+    await box.exec(["rm", "huge"])
 
 
 # ---- streams
@@ -251,7 +312,7 @@ def test_a_frame_of_many_values_is_refused_before_it_is_parsed() -> None:
 
 @control("a frame full of empty values")
 def test_without_the_count_a_frame_of_many_values_becomes_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "count_values", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(frames, "check_values", lambda *_args, **_kwargs: None)
     assert frame_of_values() > 20 * MIB
 
 
@@ -274,7 +335,7 @@ async def test_an_event_of_many_values_ends_the_agent_before_it_is_parsed() -> N
 
 @control("an event of the journal full of empty values")
 async def test_without_the_count_an_event_becomes_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "count_values", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(json_bounds, "check_values", lambda *_args, **_kwargs: None)
     assert await event_of_values() > 40 * MIB
 
 
@@ -296,7 +357,7 @@ async def test_an_answer_of_many_values_is_refused_before_it_is_parsed() -> None
 @pytest.mark.full  # 100 MiB of objects
 @control("a listing of a directory full of empty values")
 async def test_without_the_count_an_answer_becomes_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_program, "count_values", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(file_program, "check_values", lambda *_args, **_kwargs: None)
     assert await answer_of_values() > 60 * MIB
 
 
