@@ -1,4 +1,6 @@
 """What is inside does not decide how long the host waits, and a clock that is set ends nothing."""
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 

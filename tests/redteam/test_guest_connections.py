@@ -1,5 +1,7 @@
 """A program without a key cannot take the guest's descriptors, on whichever of its sockets."""
 # ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -108,7 +110,7 @@ async def waiting_at_the_port(tmp_path: Path, say: bytes = b"") -> tuple[int, in
     async with endpoint(tmp_path) as served:
         connect = partial(asyncio.open_connection, "127.0.0.1", served.port)
         async with Flood(connect, say):
-            writers = []
+            writers: list[asyncio.StreamWriter] = []
             for _ in range(HONEST):
                 _, writer = await connect()
                 writer.write(REQUEST)
@@ -208,6 +210,7 @@ async def held_by_the_guest(tmp_path: Path) -> int:
     listener.bind(path)
     listener.listen(16)
     carriers = Carriers(make_hub("a"), listener)
+    held = 0
     try:
         async with Flood(partial(asyncio.open_unix_connection, path)):
             async with anyio.create_task_group() as tasks:

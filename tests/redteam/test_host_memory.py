@@ -1,12 +1,14 @@
 """What a sandbox sends does not decide how much memory of the host it takes, nor how much of its disk."""
 # ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +47,7 @@ FILLS_DISK = "fill the host's disk"
 
 
 @contextmanager
-def peak() -> Iterator[Callable[[], int]]:
+def peak() -> Generator[Callable[[], int]]:
     """Yield a function that returns the most bytes of Python's objects that were held at once."""
     tracemalloc.start()
     try:
@@ -231,7 +233,9 @@ def origins() -> int:
     pieces = Pieces()
     for _ in range(64):
         pieces.append(memoryview(bytes(256 * KIB))[: 8 * KIB])
-    return sum(len(part.obj) if isinstance(part, memoryview) else len(part) for part in pieces._parts)
+    return sum(
+        memoryview(part.obj if isinstance(part, memoryview) else part).nbytes for part in pieces._parts
+    )
 
 
 @attack(TAKES_MEMORY, "padding around the bytes of a stream")

@@ -1,5 +1,7 @@
 """Lines of the wrong shape, and a machine that has nothing left: errors of agenthost that say what to do."""
 # ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import errno
 import os
 import resource
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -38,9 +40,34 @@ BREAKS_HOST = "break the host's code with an error that it does not expect"
 WEARS_OUT = "have the host work for ever"
 ENDS_UNTOLD = "have the host fail without a word about what ran out"
 
-JUNK: list[object] = [None, True, -1, 10**400, 1.5, "x", [], [1], {}, {"a": 1}, {"pid": None}, {"data": "*"}]
-JUNK += [{"data": 5}, {"size": "big"}, {"size": -1}, {"kept_for": "x"}, [{"agent": "a"}], {"type": "OSError"}]
-JUNK += [{"type": "OSError", "errno": []}, {"type": "OSError", "errno": 2**40, "path": 5}, {"type": []}]
+_SIMPLE: list[object] = [
+    None,
+    True,
+    -1,
+    10**400,
+    1.5,
+    "x",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    {"pid": None},
+    {"data": "*"},
+]
+_ANSWERS: list[object] = [
+    {"data": 5},
+    {"size": "big"},
+    {"size": -1},
+    {"kept_for": "x"},
+    [{"agent": "a"}],
+    {"type": "OSError"},
+]
+_REFUSALS: list[object] = [
+    {"type": "OSError", "errno": []},
+    {"type": "OSError", "errno": 2**40, "path": 5},
+    {"type": []},
+]
+JUNK = [*_SIMPLE, *_ANSWERS, *_REFUSALS]
 
 CALLS: list[Callable[[GuestSandbox], Awaitable[object]]] = [
     lambda sandbox: sandbox.agents(),
@@ -206,7 +233,9 @@ def test_an_error_of_pythons_own_from_inside_is_an_agent_error() -> None:
 @control("errors in the journal that name an exception of Python's own")
 def test_without_the_list_an_error_from_inside_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     every = frozenset({"KeyError"})
-    monkeypatch.setattr(agent_errors, "rebuild", lambda *args: agent_errors._rebuild(*args, every))
+    monkeypatch.setattr(
+        agent_errors, "rebuild", lambda fault, sdk, codec: agent_errors._rebuild(fault, sdk, codec, every)
+    )
     assert type(agent_errors.rebuild(FORGED, claude_agent_sdk, Codec({}))) is KeyError
 
 
@@ -249,7 +278,7 @@ async def test_without_the_count_the_host_dials_for_ever(monkeypatch: pytest.Mon
 
 
 @contextmanager
-def no_descriptors() -> Iterator[None]:
+def no_descriptors() -> Generator[None]:
     """Leave this process no file descriptor."""
     free = os.dup(0)
     os.close(free)
@@ -262,7 +291,7 @@ def no_descriptors() -> Iterator[None]:
 
 
 @contextmanager
-def no_threads() -> Iterator[None]:
+def no_threads() -> Generator[None]:
     """Be as Python is when the kernel gives no thread."""
 
     def start(_self: threading.Thread) -> None:
@@ -274,7 +303,7 @@ def no_threads() -> Iterator[None]:
 
 
 @contextmanager
-def no_processes() -> Iterator[None]:
+def no_processes() -> Generator[None]:
     """Be as Python is when the kernel gives no process."""
 
     async def open_process(*_: Any, **__: Any) -> Any:

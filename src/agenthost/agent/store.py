@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -41,13 +40,14 @@ class Append:
 
     def message(self, sdk: Any) -> Any:
         """Return what the SDK tells of a batch that was lost."""
-        data = {
+        is_known = isinstance(self.key, dict)
+        data: dict[str, Any] = {
             "type": "system",
             "subtype": "mirror_error",
             "error": self.error,
             "key": self.key,
             "uuid": str(uuid.uuid4()),
-            "session_id": self.key.get("session_id", "") if isinstance(self.key, Mapping) else "",
+            "session_id": cast("dict[str, Any]", self.key).get("session_id", "") if is_known else "",
         }
         return sdk.MirrorErrorMessage(subtype="mirror_error", data=data, key=self.key, error=self.error)
 
