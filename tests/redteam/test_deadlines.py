@@ -241,7 +241,7 @@ async def test_without_the_bound_the_end_of_a_sandbox_waits_for_its_files(
 
 async def cancelled_list(tmp_path: Path, removal: Removal) -> bool:
     """Cancel a list while it removes what is left; return whether that has ended the list."""
-    is_over = anyio.Event()
+    is_over, has_ended = anyio.Event(), False
     with anyio.fail_after(LIMIT):
         async with (
             open_provider(PLAIN, state_dir=str(tmp_path)) as provider,
@@ -263,7 +263,7 @@ async def cancelled_list(tmp_path: Path, removal: Removal) -> bool:
             await is_over.wait()
             while left_of(tmp_path):
                 [info async for info in provider.list()]
-            return has_ended
+    return has_ended
 
 
 @attack(STAYS, "files that hold up a list of the sandboxes")
