@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 import pytest
 from agent.test_journal import Source, line
-from docker.docker_engine import DockerEngine
 from redteam.hostile_guest import Frame, Frames, HostileGuest, answered, data, end
 from wire.simulation.pair import HandMadeGuest, hello, make_host
 
@@ -29,7 +28,6 @@ from agenthost.link import client, files, pieces
 from agenthost.link.client import GuestSandbox
 from agenthost.link.pieces import Pieces
 from agenthost.log_once import LogOnce
-from agenthost.providers.docker.provider import DockerProvider
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing import FakeProvider
@@ -151,20 +149,6 @@ async def refuses_a_sparse_file(sandbox: GuestSandbox) -> None:
 @attack(TAKES_MEMORY, "a sparse file larger than memory")
 async def test_a_sparse_file_is_refused_by_its_size(box: GuestSandbox) -> None:
     await refuses_a_sparse_file(box)
-
-
-@pytest.mark.full
-@attack(TAKES_MEMORY, "a sparse file larger than memory")
-async def test_a_sparse_file_is_refused_by_its_size_on_docker(
-    docker_engine: DockerEngine, baked: str
-) -> None:
-    del baked
-    async with DockerProvider(host=docker_engine.host) as opened:
-        sandbox = await opened.create(SandboxSpec())
-        try:
-            await refuses_a_sparse_file(sandbox)
-        finally:
-            await sandbox.terminate()
 
 
 @pytest.mark.full  # it holds 80 MiB
