@@ -137,7 +137,7 @@ def test_without_the_bound_every_connection_of_a_flood_is_held(
 ) -> None:
     monkeypatch.setattr(model, "Lobby", lambda: Lobby(1 << 30))
     waiting, _ = asyncio.run(waiting_at_the_port(tmp_path))
-    assert waiting == FLOOD
+    assert waiting > MOST + HONEST
 
 
 @attack(TAKES_DESCRIPTORS, "heads that never end, on the model's port")
@@ -253,7 +253,7 @@ async def held_by_the_port() -> int:
     await served.serve(listener)
     try:
         async with Flood(partial(asyncio.open_connection, *listener.getsockname())):
-            for _ in range(10):
+            for _ in range(FLOOD):  # turns of the event loop, in each of which some are taken
                 await asyncio.sleep(0)
             return len(served._connections)
     finally:
@@ -269,4 +269,4 @@ def test_a_flood_of_the_http_port_is_bounded() -> None:
 def test_without_the_bound_the_http_port_holds_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     http_port_bound = http_port.CONNECTIONS
     monkeypatch.setattr(http_port, "CONNECTIONS", 1 << 30)
-    assert asyncio.run(held_by_the_port()) > 2 * http_port_bound
+    assert asyncio.run(held_by_the_port()) > http_port_bound + HONEST

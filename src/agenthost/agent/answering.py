@@ -134,11 +134,11 @@ class Answers:
         if self._store is None and self._epoch is not None:
             return None  # of a time before this driver: it went to the one that was there
         key, entries = _plain.decode(event["key"]), _plain.decode(event["entries"])
-        listed = cast("list[Any]", entries) if isinstance(entries, list) else None
-        append = Append(event["seq"], key, listed or [], size)
+        is_list = issubclass(entries.__class__, list)
+        append = Append(event["seq"], key, entries if is_list else [], size)
         if self._store is None:
             append.finish("this process has no session_store, and the agent has one")
-        elif not _is_key(key) or listed is None:
+        elif not _is_key(key) or not is_list:
             append.finish(f"{key!r:.200} is no key of a session, or what is to be stored is no list")
         else:
             self._store.append(append)
