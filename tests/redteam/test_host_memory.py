@@ -1,12 +1,14 @@
 """What a sandbox sends does not decide how much memory of the host it takes, nor how much of its disk."""
 # ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false, reportUnknownLambdaType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,11 +25,13 @@ from agenthost.agent.journal import Journal
 from agenthost.errors import AgentError, FileTooLargeError, SandboxError
 from agenthost.files import program as file_program
 from agenthost.link import client, files, pieces
+from agenthost.link.client import GuestSandbox
 from agenthost.link.pieces import Pieces
 from agenthost.log_once import LogOnce
+from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
 from agenthost.testing import FakeProvider
-from agenthost.wire import frames, host, peer
+from agenthost.wire import frames, host, json_bounds, peer
 from agenthost.wire.codec import Codec
 from agenthost.wire.frames import ProtocolError
 from agenthost.wire.tokens import CONTROL, DRIVER
@@ -41,7 +45,7 @@ FILLS_DISK = "fill the host's disk"
 
 
 @contextmanager
-def peak() -> Iterator[Callable[[], int]]:
+def peak() -> Generator[Callable[[], int]]:
     """Yield a function that returns the most bytes of Python's objects that were held at once."""
     tracemalloc.start()
     try:
@@ -113,6 +117,52 @@ async def test_a_large_file_is_read_in_pieces_of_which_few_wait() -> None:
             assert sum([len(piece) async for piece in file]) == file.size == 2 * MIB
 
 
+@pytest.fixture(scope="module")
+async def box(anyio_backend: str) -> AsyncIterator[GuestSandbox]:
+    """Give a sandbox of the provider ``local``."""
+    del anyio_backend
+    async with LocalProvider() as opened:
+        sandbox = await opened.create(SandboxSpec())
+        try:
+            yield sandbox
+        finally:
+            await sandbox.terminate()
+
+
+async def inside(sandbox: GuestSandbox, program: str) -> None:
+    """Run a line of Python inside: not every image has a truncate."""
+    result = await sandbox.exec([sandbox.layout.python, "-c", program])
+    assert result.exit_code == 0, result.stderr
+
+
+async def refuses_a_sparse_file(sandbox: GuestSandbox) -> None:
+    """Read a file of 1.5 GB that takes no room inside."""
+    await inside(sandbox, "open('huge', 'wb').truncate(1500 << 20)")
+    try:
+        with peak() as held, pytest.raises(FileTooLargeError, match=str(1500 * MIB)):
+            await sandbox.read_file("huge")
+        assert held() < MIB
+    finally:
+        await inside(sandbox, "import os; os.remove('huge')")
+
+
+@attack(TAKES_MEMORY, "a sparse file larger than memory")
+async def test_a_sparse_file_is_refused_by_its_size(box: GuestSandbox) -> None:
+    await refuses_a_sparse_file(box)
+
+
+@pytest.mark.full  # it holds 80 MiB
+@control("a sparse file larger than memory")
+async def test_without_the_bound_a_sparse_file_is_held(
+    box: GuestSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = files.open_file
+    monkeypatch.setattr(client, "open_file", lambda session, path, **_: real(session, path))
+    await inside(box, "open('huge', 'wb').truncate(80 << 20)")
+    assert len(await box.read_file("huge")) == 80 * MIB > files.MAX_BYTES
+    await inside(box, "import os; os.remove('huge')")
+
+
 # ---- streams
 
 BYTES = 2000
@@ -170,7 +220,9 @@ def origins() -> int:
     pieces = Pieces()
     for _ in range(64):
         pieces.append(memoryview(bytes(256 * KIB))[: 8 * KIB])
-    return sum(len(part.obj) if isinstance(part, memoryview) else len(part) for part in pieces._parts)
+    return sum(
+        memoryview(part.obj if isinstance(part, memoryview) else part).nbytes for part in pieces._parts
+    )
 
 
 @attack(TAKES_MEMORY, "padding around the bytes of a stream")
@@ -251,7 +303,7 @@ def test_a_frame_of_many_values_is_refused_before_it_is_parsed() -> None:
 
 @control("a frame full of empty values")
 def test_without_the_count_a_frame_of_many_values_becomes_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "count_values", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(frames, "check_values", lambda *_args, **_kwargs: None)
     assert frame_of_values() > 20 * MIB
 
 
@@ -274,7 +326,7 @@ async def test_an_event_of_many_values_ends_the_agent_before_it_is_parsed() -> N
 
 @control("an event of the journal full of empty values")
 async def test_without_the_count_an_event_becomes_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "count_values", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(json_bounds, "check_values", lambda *_args, **_kwargs: None)
     assert await event_of_values() > 40 * MIB
 
 
@@ -296,7 +348,7 @@ async def test_an_answer_of_many_values_is_refused_before_it_is_parsed() -> None
 @pytest.mark.full  # 100 MiB of objects
 @control("a listing of a directory full of empty values")
 async def test_without_the_count_an_answer_becomes_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_program, "count_values", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(file_program, "check_values", lambda *_args, **_kwargs: None)
     assert await answer_of_values() > 60 * MIB
 
 

@@ -23,6 +23,7 @@ from agenthost.sandbox import Boot, Isolation
 BAKED_SITE = "/opt/agenthost/site"
 SECONDS = 900.0  # that a bootstrap may take with an installation in it: 170 MB over a slow line
 _TIME = 315532800  # 1980: neither too old nor in the future for any program that unpacks
+_LINE = 64 * 1024  # bytes of a line that has not ended
 _KEPT = 4000  # characters of what is not ours, for an error
 # $1 the working directory, $2 the boot directory, then the program. A boot directory that comes from an image
 # of another sandbox holds the spool and the socket of that sandbox's guest.
@@ -133,6 +134,7 @@ class Bootstrap:
     def feed(self, data: bytes) -> None:
         """Take what was printed."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-_LINE:]
         for line in lines:
             self._take(line)
 
@@ -147,10 +149,10 @@ class Bootstrap:
         told = self._told
         if exit_code == 0 and told.get("ready"):
             return
-        if told.get("missing"):
+        if isinstance(told.get("missing"), list):
             said = f" The installer said:\n{told['said']}" if told.get("said") else ""
             raise BootstrapError(
-                f"sandbox {self._sandbox} lacks what an agent needs: {', '.join(told['missing'])}. "
+                f"sandbox {self._sandbox} lacks what an agent needs: {', '.join(map(str, told['missing']))}. "
                 + (f"Make an image that has all of it: {self._bake}." if self._bake else "Use another image.")
                 + said
             )
@@ -163,7 +165,7 @@ class Bootstrap:
         text = line.decode(errors="replace").strip()
         try:
             told: object = json.loads(text) if text.startswith("{") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         if not isinstance(told, dict):
             self._noise = (self._noise + text + "\n")[-_KEPT:]  # a shell's own words, for instance

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,6 +17,8 @@ from agenthost.link.client import GuestSandbox
 from agenthost.link.layout import GuestLayout
 from agenthost.sandbox import Backend, Boot, Capabilities, Carrier, Sandbox, SandboxInfo
 from agenthost.spec import SandboxSpec
+from agenthost.wire.fields import WRONG_SHAPE
+from agenthost.wire.json_bounds import load_json
 
 _LOOK = 30.0  # seconds for a look around inside
 _LEAVING = 10.0  # seconds that taking the guest away may take
@@ -153,8 +154,14 @@ async def _look_around(sandbox: Sandbox) -> dict[str, Any]:
     if result.exit_code != 0:
         tail = result.stderr[-500:].decode(errors="replace").strip()
         raise BootstrapError(f"python3 does not work in sandbox {sandbox.name}: {tail}")
-    seen: dict[str, Any] = json.loads(result.stdout)
-    if tuple(seen["version"]) < (3, 10):
+    try:
+        seen: dict[str, Any] = load_json(result.stdout)
         version = ".".join(map(str, seen["version"]))
+        is_old = tuple(seen["version"]) < (3, 10)
+        found = {"home": str(seen["home"]), "python": str(seen["python"]), "uid": int(seen["uid"])}
+    except WRONG_SHAPE as error:
+        what = f"python3 in sandbox {sandbox.name} does not tell what it is"
+        raise BootstrapError(f"{what}: {error!r:.200}") from error
+    if is_old:
         raise BootstrapError(f"sandbox {sandbox.name} has Python {version}; an agent needs 3.10 or newer")
-    return seen
+    return {**seen, **found}

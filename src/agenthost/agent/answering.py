@@ -110,7 +110,7 @@ class Answers:
         Args:
             event: The question.
             size: Bytes of its text.
-            values: How many values the text holds.
+            values: How many values the text holds at most.
 
         Raises:
             AgentError: The agent asks too much at once.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import re
 from collections import deque
@@ -23,7 +22,7 @@ from agenthost.agent.usage import Usage
 from agenthost.errors import AgentEndedError, AgentError, AgentHostError, ConfigError, ReplayGapError
 from agenthost.log_once import LogOnce, shortened
 from agenthost.wire.fields import WRONG_SHAPE
-from agenthost.wire.json_bounds import count_values, load_json
+from agenthost.wire.json_bounds import load_json, values_at_most
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -278,10 +277,9 @@ class Journal:
                     self._look_at(load_json(line)["message"])
                 self._keep(line, len(line))
             else:
-                values = count_values(line)
-                event = json.loads(line)
+                event = load_json(line)
                 self._audit.event(event, self._offset, len(line))
-                self._sort(event, len(line), values)
+                self._sort(event, line)
         self._part += data[begin:]
         if len(self._part) > _LONGEST_LINE:
             raise AgentError(f"an event of the agent is longer than {_LONGEST_LINE >> 20} MiB")
@@ -301,7 +299,7 @@ class Journal:
         else:
             self.session_id = _text(message["data"].get("session_id")) or self.session_id
 
-    def _sort(self, event: dict[str, Any], size: int, values: int) -> None:
+    def _sort(self, event: dict[str, Any], line: bytes) -> None:
         match event["kind"]:
             case "stderr":
                 self._tell_stderr(event)
@@ -318,7 +316,7 @@ class Journal:
                 self._keep(Fault(event["seq"], event["error"]), _FAULT_SIZE)
             case "request":
                 if self._answers is not None:
-                    self._answers.request(event, size=size, values=values)
+                    self._answers.request(event, size=len(line), values=values_at_most(line))
             case "request_cancelled":
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])
@@ -329,9 +327,9 @@ class Journal:
                 refused = "the agent took no answer to its question %s any more"
                 self._warnings.warning("refused", refused, event["id"])
             case "store_append":
-                append = self._answers.append(event, size) if self._answers is not None else None
+                append = self._answers.append(event, len(line)) if self._answers is not None else None
                 if append is not None:
-                    self._keep(append, size)
+                    self._keep(append, len(line))
             case "end":
                 self._has_end = True
                 self.fault = event["error"]

@@ -20,7 +20,7 @@ from agenthost.agent.attachment import Attachment
 from agenthost.agent.audit.opening import open_trail
 from agenthost.agent.audit.trail import AuditTrail
 from agenthost.agent.audit.workdir import WorkdirWatch
-from agenthost.agent.errors import rebuild
+from agenthost.agent.errors import rebuild, rebuild_refusal
 from agenthost.agent.journal import Journal
 from agenthost.agent.model_serving import serve_model
 from agenthost.agent.names import new_agent_id
@@ -37,6 +37,7 @@ from agenthost.errors import (
     AgentError,
     AgentHostError,
     BootstrapError,
+    CallTimeoutError,
     ConfigError,
     GuestLostError,
     LinkLostError,
@@ -131,8 +132,7 @@ class AgentLife:
                 await live_for(self.sandbox, keep_for, stop_renewing=self._lease.cancel)
             try:
                 await self.answers.settle()
-                with contextlib.suppress(BrokenPipeError):  # it has ended meanwhile and reads no more
-                    await driven.flushed()
+                await self._flush(driven)
                 if keep_for is not None:
                     assert self.sandbox is not None
                     await self.sandbox.keep_for(keep_for)
@@ -140,6 +140,18 @@ class AgentLife:
                 self._lead_back(error)
                 raise
         self.leave_running()
+
+    async def _flush(self, driven: AgentChannel) -> None:
+        try:
+            with anyio.fail_after(self.call_timeout):
+                await driven.flushed()
+        except BrokenPipeError:
+            return  # it has ended meanwhile and reads no more
+        except TimeoutError as error:
+            raise CallTimeoutError(
+                f"the sandbox did not take all that was sent within {self.call_timeout:g} s; this process "
+                "still drives the agent. Call detach again, or leave the block, which ends the agent"
+            ) from error
 
     def _check_lasting(self, what: str) -> None:
         if self._lent:
@@ -447,7 +459,9 @@ class AgentLife:
         if failure is not None:
             return failure
         if self.journal.fault is not None:
-            return rebuild(self.journal.fault, self.sdk, self.codec)
+            # Before it is connected, the options of this process may be what a TypeError is about.
+            read = rebuild if self.journal.connected else rebuild_refusal
+            return read(self.journal.fault, self.sdk, self.codec)
         return None
 
     def _lead_back(self, error: LinkLostError) -> None:

@@ -71,9 +71,9 @@ def decode_message(line: bytes, life: AgentLife) -> Message:
     encoded = load_json(line)["message"]
     # In a partial message the mark of its class is the only one: nearly all of a flood is like that.
     flat = line.count(b'"$') == 1
-    message = life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded)
-    if isinstance(message, _NO_MESSAGES):
-        raise TypeError(f"a {type(cast(object, message)).__name__} in the place of a message")
+    message: object = life.codec.decode_flat(encoded) if flat else life.codec.decode(encoded)
+    if issubclass(cls := message.__class__, _NO_MESSAGES):
+        raise TypeError(f"a {cls.__name__} in the place of a message")
     return cast("Message", message)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from agenthost.threads import in_thread
 from agenthost.wire.codec import Codec, public_classes
-from agenthost.wire.json_bounds import count_values
+from agenthost.wire.json_bounds import check_values
 
 _codecs: dict[int, Codec] = {}
 _parse: Callable[[bytes], Any] | None = None
@@ -42,7 +42,7 @@ def load_json(line: bytes) -> Any:
     Raises:
         ValueError: It is not JSON, or holds more values than are taken.
     """
-    count_values(line)
+    check_values(line)
     global _parse
     parse = _parse
     if parse is None:

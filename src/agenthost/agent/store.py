@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -41,14 +40,14 @@ class Append:
 
     def message(self, sdk: Any) -> Any:
         """Return what the SDK tells of a batch that was lost."""
-        fields: Any = self.key if isinstance(self.key, Mapping) else {}
+        key: Any = self.key if isinstance(self.key, dict) else {}
         data: dict[str, Any] = {
             "type": "system",
             "subtype": "mirror_error",
             "error": self.error,
             "key": self.key,
             "uuid": str(uuid.uuid4()),
-            "session_id": fields.get("session_id", ""),
+            "session_id": key.get("session_id", ""),
         }
         return sdk.MirrorErrorMessage(subtype="mirror_error", data=data, key=self.key, error=self.error)
 

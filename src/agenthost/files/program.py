@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 
 from agenthost.errors import DownloadError, SandboxError, UnsupportedError
 from agenthost.sandbox import Process, Sandbox
-from agenthost.wire.json_bounds import count_values, load_json
+from agenthost.wire.json_bounds import check_values, load_json
 
 # Each imports only those before it.
 _MODULES = ("tar", "rules", "packing", "staging", "unpacking", "entries", "digests", "main")
@@ -129,7 +129,7 @@ def read_answer(sandbox: Sandbox, data: bytes, *, whole: bool = True) -> Any:
     """Return an answer."""
     try:
         if whole:
-            count_values(data, most=_MOST_VALUES)
+            check_values(data, most=_MOST_VALUES)
             return json.loads(data)
     except (ValueError, RecursionError):
         pass

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any, cast
 
-from agenthost.wire.json_bounds import count_values
+from agenthost.wire.json_bounds import check_values
 from agenthost.wire.seals import MARK, Seal
 
 Header = dict[str, Any]
@@ -136,7 +136,7 @@ class Decoder:
 
     def _on_line(self, line: bytes) -> Iterator[tuple[Header, Data]]:
         try:
-            count_values(line, most=_MOST_VALUES)
+            check_values(line, most=_MOST_VALUES)
             parsed: object = json.loads(line.decode("ascii"))
         except (ValueError, RecursionError) as exc:  # RecursionError: nested too deeply
             raise ProtocolError("a frame line is not ASCII JSON within bounds") from exc
