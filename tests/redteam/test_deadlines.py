@@ -26,6 +26,7 @@ from agenthost.link.answers import Patience
 from agenthost.link.client import GuestSandbox
 from agenthost.owned import hand_on
 from agenthost.providers.local import backend, ending, engine, state
+from agenthost.providers.local.keeper.removal import remove_all
 from agenthost.reaping import reap
 from agenthost.testing import FakeCLI
 from agenthost.threads import in_thread
@@ -178,7 +179,7 @@ class Removal:
 @pytest.fixture
 def removal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Removal]:
     """Let no removal end before it may."""
-    found, real = Removal(), ending.remove_all
+    found, real = Removal(), remove_all
 
     def remove(directory: str) -> None:
         found.begun.set()

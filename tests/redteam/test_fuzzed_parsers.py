@@ -30,6 +30,7 @@ from agenthost.agent.journal import Fault, Journal
 from agenthost.agent.messages import decode_message, read_reply
 from agenthost.agent.sdk import sdk_codec
 from agenthost.agent.store import Append
+from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.errors import AgentHostError
 from agenthost.files import entries, program
 from agenthost.guest import model
@@ -194,7 +195,7 @@ def read_journal(data: bytes) -> None:
             hooks={"PreToolUse": [SimpleNamespace(hooks=[anything], timeout=None)]},
             store=SimpleNamespace(append=anything, load=anything),
         )
-        answers = Answers(callbacks, send=anything, codec=codec)
+        answers = Answers(callbacks, send=anything, codec=codec, authority=ToolAuthority())
         journal = Journal(source, stderr=lambda _line: None, answers=answers)
         life: Any = SimpleNamespace(sdk=SDK, codec=CODEC)
         with anyio.fail_after(LIMIT):

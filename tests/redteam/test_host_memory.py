@@ -22,6 +22,7 @@ from agenthost.agent import answering, journal
 from agenthost.agent.answering import Answers
 from agenthost.agent.callbacks import Callbacks
 from agenthost.agent.journal import Journal
+from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.errors import AgentError, FileTooLargeError, SandboxError
 from agenthost.files import program as file_program
 from agenthost.link import client, files, pieces
@@ -405,7 +406,7 @@ async def open_questions(size: int, count: int) -> int:
     async def send(_line: dict[str, Any]) -> None:
         pass
 
-    answers = Answers(Callbacks(can_use_tool=wait), send=send, codec=codec)
+    answers = Answers(Callbacks(can_use_tool=wait), send=send, codec=codec, authority=ToolAuthority())
     taken = 0
     stop = answers.stop
 
@@ -449,7 +450,7 @@ async def logged_of_questions(caplog: pytest.LogCaptureFixture) -> int:
     async def nothing(*_: Any) -> Any:
         raise AssertionError("not asked")
 
-    answers = Answers(Callbacks(), send=nothing, codec=nothing)
+    answers = Answers(Callbacks(), send=nothing, codec=nothing, authority=ToolAuthority())
     with anyio.fail_after(LIMIT), caplog.at_level(logging.INFO):
         async with anyio.create_task_group() as tasks:
             answers.start(tasks)

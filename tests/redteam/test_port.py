@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from http_carrier.test_port import KEY, Served, down, served, up
 
@@ -61,7 +63,7 @@ async def test_a_port_whose_carriers_are_alike_takes_a_recorded_batch(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agenthost.guest.http.port, "REMEMBERED", 0)
-    monkeypatch.setattr(agenthost.guest.http.carrier.os, "urandom", bytes)
+    monkeypatch.setattr(os, "urandom", bytes)
     _, later = await send_again(served)
     assert later.startswith(b"HTTP/1.1 204 ")
 

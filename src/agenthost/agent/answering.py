@@ -152,12 +152,12 @@ class Answers:
         if self._store is None and self._epoch is not None:
             return None  # of a time before this driver: it went to the one that was there
         key = _plain.decode(event["key"])
-        entries: Any = _plain.decode(event["entries"])
-        batch: list[Any] = entries if isinstance(entries, list) else []
-        append = Append(event["seq"], key, batch, size)
+        entries: object = _plain.decode(event["entries"])
+        batch = cast("list[Any]", entries) if isinstance(entries, list) else None
+        append = Append(event["seq"], key, batch or [], size)
         if self._store is None:
             append.finish("this process has no session_store, and the agent has one")
-        elif not _is_key(key) or not isinstance(entries, list):
+        elif not _is_key(key) or batch is None:
             append.finish(f"{key!r:.200} is no key of a session, or what is to be stored is no list")
         else:
             self._store.append(append)

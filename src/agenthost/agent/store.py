@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -40,14 +40,14 @@ class Append:
 
     def message(self, sdk: Any) -> Any:
         """Return what the SDK tells of a batch that was lost."""
-        key: Any = self.key if isinstance(self.key, dict) else {}
+        fields = cast("dict[str, Any]", self.key) if isinstance(self.key, dict) else {}
         data: dict[str, Any] = {
             "type": "system",
             "subtype": "mirror_error",
             "error": self.error,
             "key": self.key,
             "uuid": str(uuid.uuid4()),
-            "session_id": key.get("session_id", ""),
+            "session_id": fields.get("session_id", ""),
         }
         return sdk.MirrorErrorMessage(subtype="mirror_error", data=data, key=self.key, error=self.error)
 
