@@ -7,7 +7,6 @@ import os
 import pytest
 from http_carrier.test_port import KEY, Served, down, served, up
 
-import agenthost.guest.http.carrier
 import agenthost.guest.http.port
 from agenthost.guest.http.connection import REFUSAL
 

@@ -152,8 +152,8 @@ class Answers:
         if self._store is None and self._epoch is not None:
             return None  # of a time before this driver: it went to the one that was there
         key = _plain.decode(event["key"])
-        entries: object = _plain.decode(event["entries"])
-        batch = cast("list[Any]", entries) if isinstance(entries, list) else None
+        entries = _plain.decode(event["entries"])
+        batch = cast("list[object]", entries) if isinstance(entries, list) else None
         append = Append(event["seq"], key, batch or [], size)
         if self._store is None:
             append.finish("this process has no session_store, and the agent has one")

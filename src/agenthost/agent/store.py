@@ -40,7 +40,8 @@ class Append:
 
     def message(self, sdk: Any) -> Any:
         """Return what the SDK tells of a batch that was lost."""
-        fields = cast("dict[str, Any]", self.key) if isinstance(self.key, dict) else {}
+        key = self.key
+        fields = cast("dict[str, Any]", key) if isinstance(key, dict) else {}
         data: dict[str, Any] = {
             "type": "system",
             "subtype": "mirror_error",
