@@ -37,6 +37,7 @@ HONEST = 32
 KEY = "sk-ant-agenthost-of-this-agent"
 REQUEST = f"POST /v1/messages HTTP/1.1\r\nx-api-key: {KEY}\r\ncontent-length: 2\r\n\r\n{{}}".encode()
 
+BEGUN = b"POST /v1/messages HTTP/1.1\r\nx: "
 attack, control = pytest.mark.attack, pytest.mark.control
 TAKES_DESCRIPTORS = "take the guest's file descriptors"
 
@@ -142,9 +143,18 @@ def test_without_the_bound_every_connection_of_a_flood_is_held(
 
 @attack(TAKES_DESCRIPTORS, "heads that never end, on the model's port")
 def test_a_flood_of_begun_heads_is_bounded_and_honest_requests_pass(tmp_path: Path) -> None:
-    waiting, taken = asyncio.run(waiting_at_the_port(tmp_path, b"POST /v1/messages HTTP/1.1\r\nx: "))
+    waiting, taken = asyncio.run(waiting_at_the_port(tmp_path, BEGUN))
     assert waiting <= MOST
     assert taken == HONEST
+
+
+@control("heads that never end, on the model's port")
+def test_without_the_bound_every_begun_head_of_a_flood_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "Lobby", lambda: Lobby(1 << 30))
+    waiting, _ = asyncio.run(waiting_at_the_port(tmp_path, BEGUN))
+    assert waiting > MOST + HONEST
 
 
 async def closes_a_slow_head(tmp_path: Path) -> bool:

@@ -18,6 +18,7 @@ from agent.test_journal import Source, line
 from redteam.hostile_guest import Frame, Frames, HostileGuest, answered, data, end
 from wire.simulation.pair import HandMadeGuest, hello, make_host
 
+from agenthost import log_once
 from agenthost.agent import answering, journal
 from agenthost.agent.answering import Answers
 from agenthost.agent.callbacks import Callbacks
@@ -511,3 +512,12 @@ def test_what_is_logged_stays_on_its_line(caplog: pytest.LogCaptureFixture) -> N
     LogOnce(log).warning("kind", "the agent asks for %s", "x\nERROR root:all is lost\x1b[2J")
     assert caplog.text.count("\n") == 1
     assert "\x1b" not in caplog.text
+
+
+@control("line feeds in a warning, which forge lines of the log")
+def test_without_the_shortening_a_text_begins_lines_of_its_own(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_once, "shortened", str)
+    LogOnce(logging.getLogger("agenthost.test")).warning("kind", "the agent asks for %s", "x\nERROR forged")
+    assert "\nERROR forged" in caplog.text

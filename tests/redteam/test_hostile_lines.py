@@ -248,6 +248,13 @@ def test_a_value_in_the_place_of_a_message_is_refused(encoded: bytes) -> None:
         messages._read(decode_message, b'{"seq":1,"ts":1.0,"kind":"message","message":%b}' % encoded, life())
 
 
+@control("messages in the journal that are none")
+def test_without_the_check_any_value_reaches_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "_NO_MESSAGES", ())
+    line = b'{"seq":1,"ts":1.0,"kind":"message","message":{"a":1}}'
+    assert messages._read(decode_message, line, life()) == {"a": 1}
+
+
 async def dialled_by_a_host(monkeypatch: pytest.MonkeyPatch, most: int) -> int:
     """Break the wire's rules on every carrier; return on how many, up to ``most``."""
     monkeypatch.setattr(session, "_FIRST_DELAY", 0.0)

@@ -150,3 +150,26 @@ async def test_a_guest_that_starts_runners_itself_when_the_launcher_is_gone_give
             for number in range(3):
                 await start(box, f"agent-{number}")
         assert found["environ"] > 0
+
+
+SCORES = """
+import os
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    if int(pid) == os.getpid():
+        continue  # these words are in its own command
+    try:
+        command = open(f"/proc/{pid}/cmdline", "rb").read()
+        score = open(f"/proc/{pid}/oom_score_adj").read().strip()
+    except OSError:
+        continue
+    for name in (b"agenthost launcher", b"runner.pyz"):
+        if name in command:
+            print(name.decode(), score)
+"""
+
+
+async def test_out_of_memory_the_kernel_takes_a_runner_before_its_launcher(boxes: Boxes) -> None:
+    async with boxes() as box, box.agent("first", env={}, model=True) as channel:
+        assert await channel.receive()
+        told = (await box.exec(["python3", "-I", "-S", "-c", SCORES])).stdout.decode().split("\n")
+    assert sorted(told) == ["", "agenthost launcher 500", "runner.pyz 800"]

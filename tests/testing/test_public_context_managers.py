@@ -76,6 +76,15 @@ async def _program(directory: Path) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
+async def _open_file(directory: Path) -> AsyncGenerator[None]:
+    async with _sandbox(directory) as sandbox:
+        await sandbox.write_file("large", bytes(4 << 20))
+        async with sandbox.open_file("large") as pieces:
+            assert await anext(aiter(pieces))
+            yield
+
+
+@asynccontextmanager
 async def _channels(directory: Path) -> AsyncGenerator[None]:
     async with _sandbox(directory) as sandbox, open_provider(PLAIN) as provider:
         reader = await provider.get(sandbox.id)  # a second reader needs a link of its own
@@ -120,6 +129,7 @@ OPENED: dict[str, tuple[Callable[[Path], Context], set[str]]] = {
     "an agent that was attached to": (_attached_agent, set()),
     "an agent that is observed": (_observed_agent, set()),
     "a program": (_program, {"spawn"}),
+    "an open file of a sandbox": (_open_file, {"open_file"}),
     "channels of an agent": (_channels, {"open_channel", "drive_agent", "observe_agent"}),
     "a guest in a lent sandbox": (_guest_in_a_lent_sandbox, {"guest_on"}),
     "a provider": (lambda _: open_provider(PLAIN), {"GuestProvider", "SandboxProvider"}),
@@ -130,7 +140,14 @@ OPENED: dict[str, tuple[Callable[[Path], Context], set[str]]] = {
 # Entered and left by one function of agenthost, in one task.
 INTERNAL = {
     *("guest_of", "Place.open", "running", "one_off"),
-    *("HttpClient", "HttpClient.stream", "Engine.stream", "Calls.bounded", "E2BVendor.calling"),
+    *(
+        "HttpClient",
+        "HttpClient.stream",
+        "Engine.stream",
+        "Calls.bounded",
+        "BridgedCalls.bounded",
+        "E2BVendor.calling",
+    ),
 }
 
 

@@ -3,12 +3,13 @@
 A program that is started by exec can be looked into until it has closed itself: its environment, its pipes
 and its memory are those of an ordinary process of the agent's user, for as long as Python takes to start. A
 runner is therefore never started so. The launcher is forked from the guest before any program of the sandbox
-runs, when the guest has closed itself already, and a runner is forked from the launcher: what PR_SET_DUMPABLE
+runs, and closes itself before the guest goes on; a runner is forked from the launcher: what PR_SET_DUMPABLE
 closes stays closed across a fork. Keys come to the runner over a socket, not in its environment.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -21,12 +22,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from agenthost.guest.agent_user import become
+from agenthost.guest.hardening import close_to_neighbours
+from agenthost.guest.oom import as_program, remember_own_score, score_files
 from agenthost.guest.title import set_title
 
 # A fork and a chdir take milliseconds. The guest does nothing else meanwhile, and a host gives up a link on
 # which it has heard nothing for 23 seconds.
 _ANSWER_SECONDS = 10.0
 _ARCHIVE = "/runner.pyz"
+_READY = b"ready"
 
 
 class LauncherEndedError(Exception):
@@ -110,33 +114,43 @@ class Launcher:
 
 
 def start_launcher() -> Launcher:
-    """Fork the launcher. Call before any program of the sandbox runs, in a process that is closed already."""
+    """Fork the launcher, and return when it has closed itself. Call before any program of the sandbox runs.
+
+    Raises:
+        OSError: The kernel refuses to close it.
+    """
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         try:
             here.close()
             set_title("agenthost launcher")
+            remember_own_score()  # which cannot be opened once it is closed
+            close_to_neighbours()
+            there.send(_READY)
             _serve(there)
         finally:
             os._exit(70)
     there.close()
+    if here.recv(len(_READY)) != _READY:
+        raise OSError(errno.EPERM, "the launcher of runners could not be closed to its neighbours")
     return Launcher(here)
 
 
 def _serve(channel: socket.socket) -> NoReturn:
     """Start runners until the guest has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, for the whole group
-    _close_others({0, 1, 2, channel.fileno()})
+    _close_others({0, 1, 2, channel.fileno(), *score_files()})
     while True:
         said, descriptors, _, _ = socket.recv_fds(channel, 1, 4)
         if not said:
             os._exit(0)
-        between = os.fork()
-        if between == 0:
-            # The runner loses its parent at once, and is adopted by the guest: see ``harden``.
-            if os.fork() == 0:
-                _become_runner(descriptors)
-            os._exit(0)
+        with as_program():
+            between = os.fork()
+            if between == 0:
+                # The runner loses its parent at once, and is adopted by the guest: see ``harden``.
+                if os.fork() == 0:
+                    _become_runner(descriptors)
+                os._exit(0)
         os.waitpid(between, 0)
         _close_all(descriptors)
 

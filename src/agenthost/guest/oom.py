@@ -10,9 +10,8 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
-_PROGRAMS = (
-    800  # of 1000; a sandbox of ``local`` and of ``docker`` begins with 500, the host's programs with 0
-)
+# Of 1000. A sandbox of ``local`` and of ``docker`` begins with 500, the host's programs with 0.
+_PROGRAMS = 800
 _own: list[tuple[int, int]] = []  # this process's open file, and its value
 
 
@@ -26,6 +25,11 @@ def remember_own_score() -> None:
         _own[:] = [(fd, int(os.read(fd, 16)))]
     except (OSError, ValueError):
         return  # not Linux, or /proc is not there
+
+
+def score_files() -> list[int]:
+    """Return the descriptors that ``as_program`` needs."""
+    return [fd for fd, _ in _own]
 
 
 @contextmanager

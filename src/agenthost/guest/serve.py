@@ -11,7 +11,7 @@ from agenthost.guest.config import read_config
 from agenthost.guest.first_agent import start_first_agent
 from agenthost.guest.hardening import harden
 from agenthost.guest.launcher import start_launcher
-from agenthost.guest.oom import as_program, remember_own_score
+from agenthost.guest.oom import remember_own_score
 
 
 def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, detach: bool) -> int:
@@ -26,10 +26,9 @@ def serve(boot_path: str, *, listen_fd: int | None, socket_path: str | None, det
     if detach and _leave_to_child(listener):
         return 0
     remember_own_score()
+    launcher = start_launcher()
     harden()  # here, because adopting orphans is nothing that a child inherits
     os.makedirs(config.spool_dir, mode=0o700, exist_ok=True)
-    with as_program():  # which the runners inherit
-        launcher = start_launcher()
     separate(config.agent_uid)
     first = start_first_agent(config, launcher)
     # It imports the SDK, which takes long, while this process imports the rest of itself.

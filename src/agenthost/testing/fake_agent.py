@@ -17,7 +17,7 @@ from agenthost.agent.hosted import HostedAgent
 from agenthost.agent.options import plain_options
 from agenthost.agent.ref import AgentRef, Cursor
 from agenthost.agent.usage import Usage
-from agenthost.errors import ConfigError
+from agenthost.errors import ConfigError, UnsupportedError
 from agenthost.files.ignore import Ignore
 from agenthost.files.transfer import download_dir
 from agenthost.files.values import Downloaded
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         Message,
         PermissionMode,
     )
+
+    from agenthost.agent.security_report import SecurityReport
 
 Prompt: TypeAlias = str | dict[str, Any]
 TurnScript: TypeAlias = "Sequence[Sequence[Item]] | Callable[[Prompt], Iterable[Item]]"
@@ -123,6 +125,10 @@ class FakeAgent(HostedAgent):
             self._connected = False
             self._end()
             await self._call("disconnect")
+
+    def security_report(self) -> SecurityReport:
+        """Refuse: a fake agent has no sandbox to judge."""
+        raise UnsupportedError("a FakeAgent has no security report: ask HostedAgent for one")
 
     async def detach(self, *, keep_for: float | None = None) -> AgentRef:
         """Let it be. See HostedAgent.detach; the ref leads nowhere."""
