@@ -20,12 +20,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "security.md"
 BEGIN, END = "<!-- Written by scripts/attack_table.py. -->\n", "<!-- End of the table. -->\n"
-_ENGINES = {
-    "docker_engine",
-    "docker_images",
-    "podman_engine",
-    "baked",
-}  # fixtures of tests with a container engine
+# Fixtures of tests with a container engine, and what a module has all of whose attacks are on ``local``.
+_ENGINES = {"docker_engine", "docker_images", "podman_engine", "baked"}
+_LOCAL = ('"local"', "from local.stand_in import")
 
 
 @dataclass(frozen=True, order=True)
@@ -116,7 +113,9 @@ def _place(item: pytest.Item) -> str:
     parameters = item.nodeid.partition("[")[2]
     if set(getattr(item, "fixturenames", ())) & _ENGINES and "local" not in parameters:
         return "docker"
-    return "local" if "local" in parameters or '"local"' in item.path.read_text() else "the host's code"
+    source = item.path.read_text()
+    is_local = "local" in parameters or any(one in source for one in _LOCAL)
+    return "local" if is_local else "the host's code"
 
 
 def page_with(text: str, made: str) -> str:
