@@ -101,11 +101,10 @@ class DirectSandbox:
         return anyio.Path(self.workdir, path)
 
     async def read_file(self, path: str, *, max_bytes: int = 64 * 2**20) -> bytes:
-        async with await anyio.open_file(self._at(path), "rb") as file:
-            data = await file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise FileTooLargeError(errno.EFBIG, f"the file is above max_bytes={max_bytes}", path)
-        return data
+        async with await self._at(path).open("rb") as file:
+            if len(data := await file.read(max_bytes + 1)) <= max_bytes:
+                return data
+        raise FileTooLargeError(errno.EFBIG, f"the file is above max_bytes={max_bytes}", path)
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         target = self._at(path)

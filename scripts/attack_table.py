@@ -75,7 +75,9 @@ class Declared:
 def collect(directory: Path) -> Declared:
     """Collect the tests of a directory without running one."""
     declared = Declared()
-    arguments = ["--collect-only", "-q", "-p", "no:cacheprovider", str(directory)]
+    # What another run is about to remove is no leftover of this one.
+    plugins = ["-p", "no:cacheprovider", "-p", "no:support.leftovers"]
+    arguments = ["--collect-only", "-q", *plugins, str(directory)]
     told = io.StringIO()
     with redirect_stdout(told):
         code = pytest.main(arguments, plugins=[declared])

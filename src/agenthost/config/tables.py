@@ -81,6 +81,7 @@ class LimitsTable(Table):
     start: float | None = AtLeast0
     close: float | None = AtLeast0
     link_budget: float | None = AtLeast0
+    call_timeout: float | None = AtLeast0
     request_bytes: int | None = AtLeast0
     model_requests: int | None = AtLeast0
     model_tokens: int | None = AtLeast0
