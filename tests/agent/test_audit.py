@@ -20,7 +20,7 @@ from support.preloaded import run_preloaded
 from agenthost import Audit, HostedAgent
 from agenthost.agent.audit import AuditTrail, digest_of, find_log, read_log
 from agenthost.agent.audit import log as audit_log
-from agenthost.agent.audit.digests import Masker
+from agenthost.agent.audit.digests import LONGEST_TEXT, Masker, described
 from agenthost.agent.audit.log import AuditLog
 from agenthost.errors import AgentError, ConfigError, SupersededError
 from agenthost.testing import FakeCLI, Text, ToolUse
@@ -303,6 +303,22 @@ async def test_what_other_parts_of_the_host_decide_and_refuse_has_a_place(tmp_pa
     assert made(decision) == ("mcp__shop__stock", "deny", "host")
     assert (decision["reason"], decision["turn"]) == ("nothing approved it", 3)
     assert decision["input"]["sha256"] == digest_of({"part": "bolts"})
+
+
+@pytest.mark.parametrize("before", [0, 1, 5, 20])
+def test_a_secret_at_the_place_where_a_text_is_cut_is_not_shown_in_part(before: int) -> None:
+    secret = "a-known-secret-of-some-length"
+    text = "x " * (LONGEST_TEXT // 2)
+    given = text[: LONGEST_TEXT - before - 1] + " " + secret + text
+    shown = Masker([secret]).text(described(given, full=True)["text"])
+    assert secret[:4] not in shown
+    assert len(shown) > LONGEST_TEXT - 100
+
+
+def test_the_whole_of_a_private_key_is_masked() -> None:
+    lines = "\n".join("MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" for _ in range(20))
+    key = f"-----BEGIN RSA PRIVATE KEY-----\n{lines}\n-----END RSA PRIVATE KEY-----"
+    assert Masker([]).text(f'{{"content": "{key}"}}') == '{"content": "[secret]"}'
 
 
 BATCH = [{"event": "tool_call", "at": 20, "part": part, "parts": 3} for part in (1, 2, 3)]

@@ -147,8 +147,16 @@ def test_an_answer_is_for_its_tool_and_its_input_and_is_used_once() -> None:
     assert not runs(judge, {"a": 1, "b": [True, None]}, tool="other")
     assert not runs(judge, {"a": 2, "b": [True, None]})
     assert not runs(judge, {"a": 1, "b": [1, None]})
-    assert runs(judge, {"b": [True, None], "a": 1.0})
+    assert not runs(judge, {"a": 1.0, "b": [True, None]})  # JavaScript writes 1
+    assert runs(judge, {"b": [True, None], "a": 1})
     assert not runs(judge, {"a": 1, "b": [True, None]})
+
+
+def test_an_answer_to_a_large_number_is_for_no_other() -> None:
+    judge = authority()
+    judge.question(PAY, {"n": 123456789012345680}).permission(PermissionResultAllow())
+    assert not runs(judge, {"n": 123456789012345678})
+    assert runs(judge, {"n": 123456789012345680})
 
 
 def test_numbers_are_compared_as_javascript_has_them() -> None:
@@ -239,6 +247,14 @@ def test_a_hook_approves_with_the_input_that_it_returns() -> None:
     assert not runs(judge, {"a": 1})
     assert runs(judge, {"a": 2})
     ask_hook(judge, {"a": 1}, {"decision": "approve"})
+    assert runs(judge, {"a": 1})
+
+
+def test_what_a_hook_wants_to_be_asked_runs_only_with_an_answer() -> None:
+    judge = authority({"PreToolUse": [HookMatcher(hooks=[hook])]}, allowed_tools=[PAY])
+    ask_hook(judge, {"a": 1}, verdict(permissionDecision="ask"))
+    assert not runs(judge, {"a": 1})
+    judge.question(PAY, {"a": 1}).permission(PermissionResultAllow())
     assert runs(judge, {"a": 1})
 
 

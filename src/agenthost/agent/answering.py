@@ -15,6 +15,7 @@ from agenthost.agent.audit.trail import AuditTrail
 from agenthost.agent.callbacks import STORE_QUESTIONS, Callbacks
 from agenthost.agent.hook_timeouts import timeout_answer
 from agenthost.agent.mcp_server import McpServer, Message, error_of_tool
+from agenthost.agent.question_shape import check_question
 from agenthost.agent.store import Append, StoreWriter
 from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.agent.user_code import of_user
@@ -199,6 +200,7 @@ class Answers:
         return answer
 
     async def _ask(self, codec: Codec, event: Event) -> Any:
+        check_question(event)
         match event["what"]:
             case "can_use_tool":
                 return await self._can_use_tool(codec, event)

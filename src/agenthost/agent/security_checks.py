@@ -231,10 +231,12 @@ def _cap(field: str, what: str, fix: str) -> Callable[[Setup], Finding]:
 
 
 check_memory = _cap(
-    "memory_mib", "the agent can take all memory of its host", "Set ResourceLimits(memory_mib=...)"
+    "memory_mib",
+    "no bound on memory but the provider's default, if it has one",
+    "Set ResourceLimits(memory_mib=...)",
 )
 check_pids = _cap(
-    "pids", "the agent can start processes until its host has none", "Set ResourceLimits(pids=...)"
+    "pids", "no bound on processes but the provider's default, if it has one", "Set ResourceLimits(pids=...)"
 )
 check_disk = _cap(
     "disk_mib",

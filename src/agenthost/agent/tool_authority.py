@@ -18,15 +18,19 @@ driver that attached to an agent without saying what its options were.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol, cast
 
 from agenthost.agent.tool_rules import ToolRules, applies_to, full_names
+from agenthost.log_once import shortened
 
 _log = logging.getLogger("agenthost.agent")
 
@@ -34,6 +38,7 @@ _log = logging.getLogger("agenthost.agent")
 _KEPT = 4096
 _OTHER_PROCESS = "the options, which another process has"
 _TOLD = 64  # tools that are warned of
+_LARGEST_PLAIN = 1e21  # from here on, JavaScript writes numbers with an exponent
 _TURNS = 2  # an answer is given in one turn, and a subagent in the background may act on it in the next
 
 # A driver that attaches with one of them says what the agent's options approve.
@@ -94,6 +99,7 @@ class _Hearing:
     answered: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     updated: set[str] = field(default_factory=set[str])
     allowed: bool = False
+    asks: bool = False
     denied: bool = False
 
     @property
@@ -201,7 +207,7 @@ class ToolAuthority:
 
     def question(self, tool: Any, given: Any) -> Question:
         """Note a question about a tool, as it is now; its answer will be added."""
-        return Question(self, str(tool), canonical(given) if str(tool).startswith("mcp__") else "")
+        return Question(self, str(tool), as_written(given) if str(tool).startswith("mcp__") else "")
 
     def hook_answered(self, event: Mapping[str, Any], tool: str, asked: str, answer: Any) -> None:
         """Take note of what a hook returned, or raised. See ``Question``."""
@@ -224,6 +230,7 @@ class ToolAuthority:
             hearing.denied = True
             self._denials.append((hearing.tool, asked))
         hearing.allowed |= verdict == "allow"
+        hearing.asks |= verdict == "ask"
         if updated is not None:
             hearing.updated.add(canonical(updated))
 
@@ -292,7 +299,7 @@ class ToolAuthority:
             None where it may run, else why not, for the model.
         """
         names = full_names(server, tool)
-        by = self._decide(names, canonical(given))
+        by = self._decide(names, as_written(given))
         is_refused, name = by.startswith("not "), names[1]
         if self.on_decision is not None:
             self.on_decision("deny" if is_refused else "allow", name, by=by, given=given or {})
@@ -301,12 +308,12 @@ class ToolAuthority:
         kept = name if name in self.refused or len(self.refused) < _TOLD else "other tools"
         self.refused[kept] += 1
         if self.refused[kept] == 1:
-            _log.warning("a call of %s from inside was refused: %s", name, by)
+            _log.warning("a call of %s from inside was refused: %s", shortened(name), by)
         return f"The host refused this call of {name}: {by}."
 
     def go_on(self, server: str, tool: str, given: Any) -> None:
         """Let the same call come once more: the server has answered that it wants to know something first."""
-        name, asked = full_names(server, tool)[1], canonical(given)
+        name, asked = full_names(server, tool)[1], as_written(given)
         self._approvals.append(_Approval(name, asked, asked, self._turn))
         if wanted := self._hooks_of(name):
             self._hearings.append(_Hearing("", name, asked, self._turn, wanted))
@@ -351,13 +358,16 @@ class ToolAuthority:
     ) -> str:
         if approval is not None:
             return "an answer to the question for permission"
-        if hearing is not None and hearing.allowed:
+        asks = hearing is not None and hearing.asks
+        if hearing is not None and hearing.allowed and not asks:
             return "a PreToolUse hook"
-        if self._rules.allow_tool(*names):
+        if self._rules.allow_tool(*names) and not asks:
             return "allowed_tools"
         for mode in ("bypassPermissions", "auto"):
             if mode in self._modes:
                 return f"permission mode {mode}"
+        if asks:
+            return "not approved: a PreToolUse hook wants it to be asked, and no answer allows it"
         if (names[1], given) in self._denials:
             return "not approved, because the host denied it"
         if self._unknown is not None:
@@ -374,9 +384,15 @@ class ToolAuthority:
         return None
 
 
+def as_written(value: Any) -> str:
+    """Return the digest of an input that the CLI has written."""
+    text = json.dumps(value or {}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def canonical(value: Any) -> str:
-    """Return a text that two inputs share if JavaScript's JSON cannot tell them apart."""
-    return json.dumps(_as_javascript(value or {}), sort_keys=True)
+    """Return the digest that an input of the host has when the CLI, in JavaScript, has written it."""
+    return as_written(_as_javascript(value or {}))
 
 
 def _as_javascript(value: Any) -> Any:
@@ -384,9 +400,14 @@ def _as_javascript(value: Any) -> Any:
         return value
     if isinstance(value, int | float):
         try:
-            return float(value)
+            number = float(value)
         except OverflowError:
             return None  # as JavaScript's infinity is written
+        if not math.isfinite(number):
+            return None
+        if number.is_integer() and abs(number) < _LARGEST_PLAIN:
+            return int(Decimal(repr(number)))  # the shortest digits that mean it, and zeros
+        return number
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value).items()
         return {str(key): _as_javascript(item) for key, item in items}

@@ -25,7 +25,7 @@ _LOOKS = re.compile(
 # of an agent are looked through: no part of a text is looked at more often than a few times.
 _WHOLE = re.compile(
     rf"""
-    (?:-----BEGIN\ [A-Z ]{0, 40}PRIVATE\ KEY[^"']{0, 8192})
+    (?:-----BEGIN\ [A-Z ]{{0,40}}PRIVATE\ KEY[^"']{{0,8192}})
     | (?:{_LOOKS.pattern})[^\s"'\\]*
     """,
     re.VERBOSE,

@@ -205,13 +205,14 @@ class ModelEndpoint:
         return any(one.agent == agent and not one.answer.offset for one in self._exchanges.values())
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.transport.get_protocol()
+        assert isinstance(connection, _Connection)
         try:
-            connection = writer.transport.get_protocol()
-            assert isinstance(connection, _Connection)
             while await self._request(reader, writer, connection):
                 await writer.drain()
                 connection.wait_for_head(IDLE_SECONDS)
         except BadRequestError as exc:
+            connection.wait_for_head(_LINGER)  # whatever its key: there may be many of these
             _respond(writer, exc.status, str(exc))
             await _linger(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -12,6 +12,7 @@ LONGEST_NAME = 512  # characters of a name that comes from inside
 LONGEST_TEXT = 64 * 1024  # characters of an input or a result at level ``full``
 _SHORTEST_SECRET = 8  # characters: a shorter one would mask words
 _DEEPEST = 8  # levels of a record
+_BETWEEN_WORDS = (" ", "\n", '"', ",", ";")
 
 
 def digest_of(value: object) -> str:
@@ -29,7 +30,7 @@ def described(value: object, *, full: bool) -> dict[str, Any]:
     data = text.encode("utf-8", "surrogatepass")
     found: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     if full:
-        found["text"] = text[:LONGEST_TEXT]
+        found["text"] = _cut(text, LONGEST_TEXT)
         if len(text) > LONGEST_TEXT:
             found["truncated"] = True
     return found
@@ -48,7 +49,15 @@ def as_data(value: object) -> Any:
 def name_of(value: object) -> str:
     """Return a name that came from inside, not longer than a record may hold."""
     text = value if isinstance(value, str) else repr(value)[: LONGEST_NAME + 1]
-    return text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "..."
+    return text if len(text) <= LONGEST_NAME else _cut(text, LONGEST_NAME) + "..."
+
+
+def _cut(text: str, length: int) -> str:
+    """Return the beginning of a text, up to the end of a word: half a secret would not be recognised."""
+    if len(text) <= length:
+        return text
+    kept = text[:length]
+    return kept[: max(kept.rfind(mark) for mark in _BETWEEN_WORDS) + 1]
 
 
 class Masker:

@@ -139,12 +139,6 @@ ALLOWED: Calls = {
     "timerfd_create": (283, 85),
     "timerfd_settime": (286, 86),
     "timerfd_gettime": (287, 87),
-    "io_setup": (206, 0),
-    "io_destroy": (207, 1),
-    "io_submit": (209, 2),
-    "io_cancel": (210, 3),
-    "io_getevents": (208, 4),
-    "io_pgetevents": (333, 292),
     # Memory.
     "brk": (12, 214),
     "mmap": (9, 222),
