@@ -101,10 +101,9 @@ class DirectSandbox:
         return anyio.Path(self.workdir, path)
 
     async def read_file(self, path: str, *, max_bytes: int = 64 * 2**20) -> bytes:
-        async with await self._at(path).open("rb") as file:
-            if len(data := await file.read(max_bytes + 1)) <= max_bytes:
-                return data
-        raise FileTooLargeError(errno.EFBIG, f"the file is above max_bytes={max_bytes}", path)
+        if (size := (await self._at(path).stat()).st_size) > max_bytes:
+            raise FileTooLargeError(errno.EFBIG, f"{size} bytes are above max_bytes={max_bytes}", path)
+        return await self._at(path).read_bytes()
 
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
         target = self._at(path)

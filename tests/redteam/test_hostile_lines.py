@@ -344,7 +344,12 @@ async def test_no_descriptor_left_is_an_error_that_says_what_to_do() -> None:
     assert "ulimit -n" in str(error)
 
 
+# trio itself waits in a thread here, and the run would hang without one.
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
 @attack(ENDS_UNTOLD, "threads that have run out")
+@on_asyncio
 async def test_without_a_thread_a_sandbox_is_made_or_the_error_says_what_to_do_and_none_is_left() -> None:
     """A thread is wanted to wait for the keeper's start, by asyncio of some Pythons alone."""
     error = await error_of_create(no_threads)
@@ -362,6 +367,7 @@ async def test_no_process_left_is_an_error_that_says_what_to_do() -> None:
 @control("descriptors that have run out")
 @control("threads that have run out")
 @control("processes that have run out")
+@on_asyncio
 async def test_without_the_name_what_ran_out_is_an_error_of_pythons_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

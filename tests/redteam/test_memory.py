@@ -9,7 +9,7 @@ from docker.docker_engine import DockerEngine
 from local.sandboxes import open_sandbox
 from redteam.weakened import without_defaults
 
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, SandboxGoneError
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker import bounds
 from agenthost.providers.docker.provider import DockerProvider
@@ -136,9 +136,11 @@ async def test_where_guest_and_programs_are_alike_the_container_ends_and_says_wh
 ) -> None:
     monkeypatch.setattr(bounds, "_OOM_SCORE_ADJ", 900)
     async with open_sandbox(lambda: DockerProvider(host=docker_engine.host), LITTLE) as (_, box):
-        with pytest.raises(AgentHostError, match="memory was used up, 250 MiB"):
+        with pytest.raises(AgentHostError):
             await attack(box, MANY_SMALL)
             await box.exec(["true"])
+        with pytest.raises(SandboxGoneError, match="memory was used up, 250 MiB"):
+            await box.backend.dial()
 
 
 @pytest.mark.attack("take the memory of the host", "a sandbox without a cap")

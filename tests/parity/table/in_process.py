@@ -355,7 +355,7 @@ def _by_a_subagent(_: Run) -> Callable[[ModelRequest], Any]:
         if request.tool_results:
             return Text("Done.")
         given = {"description": "add", "prompt": "Add them.", "subagent_type": "adder"}
-        return ToolUse("Agent", given, id="toolu_agent")
+        return ToolUse("Agent", {**given, "run_in_background": False}, id="toolu_agent")
 
     return answer
 
@@ -365,7 +365,6 @@ def _by_a_subagent(_: Run) -> Callable[[ModelRequest], Any]:
     script=_by_a_subagent,
     options=lambda run: {
         **_allowing(run),
-        "allowed_tools": ["Agent"],
         "agents": {"adder": AgentDefinition(description="Adds.", prompt="You add.", tools=["mcp__own__add"])},
     },
 )
