@@ -9,7 +9,7 @@ from docker.docker_engine import DockerEngine
 from local.sandboxes import open_sandbox
 from redteam.weakened import without_defaults
 
-from agenthost.errors import AgentHostError
+from agenthost.errors import AgentHostError, SandboxGoneError
 from agenthost.link.client import GuestSandbox
 from agenthost.providers.docker import bounds
 from agenthost.providers.docker.provider import DockerProvider
@@ -131,7 +131,7 @@ async def test_the_guest_in_a_container_survives_many_small_programs(docker_engi
 
 @pytest.mark.control("many small programs use up its memory")
 @pytest.mark.usefixtures("baked")
-async def test_where_guest_and_programs_are_alike_the_container_ends(
+async def test_where_guest_and_programs_are_alike_the_container_ends_and_says_why(
     docker_engine: DockerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bounds, "_OOM_SCORE_ADJ", 900)
@@ -140,6 +140,8 @@ async def test_where_guest_and_programs_are_alike_the_container_ends(
             await attack(box, MANY_SMALL)
             await box.exec(["true"])
         assert (await box.info()).state == "ended"
+        with pytest.raises(SandboxGoneError, match="memory was used up, 250 MiB"):
+            await box.backend.dial()
 
 
 @pytest.mark.attack("take the memory of the host", "a sandbox without a cap")

@@ -147,10 +147,13 @@ class DockerBackend:
         }
         try:
             # The engine forgets containers that have ended, and remembers some hundred events.
-            events: object = await self._engine.ask("GET", "/events", query=query, within=_EVENTS_SECONDS)
-        except (EngineError, ValueError):
+            with anyio.fail_after(_EVENTS_SECONDS):
+                async with self._engine.stream("GET", "/events", query=query) as answer:
+                    # One line of JSON for each event: one is enough, and there may be many.
+                    is_known = any([chunk.strip() async for chunk in answer.chunks])
+        except (EngineError, TimeoutError):
             return ""  # it is only an explanation
-        if not events:
+        if not is_known:
             return ""
         return (
             f". Its memory was used up, {self._last.resources['memory']}, and the kernel killed some of its "
