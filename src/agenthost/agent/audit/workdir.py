@@ -82,7 +82,7 @@ class WorkdirWatch:
         changes: dict[str, Any] = {
             "added": {path: one for path, one in after.items() if path not in before},
             "changed": {path: one for path, one in after.items() if path in before and before[path] != one},
-            # Of a look that was cut short nothing tells whether what it did not see is there.
+            # A look that was cut short does not tell whether the files that it did not reach still exist.
             "removed" if found.complete else "unseen": gone,
         }
         if any(changes.values()) or not found.complete:
