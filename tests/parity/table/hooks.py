@@ -54,7 +54,8 @@ ECHO = [bash("echo one"), Text("Done.")]
 
 @scenario(
     "option:hooks hook:PreToolUse class:HookMatcher matcher:matcher matcher:hooks",
-    script=[[bash("echo one"), ToolUse("Read", {"file_path": "/no"}, id="toolu_2")], Text("Done.")],
+    # One after the other: the results of tools that only read come in any order when called at once.
+    script=[bash("echo one"), ToolUse("Read", {"file_path": "/no"}, id="toolu_2"), Text("Done.")],
     options=lambda run: {
         "allowed_tools": ["Bash", "Read"],
         "hooks": {

@@ -291,8 +291,12 @@ def _allowing(run: Run) -> dict[str, Any]:
 @scenario(
     "function:tool option:can_use_tool",
     script=[
-        [call("add", a=1, b=2.0), call("draw", 2, what="a point"), call("refuse", 3)],
-        [call("draw", 4, what="another"), call("add", 5, a=2, b=2)],
+        # One after the other: the results of tools that only read come in any order when called at once.
+        call("add", a=1, b=2.0),
+        call("draw", 2, what="a point"),
+        call("refuse", 3),
+        call("draw", 4, what="another"),
+        call("add", 5, a=2, b=2),
         Text("Done."),
     ],
     options=_allowing,
@@ -301,8 +305,6 @@ def _allowing(run: Run) -> dict[str, Any]:
 async def tools_that_can_use_tool_decides_about(run: Run) -> None:
     await run.client.query("Go on.")
     await run.response()
-    # Tools that only read run at once, and so their questions come in any order.
-    run.record.callbacks.sort(key=repr)
 
 
 def _hooked(run: Run) -> dict[str, Any]:
