@@ -50,9 +50,10 @@ after_fork(_forget)
 class Prewarmed:
     """One sandbox that is being started, or waits. ``async with`` or ``with`` ends it if no agent took it."""
 
-    def __init__(self, provider: str, spec: SandboxSpec) -> None:
+    def __init__(self, provider: str, spec: SandboxSpec, *, mcp: bool = False) -> None:
         self.provider = provider
         self.spec = spec
+        self.mcp = mcp
         self.agent_id = "agent-" + secrets.token_hex(6)
         self._kind = ""  # what the sandbox says of its provider
         self._sandbox_id: str | None = None
@@ -153,12 +154,12 @@ class Prewarmed:
 
     async def _start(self) -> None:
         async with _open(self.provider) as provider:
-            self._sandbox_id = await provider.launch(self.spec, agent_id=self.agent_id)
+            self._sandbox_id = await provider.launch(self.spec, agent_id=self.agent_id, mcp=self.mcp)
             self._kind = provider.name
             own(self._kind, self._sandbox_id, opened_as=self.provider)
 
 
-def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prewarmed:
+def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None, mcp: bool = False) -> Prewarmed:
     """Start a sandbox with a booted runner now, for the next HostedAgent that asks for the same.
 
     Returns at once. The next HostedAgent of this process with the same provider name and an equal spec
@@ -168,6 +169,9 @@ def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prew
     Args:
         provider: A name that ``open_provider`` takes.
         spec: As for HostedAgent.
+        mcp: Whether the agent will have in-process MCP servers. The runner imports what these need then,
+            which takes 0.4 to 3 s. An agent that has such servers and finds no such runner waits for the
+            import, and the logger ``agenthost.agent`` warns of it.
 
     Raises:
         UnknownProviderError: No provider has this name. Everything else is raised by the agent.
@@ -183,7 +187,7 @@ def prewarm(provider: str = "local", *, spec: SandboxSpec | None = None) -> Prew
         head_start = 0.0  # an event loop is not to be blocked
     if spec is not None:
         require("spec", spec, SandboxSpec, "a SandboxSpec")
-    warm = Prewarmed(provider, spec or SandboxSpec())
+    warm = Prewarmed(provider, spec or SandboxSpec(), mcp=mcp)
     with _lock:
         if not _waiting:
             atexit.register(_close_all)

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from claude_agent_sdk import ResultMessage
+from claude_agent_sdk import ResultMessage, create_sdk_mcp_server
 from support.hosting import sandboxes_of
 from support.preloaded import run_to_end
 
@@ -52,6 +52,20 @@ async def test_an_agent_may_ask_before_it_has_booted(cli: dict[str, Any]) -> Non
             await agent.query("hi")
             assert [message async for message in agent.receive_response()]
     assert await sandboxes_of(PLAIN) == []
+
+
+@pytest.mark.parametrize("mcp", [False, True])
+async def test_an_agent_with_servers_in_process_is_warned_when_its_runner_lacks_what_they_need(
+    cli: dict[str, Any], caplog: pytest.LogCaptureFixture, mcp: bool
+) -> None:
+    servers = {"own": create_sdk_mcp_server("own", tools=[])}
+    with anyio.fail_after(LIMIT):
+        warm = prewarm(PLAIN, mcp=mcp)
+        async with HostedAgent({**cli, "mcp_servers": servers}, provider=PLAIN) as agent:
+            assert agent.sandbox.id == await warm.sandbox_id()
+            await agent.query("hi")
+            assert [message async for message in agent.receive_response()]
+    assert ("prewarm(mcp=True)" in caplog.text) is not mcp
 
 
 async def test_one_for_another_spec_is_not_taken_and_ends_with_its_block(cli: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ Boxes = Callable[..., AbstractAsyncContextManager[GuestSandbox]]
 """Takes patches and gives a sandbox with them; without patches its programs are as they are."""
 
 # Runners are started as any other program is.
-STARTED_ANEW = Patch("guest", "guest/launcher.py", "return _archive_at(argv) is not None", "return False")
+STARTED_ANEW = Patch("guest", "guest/launcher.py", "return archive_at(argv) is not None", "return False")
 
 ON_BOTH = ["local", pytest.param("docker", marks=pytest.mark.full)]
 

@@ -41,6 +41,14 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         print("killed")
 """
 
+TEMPLATES = """
+import os, signal
+for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+    if open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"agenthost template"):
+        THEN
+        print(pid)
+"""
+
 KEY = "environment of a starting runner read"
 PIPES = "pipes of a starting runner opened"
 MEMORY = "memory of a starting runner opened"
@@ -66,6 +74,12 @@ async def start(box: GuestSandbox, name: str) -> None:
         assert await channel.receive()
 
 
+async def templates(box: GuestSandbox, then: str = "pass") -> list[int]:
+    """Return the pids of the templates inside; run a statement for each ``pid``."""
+    found = await box.exec(["python3", "-I", "-S", "-c", TEMPLATES.replace("THEN", then)])
+    return [int(pid) for pid in found.stdout.split()]
+
+
 async def kill_launcher(box: GuestSandbox) -> None:
     """Kill what starts runners."""
     assert (await box.exec(["python3", "-I", "-S", "-c", KILL])).stdout == b"killed\n"
@@ -79,12 +93,15 @@ def boxes(request: pytest.FixtureRequest) -> Boxes:
 
 @pytest.fixture(scope="module")
 async def seen(anyio_backend: str, boxes: Boxes) -> AsyncIterator[dict[str, int]]:
-    """Tell what could be opened of a runner that started."""
+    """Tell what could be opened of two runners, and of the template that the second is forked from."""
     del anyio_backend
     async with boxes() as box:
         async with watched(box) as found:
             await start(box, "first")
-        yield found
+        assert len(await templates(box)) == 1
+        async with watched(box) as found_later:
+            await start(box, "second")
+        yield {part: found[part] + found_later[part] for part in found}
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +167,36 @@ async def test_a_guest_that_starts_runners_itself_when_the_launcher_is_gone_give
             for number in range(3):
                 await start(box, f"agent-{number}")
         assert found["environ"] > 0
+
+
+@pytest.mark.attack("take over the next agent", "template of runners killed or stopped")
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGSTOP"])
+async def test_an_agent_starts_though_the_template_of_its_runner_is_killed_or_stopped(
+    boxes: Boxes, number: str
+) -> None:
+    async with boxes() as box:
+        await start(box, "first")
+        assert len(await templates(box, f"os.kill(pid, signal.{number})")) == 1
+        async with watched(box) as found:
+            with anyio.fail_after(LIMIT):
+                await start(box, "second")
+                await start(box, "third")
+        assert set(found.values()) == {0}
+
+
+ONLY_FROM_TEMPLATES = Patch(
+    "guest", "guest/launcher.py", '{**request, "anew": True}', '{**request, "anew": False}'
+)
+
+
+@pytest.mark.control("template of runners killed or stopped")
+@pytest.mark.parametrize("boxes", ["local"], indirect=True)
+async def test_without_another_way_a_template_that_is_stopped_stops_every_agent(boxes: Boxes) -> None:
+    async with boxes(ONLY_FROM_TEMPLATES) as box:
+        await start(box, "first")
+        assert await templates(box, "os.kill(pid, signal.SIGSTOP)")
+        with anyio.fail_after(LIMIT), pytest.raises(BootstrapError, match="does not answer"):
+            await start(box, "second")
 
 
 SCORES = """

@@ -13,7 +13,8 @@ _LIGHT_RUNNER = Path(__file__).parents[2] / "benchmarks/programs/light_runner.py
 
 
 class _LightLayout(GuestLayout):
-    def runner_argv(self) -> list[str]:
+    def runner_argv(self, *, mcp: bool = False) -> list[str]:
+        del mcp
         return [self.python, "-S", "-E", str(_LIGHT_RUNNER)]
 
 

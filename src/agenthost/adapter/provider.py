@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -184,6 +185,7 @@ class GuestProvider(ABC):
         spec: SandboxSpec,
         *,
         agent_id: str | None = None,
+        mcp: bool = False,
         needs_sdk: bool = False,
         on_progress: Callable[[str], object] | None = None,
     ) -> GuestSandbox:
@@ -193,6 +195,7 @@ class GuestProvider(ABC):
             spec: What to make.
             agent_id: Start an agent of this name with the sandbox, for ``drive_agent``: its boot then
                 overlaps with the guest's. Its model traffic travels over the link.
+            mcp: That agent is ready for in-process MCP servers.
             needs_sdk: An agent will be started there later: see to it that the SDK is there, too. An
                 ``agent_id`` says so already.
             on_progress: Called with a line of text for each step that takes long, an installation above all.
@@ -205,7 +208,7 @@ class GuestProvider(ABC):
         self._connected()
         with naming_what_ran_out("make a sandbox"):
             name, layout, tokens, backend = await self._make(
-                spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress
+                spec, agent_id, mcp=mcp, needs_sdk=needs_sdk, on_progress=on_progress
             )
         sandbox: GuestSandbox | None = None
         try:
@@ -225,12 +228,12 @@ class GuestProvider(ABC):
             raise
         return sandbox
 
-    async def launch(self, spec: SandboxSpec, *, agent_id: str) -> str:
+    async def launch(self, spec: SandboxSpec, *, agent_id: str, mcp: bool = False) -> str:
         """Make a sandbox that starts an agent, and return its id without waiting for either.
 
-        ``get`` and ``drive_agent`` take them up.
+        ``get`` and ``drive_agent`` take them up. With ``mcp`` the agent is ready for in-process MCP servers.
         """
-        name, _, _, backend = await self._make(spec, agent_id)
+        name, _, _, backend = await self._make(spec, agent_id, mcp=mcp)
         try:
             await backend.boot()
             return (await backend.info()).id
@@ -245,26 +248,29 @@ class GuestProvider(ABC):
         spec: SandboxSpec,
         agent_id: str | None,
         *,
+        mcp: bool,
         needs_sdk: bool = False,
         on_progress: Callable[[str], object] | None = None,
     ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
         require("spec", spec, SandboxSpec, "a SandboxSpec")
         self.check_loop()
+        make = partial(self._make_once, spec, agent_id, mcp=mcp, needs_sdk=needs_sdk, on_progress=on_progress)
         try:
-            return await self._make_once(spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress)
+            return await make()
         except LifetimeLimitError as limit:
             if spec.max_lifetime is not None or limit.seconds >= self.default_lifetime:
                 raise
             self.default_lifetime = limit.seconds
             hours = limit.seconds / 3600
             _log.warning("%s: sandboxes end after %g hours, the longest of this plan", self.name, hours)
-        return await self._make_once(spec, agent_id, needs_sdk=needs_sdk, on_progress=on_progress)
+        return await make()
 
     async def _make_once(
         self,
         spec: SandboxSpec,
         agent_id: str | None,
         *,
+        mcp: bool,
         needs_sdk: bool,
         on_progress: Callable[[str], object] | None,
     ) -> tuple[str, GuestLayout, TokenMaker, Backend]:
@@ -293,7 +299,7 @@ class GuestProvider(ABC):
             guest_key=self._guest_key(tokens),
             env=spec.env,
             lifetime=lifetime,
-            agent=None if agent_id is None else _first_agent(agent_id, layout, tokens),
+            agent=None if agent_id is None else _first_agent(agent_id, layout, tokens, mcp=mcp),
             compiled=self.same_python,
             needs_sdk=needs_sdk,
             on_progress=on_progress,
@@ -402,5 +408,5 @@ class GuestProvider(ABC):
         )
 
 
-def _first_agent(agent_id: str, layout: GuestLayout, tokens: TokenMaker) -> dict[str, Any]:
-    return agent_params(agent_id, layout.runner_argv(), tokens, env={}, model=True, news=True)
+def _first_agent(agent_id: str, layout: GuestLayout, tokens: TokenMaker, *, mcp: bool) -> dict[str, Any]:
+    return agent_params(agent_id, layout.runner_argv(mcp=mcp), tokens, env={}, model=True, news=True)

@@ -1,4 +1,4 @@
-"""Python source without what only its readers need: docstrings and comments."""
+"""Python source without what only its readers need: docstrings, comments and annotations of functions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import ast
 import io
 import tokenize
 
-_Documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Documented = (ast.Module, ast.ClassDef, *_Function)
 
 
 def strip_source(source: bytes) -> bytes:
-    """Return a UTF-8 source without comments and docstrings, each statement on its old line.
+    """Return a UTF-8 source without comments, docstrings and annotations, each statement on its old line.
 
     Tracebacks stay right. The same source gives the same bytes on every Python: nothing is written
-    anew, text is only taken away. A source that names ``__doc__`` keeps its docstrings.
+    anew, text is only taken away. A source that names ``__doc__`` keeps its docstrings. Annotations of
+    variables stay, because dataclasses need them.
     """
     lines = source.split(b"\n")
     for token in tokenize.tokenize(io.BytesIO(source).readline):
@@ -25,7 +27,33 @@ def strip_source(source: bytes) -> bytes:
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, _Documented):
                 _blank_docstring(lines, node.body)
+    _take_annotations(lines, source)  # last, because what is behind them on their line moves
     return b"\n".join(lines)
+
+
+def _take_annotations(lines: list[bytes], source: bytes) -> None:
+    spans: list[tuple[int, int, int, int]] = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, _Function):
+            continue
+        given = node.args
+        for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
+            if argument is not None and argument.annotation is not None:
+                begin = argument.lineno, argument.col_offset + len(argument.arg.encode())
+                spans.append((*begin, *_end(argument.annotation)))
+        if node.returns is not None:
+            row, column = node.returns.lineno, node.returns.col_offset
+            spans.append((row, lines[row - 1].rindex(b"->", 0, column), *_end(node.returns)))
+    for row, begin, last, end in sorted(spans, reverse=True):
+        if row == last:  # one that takes several lines stays
+            line = lines[row - 1]
+            lines[row - 1] = line[:begin].rstrip() + line[end:]
+
+
+def _end(node: ast.expr) -> tuple[int, int]:
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return node.end_lineno, node.end_col_offset
 
 
 def _blank_docstring(lines: list[bytes], body: list[ast.stmt]) -> None:

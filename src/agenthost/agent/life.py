@@ -302,7 +302,8 @@ class AgentLife:
         self.agent_id = begun or new_agent_id()
         if begun is not None:
             return guest.drive_agent(begun)
-        return guest.agent(self.agent_id, env={}, model=self._plan.access is not None)
+        mcp = bool(self._plan.options.callbacks.servers)
+        return guest.agent(self.agent_id, env={}, model=self._plan.access is not None, mcp=mcp)
 
     async def _with_channel(
         self, tasks: anyio.abc.TaskGroup, guest: GuestSandbox, channel: AgentChannel

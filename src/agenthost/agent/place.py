@@ -129,6 +129,8 @@ class Place:
                 self._warm = None
             else:
                 self.begun = self._warm.agent_id
+                if self._plan.options.callbacks.servers and not self._warm.mcp:
+                    _log.warning("the agent has in-process MCP servers: prewarm(mcp=True) starts it sooner")
                 return sandbox
         if not isinstance(provider, GuestProvider):
             return await provider.create(self._plan.spec)
@@ -136,4 +138,7 @@ class Place:
         # An agent that begins with its sandbox has the model's port: not for credentials="env".
         if self._plan.access is not None:
             self.begun = new_agent_id()
-        return await provider.create(self._plan.spec, agent_id=self.begun, needs_sdk=True, on_progress=tell)
+        mcp = bool(self._plan.options.callbacks.servers)
+        return await provider.create(
+            self._plan.spec, agent_id=self.begun, mcp=mcp, needs_sdk=True, on_progress=tell
+        )

@@ -158,7 +158,13 @@ class GuestSandbox:
             session.close_outflow(flow)
 
     def agent(
-        self, agent_id: str, *, argv: Sequence[str] | None = None, env: Mapping[str, str], model: bool
+        self,
+        agent_id: str,
+        *,
+        argv: Sequence[str] | None = None,
+        env: Mapping[str, str],
+        model: bool,
+        mcp: bool = False,
     ) -> AbstractAsyncContextManager[AgentChannel]:
         """Start an agent and drive it; leaving the block kills it.
 
@@ -167,8 +173,9 @@ class GuestSandbox:
             argv: The runner's; None is agenthost's own.
             env: Added to the runner's environment.
             model: Whether its model traffic travels over the link (``next_exchange``).
+            mcp: Whether agenthost's own runner begins with what in-process MCP servers need.
         """
-        command = argv or self.layout.runner_argv()
+        command = argv or self.layout.runner_argv(mcp=mcp)
         params = agent_params(agent_id, command, self.token, env=env, model=model, news=argv is None)
         return self._driven(open_channel(self._live(), params, self.token))
 

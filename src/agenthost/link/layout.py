@@ -40,11 +40,13 @@ class GuestLayout:
     port: int | None = None
     address: str = "0.0.0.0"
 
-    def runner_argv(self) -> list[str]:
-        """Return the command of agenthost's own runner."""
+    def runner_argv(self, *, mcp: bool = False) -> list[str]:
+        """Return the command of agenthost's own runner, with ``mcp`` one for in-process MCP servers."""
         # Where the SDK's directories are named, the interpreter's own packages must not come before them.
         flags = ["-I", "-S"] if self.site_dirs else ["-I"]
         argv = [self.python, *flags, f"{self.boot_dir}/runner.pyz"]
+        if mcp:
+            argv.append("--mcp")
         for folder in self.site_dirs:
             argv += ["--site", folder]
         return argv

@@ -16,5 +16,17 @@ def main() -> None:
     run(sys.argv[1:])
 
 
+def load_ahead(arguments: list[str]) -> bool:
+    """Import what ``main`` needs with these arguments, for processes that are forked later.
+
+    Returns whether all was there. What is wrong is for ``main`` to tell.
+    """
+    if sys.version_info < (3, 10):  # noqa: UP036 - as above
+        return False
+    from agenthost.runner.main import load_sdk
+
+    return load_sdk(arguments)
+
+
 if __name__ == "__main__":
     main()

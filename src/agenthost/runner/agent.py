@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Any
 
 from agenthost.runner import sdk as sdk_loader
@@ -52,8 +53,9 @@ METHODS = frozenset(
 class Agent:
     """Steers the client by what the host says and tells the journal what comes of it."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, mcp: bool = False) -> None:
         self._journal = journal
+        self._mcp = mcp
         self._requests = Requests(journal)
         self._ledger = PromptLedger()
         self._prompts: asyncio.Queue[list[dict[str, Any]] | None] = asyncio.Queue()
@@ -78,7 +80,7 @@ class Agent:
     async def run(self, reader: asyncio.StreamReader) -> Fault | None:
         """Serve until the host ends the agent, the CLI ends or something breaks; return what broke."""
         loop = asyncio.get_running_loop()
-        self._sdk = loop.run_in_executor(None, sdk_loader.load)
+        self._sdk = loop.run_in_executor(None, partial(sdk_loader.load, mcp=self._mcp))
         self._journal.closed.add_done_callback(lambda _: self.stop())
         self._start(self._announce())
         self._start(self._read(reader))

@@ -10,8 +10,10 @@ import site
 import sys
 from typing import NoReturn
 
+from agenthost.runner import sdk
 from agenthost.runner.agent import Agent
 from agenthost.runner.child_sockets import use_sockets
+from agenthost.runner.faults import Refusal
 from agenthost.runner.journal import Journal
 from agenthost.runner.loop import new_loop
 from agenthost.runner.process import harden, strip_environment
@@ -24,8 +26,7 @@ def run(arguments: list[str]) -> NoReturn:
     harden()
     strip_environment()
     use_sockets()
-    for directory in _site_directories(arguments):
-        site.addsitedir(directory)
+    mcp = _add_sites(arguments)
     # The journal is stdout's alone: what anything prints goes to stderr, what anything reads is empty.
     journal_fd = os.dup(1)
     input_fd = os.dup(0)
@@ -35,32 +36,46 @@ def run(arguments: list[str]) -> NoReturn:
     os.close(nothing)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # Not asyncio.run: it would wait for the thread that imports the SDK, which nobody needs any more.
-    written = new_loop().run_until_complete(_serve(input_fd, journal_fd))
+    written = new_loop().run_until_complete(_serve(input_fd, journal_fd, mcp=mcp))
     sys.stderr.flush()
     os._exit(0 if written else 70)
 
 
-def _site_directories(arguments: list[str]) -> list[str]:
-    found: list[str] = []
+def load_sdk(arguments: list[str]) -> bool:
+    """Import the SDK as ``run`` does with these arguments, and return whether there is one."""
+    try:
+        sdk.load_ahead(mcp=_add_sites(arguments))
+    except Refusal:
+        return False
+    return True
+
+
+def _add_sites(arguments: list[str]) -> bool:
+    """Have packages found in each directory that is named; return whether mcp will be needed."""
+    mcp = False
     rest = iter(arguments)
     for argument in rest:
+        if argument == "--mcp":
+            mcp = True
+            continue
         if argument != "--site":
-            raise SystemExit(f"unknown argument {argument!r}; usage: runner [--site DIRECTORY]...")
+            raise SystemExit(f"unknown argument {argument!r}; usage: runner [--mcp] [--site DIRECTORY]...")
         directory = next(rest, None)
         if directory is None:
             raise SystemExit("--site needs a directory")
-        found.append(directory)
-    return found
+        if directory not in sys.path:
+            site.addsitedir(directory)
+    return mcp
 
 
-async def _serve(input_fd: int, journal_fd: int) -> bool:
+async def _serve(input_fd: int, journal_fd: int, *, mcp: bool) -> bool:
     loop = asyncio.get_running_loop()
     _, journal = await loop.connect_write_pipe(Journal, os.fdopen(journal_fd, "wb", buffering=0))
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(input_fd, "rb", buffering=0)
     )
-    agent = Agent(journal)
+    agent = Agent(journal, mcp=mcp)
     for signum in _SIGNALS:
         loop.add_signal_handler(signum, agent.stop)
     fault = await agent.run(reader)

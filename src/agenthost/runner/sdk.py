@@ -74,15 +74,32 @@ class Sdk:
         return found
 
 
-def load() -> Sdk:
+_ahead: list[Sdk] = []  # what ``load_ahead`` has imported
+
+
+def load_ahead(*, mcp: bool) -> None:
+    """Import the SDK now, so that ``load`` returns at once, in this process and in those it forks.
+
+    Raises:
+        Refusal: As ``load``.
+    """
+    _ahead[:] = [load(mcp=mcp)]
+
+
+def load(*, mcp: bool = False) -> Sdk:
     """Import the SDK without what only in-process MCP servers need. Takes a fifth of the whole import's time.
 
     An SDK that does not import so is imported whole. Safe in a thread.
 
+    Args:
+        mcp: Whether such servers will be needed.
+
     Raises:
         Refusal: It is not installed, does not import or is too old.
     """
-    if "claude_agent_sdk" not in sys.modules:
+    if _ahead:
+        return _ahead[0]
+    if not mcp and "claude_agent_sdk" not in sys.modules:
         try:
             return _load(import_lean, has_mcp=False)
         except Refusal as refusal:
