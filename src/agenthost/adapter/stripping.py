@@ -39,8 +39,8 @@ def _take_annotations(lines: list[bytes], source: bytes) -> None:
         given = node.args
         for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
             if argument is not None and argument.annotation is not None:
-                begin = argument.lineno, argument.col_offset + len(argument.arg.encode())
-                spans.append((*begin, *_end(argument.annotation)))
+                column = argument.col_offset + len(argument.arg.encode())
+                spans.append((argument.lineno, column, *_end(argument.annotation)))
         if node.returns is not None:
             row, column = node.returns.lineno, node.returns.col_offset
             spans.append((row, lines[row - 1].rindex(b"->", 0, column), *_end(node.returns)))
