@@ -274,7 +274,8 @@ class Limits:
         start: Seconds from asking for a sandbox until its agent answers. 120: a first start from a cold
             disk reads 360 MiB.
         close: Seconds that leaving the block may take before the sandbox is ended by force. 15 is the
-            SDK's own three times 5.
+            SDK's own three times 5. The provider then has 30 to end the sandbox: 45 in all. What has not
+            ended by then is logged, and ends with its lifetime.
         link_budget: Seconds spent on reconnecting before LinkLostError. 60.
         call_timeout: Seconds in which a control method (``interrupt``, ``set_model``, ``get_mcp_status`` ...)
             has its answer, and in which the sandbox answers a call while its link is up. 60 is the SDK's own
