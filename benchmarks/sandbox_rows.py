@@ -69,7 +69,7 @@ async def _exec_true(sandbox: Sandbox, rounds: int) -> Row:
     a, b = await in_turns(ours, bare, rounds)
     return Row(
         group="sandbox", name="exec true", unit="ms", ours=a * 1e3, baseline=b * 1e3,
-        baseline_name="asyncio subprocess", goal=1.5, rounds=rounds,
+        baseline_name="asyncio subprocess", goal=1.2, rounds=rounds,
     )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ async def _flood(sandbox: Sandbox, rounds: int) -> Row:
     a, b = await in_turns(ours, bare, rounds)
     return Row(
         group="sandbox", name="exec printing 20 MiB", unit="MB/s", ours=a, baseline=b,
-        baseline_name="asyncio subprocess", goal=0.6, higher_is_better=True, rounds=rounds,
+        baseline_name="asyncio subprocess", goal=1.0, higher_is_better=True, rounds=rounds,
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ async def _write(sandbox: Sandbox, folder: Path, data: bytes, rounds: int) -> Ro
     a, b = await in_turns(ours, bare, rounds)
     return Row(
         group="sandbox", name="write 100 MiB", unit="s", ours=a, baseline=b,
-        baseline_name="bare file", goal=2.0, rounds=rounds,
+        baseline_name="bare file", goal=1.5, rounds=rounds,
     )  # fmt: skip
 
 
@@ -148,5 +148,5 @@ async def _read(sandbox: Sandbox, folder: Path, rounds: int) -> Row:
     a, b = await in_turns(ours, bare, rounds)
     return Row(
         group="sandbox", name="read 100 MiB", unit="s", ours=a, baseline=b,
-        baseline_name="bare file", goal=2.0, rounds=rounds,
+        baseline_name="bare file", goal=1.5, rounds=rounds,
     )  # fmt: skip
