@@ -30,7 +30,7 @@ _CALLS = 50  # one after the other, for one figure
 Dial = Callable[[], Awaitable[Carrier]]
 
 
-class _Dialled:
+class Dialled:
     """A backend that is dialled in another way. All else is as it was."""
 
     def __init__(self, inner: Backend, dial: Dial) -> None:
@@ -64,7 +64,7 @@ class OverPort(UnisolatedProvider):
             return Endpoint(url=url)
 
         dialer = HttpDialer(endpoint, guest_key=self.guest_key(await inner.info()))
-        return cast("Backend", _Dialled(inner, dialer.dial))
+        return cast("Backend", Dialled(inner, dialer.dial))
 
 
 class OverStdio(UnisolatedProvider):
@@ -76,7 +76,7 @@ class OverStdio(UnisolatedProvider):
         assert isinstance(inner, LocalBackend)
         argv = [self.layout(spec).python, "-I", f"{inner.directory}/boot/guest.pyz", "dial"]
         argv += ["--socket", f"{inner.directory}/sock"]
-        return cast("Backend", _Dialled(inner, lambda: open_command_carrier(argv)))
+        return cast("Backend", Dialled(inner, lambda: open_command_carrier(argv)))
 
 
 async def rows(rounds: int) -> AsyncIterator[Row]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import agent_rows
 import carrier_rows
+import distance_rows
 import link_rows
 import many_rows
 import sandbox_rows
@@ -17,7 +18,7 @@ from measure import Row
 from rich.console import Console
 from rich.table import Table
 
-_GROUPS = ("sandbox", "agent", "link", "carriers", "many")
+_GROUPS = ("sandbox", "agent", "link", "carriers", "distance", "many")
 
 
 async def _measure(groups: Sequence[str], rounds: int, site: str | None, console: Console) -> list[Row]:
@@ -31,6 +32,8 @@ async def _measure(groups: Sequence[str], rounds: int, site: str | None, console
             rows = link_rows.rows(rounds)
         elif group == "carriers":
             rows = carrier_rows.rows(rounds)
+        elif group == "distance":
+            rows = distance_rows.rows(rounds)
         else:
             rows = many_rows.rows()
         async for row in rows:
