@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 from wire.simulation.content import token
 from wire.simulation.pair import Joint, happened, join, make_host, make_hub, received
 
-from agenthost.wire.events import Event, Missing, Opened, Received, Shut, Stopped
+from agenthost.wire.events import Ended, Event, Missing, Opened, Received, Shut, Stopped
 from agenthost.wire.guest import GuestHub
 from agenthost.wire.settings import WireSettings
 from agenthost.wire.streams import RecvStream, SendStream
 from agenthost.wire.tokens import DRIVER
 
 Q, R = "a/a/m/1/q", "a/a/m/1/r"
+SETTINGS = WireSettings()
 TOLD = Opened(Q, "a", {"answer": R})
 
 
-def _offer(hub: GuestHub, number: int = 1) -> tuple[SendStream, RecvStream]:
-    question = SendStream(f"a/a/m/{number}/q", bound=1000)
+def _offer(hub: GuestHub, number: int = 1, *, bound: int = 1000) -> tuple[SendStream, RecvStream]:
+    question = SendStream(f"a/a/m/{number}/q", bound=bound)
     answer = RecvStream(f"a/a/m/{number}/r", offset=0, window=1000)
     hub.add_stream(question, agent="a")
     hub.offer("a", question.sid, {"answer": answer.sid}, answer)
@@ -162,3 +164,73 @@ def test_credit_for_an_answer_goes_to_whoever_sends_it_now() -> None:
     assert answer.offset == 1500
     hub.consumed(answer, 800)
     assert [type(event) for event in happened(joint.guest)] == [Received, Received]
+
+
+def test_a_question_begins_to_arrive_before_it_is_asked_for() -> None:
+    hub, joint = _driven()
+    question, _ = _offer(hub)
+    question.write(b"2 + 2?")
+    question.end()
+    joint.run()
+    assert happened(joint.host) == [TOLD]
+    joint.host.subscribe(Q)
+    assert happened(joint.host) == [Received(Q, b"2 + 2?"), Ended(Q)]
+
+
+def test_no_more_comes_unasked_than_the_first_window_and_the_rest_when_it_is_asked_for() -> None:
+    size = 3 * SETTINGS.initial_window
+    hub, joint = _driven()
+    question, _ = _offer(hub, bound=size)
+    question.write(bytes(size))
+    joint.run()
+    assert happened(joint.host) == [TOLD]
+    joint.host.subscribe(Q)
+    (early,) = happened(joint.host)
+    assert isinstance(early, Received)
+    assert len(early.data) == SETTINGS.initial_window
+    joint.host.consume(Q, SETTINGS.initial_window)
+    joint.run()
+    assert len(early.data) + len(received(joint.host, Q)) == size
+
+
+def test_what_came_unasked_is_kept_when_the_carrier_is_cut() -> None:
+    hub, joint = _driven()
+    question, _ = _offer(hub)
+    question.write(b"2 +")
+    joint.run()
+    joint.cut()
+    joint = join(joint.host, hub)
+    question.write(b" 2?")
+    joint.run()
+    joint.host.subscribe(Q)
+    joint.run()
+    assert received(joint.host, Q) == b"2 + 2?"
+
+
+def test_only_a_few_questions_of_an_agent_come_unasked() -> None:
+    most = SETTINGS.early_offers
+    hub, joint = _driven()
+    questions = [_offer(hub, number)[0] for number in range(most + 2)]
+    for question in questions:
+        question.write(b"?")
+    joint.run()
+    happened(joint.host)
+    for question in questions:
+        joint.host.subscribe(question.sid)
+    assert sum(isinstance(event, Received) for event in happened(joint.host)) == most
+    joint.run()
+    assert sum(isinstance(event, Received) for event in happened(joint.host)) == 2
+
+
+@pytest.mark.parametrize("word", ["none", "gap"])
+def test_a_question_that_came_unasked_and_is_taken_away_is_missing_where_it_is_asked_for(word: str) -> None:
+    hub, joint = _driven()
+    question, _ = _offer(hub)
+    question.write(b"2 + 2?")
+    joint.run()
+    happened(joint.host)
+    hub.remove_stream(Q)
+    joint.host.deliver({"t": word, "s": Q, "w": 0, "o": 1}, b"", 0.0)
+    joint.host.subscribe(Q)
+    joint.run()
+    assert happened(joint.host) == [Missing(Q)]

@@ -82,6 +82,7 @@ class Session:
         self._wait_for_link = budget if start is None else max(start, budget)
         self.patience = Patience(self.link, name, call_timeout)
         self._breaches = 0
+        self._looking = False
         self._warnings = LogOnce(_log)
         self._wake = anyio.Event()
         self._ready = anyio.Event()
@@ -263,9 +264,15 @@ class Session:
     # ---- what happened
 
     def _look(self) -> None:
-        queue = self.link.events
-        while queue:
-            self._happened(queue.popleft())
+        if self._looking:
+            return  # what is called for an event: the later ones come in their turn
+        self._looking = True
+        try:
+            queue = self.link.events
+            while queue:
+                self._happened(queue.popleft())
+        finally:
+            self._looking = False
 
     def _happened(self, event: events.Event) -> None:
         match event:
@@ -500,6 +507,7 @@ class Session:
         if sid in self._inflows:
             raise ConfigError(f"stream {sid} is read already; a second reader needs its own provider object")
         flow = self._inflows[sid] = Inflow(self.link, sid, self.failure, offset=offset, auto_ack=auto_ack)
+        self._look()  # some of it may be there already
         return flow
 
     def outflow(self, sid: str, *, base: int = 0) -> Outflow:

@@ -94,7 +94,9 @@ class GuestHub:
         link = self.driver_of(door)
         if link is not None:
             link.expect(answer)
-            link.tell_open(sid, agent, meta)
+            link.tell_open(
+                sid, agent, meta, early=link.flowing and len(door.opened) <= self.settings.early_offers
+            )
 
     def withdraw(self, agent: str, sid: str, answer_sid: str) -> None:
         """Take an offer back, or be done with it."""
@@ -250,9 +252,14 @@ class GuestLink(Peer):
     # ---- for the hub and the carrier
     # What is posted from here on goes behind ``have``, which is queued as soon as a carrier is there.
 
-    def tell_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
-        """Tell the host of a stream that the guest opened."""
-        self._post({"t": "open", "s": sid, "agent": agent, "meta": meta})
+    def tell_open(self, sid: str, agent: str, meta: dict[str, Any], *, early: bool = False) -> None:
+        """Tell the host of a stream that the guest opened, and send its beginning before the host asks."""
+        header: Header = {"t": "open", "s": sid, "agent": agent, "meta": meta}
+        stream = self._hub.find_stream(sid, self) if early else None
+        if stream is not None:
+            header["early"] = True
+            self._read(stream, sent=0, limit=self.settings.initial_window)
+        self._post(header)
 
     def forget(self, sid: str, answer_sid: str) -> None:
         """Be done with such a stream and its answer."""

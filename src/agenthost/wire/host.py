@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 
 from agenthost.wire.events import (
     Answered,
+    Ended,
     Forgotten,
     Granted,
     Hello,
     Missing,
     Opened,
     Ready,
+    Received,
     Refused,
     Shut,
     Stopped,
@@ -75,6 +77,8 @@ class HostLink(Peer):
         self._next_call = 1
         self._known_as: int | None = None  # the guest's number for this link: another one has forgotten us
         self._opened: dict[str, str] = {}  # streams that the guest opened, and their agents
+        # What came of them before ``subscribe``: as many per agent as there are ``early_offers``.
+        self._early: dict[str, list[bytes]] = {}
         self._arrived: dict[str, tuple[int, int, bool]] = {}  # what the guest holds of our streams
         # Subscriptions that the guest has not seen yet: what comes for them until then is for an older one.
         self._unseen: dict[str, int] = {}
@@ -145,6 +149,7 @@ class HostLink(Peer):
                 self._give_up(sid)
             for sid in [sid for sid, owner in self._opened.items() if owner == agent]:
                 del self._opened[sid]  # told anew to the next driver
+                self._forget_early(sid)
         return True
 
     def _post_grants(self, wanted: list[tuple[str, str]]) -> None:
@@ -212,13 +217,47 @@ class HostLink(Peer):
         self._unread(sid)
 
     def subscribe(self, sid: str, *, offset: int | None = 0, window: int | None = None) -> RecvStream:
-        """Ask for a stream from ``offset`` on; None asks for the oldest byte kept."""
+        """Ask for a stream from ``offset`` on; None asks for the oldest byte kept.
+
+        Received and Ended follow at once for what the guest has sent of an offer before.
+        """
+        if sid in self._early and offset == 0:
+            return self._take_early(sid, window or self.settings.window)
+        self._forget_early(sid)
         stream = RecvStream(sid, offset=offset, window=window or self.settings.window)
         self._receiving[sid] = stream
         self._stopping.pop(sid, None)
         if self.flowing:
             self._post_subscriptions([stream])
         return stream
+
+    def _take_early(self, sid: str, window: int) -> RecvStream:
+        stream = self._receiving[sid]
+        stream.widen(window)
+        if stream.credit_is_due():
+            self._tell(sid)
+        self.events.extend(Received(sid, data) for data in self._early.pop(sid))
+        if stream.ended:
+            self.events.append(Ended(sid))
+        return stream
+
+    def _forget_early(self, sid: str) -> None:
+        if self._early.pop(sid, None) is not None:
+            self._receiving.pop(sid, None)
+
+    def _on_data(self, sid: str, offset: int, payload: Data) -> None:
+        if sid in self._early:
+            new = self._receiving[sid].receive(natural(offset), payload)
+            if new:
+                self._early[sid].append(bytes(new))
+        else:
+            super()._on_data(sid, offset, payload)
+
+    def _on_end(self, sid: str, offset: int) -> None:
+        if sid in self._early:
+            self._receiving[sid].finish(natural(offset))
+        else:
+            super()._on_end(sid, offset)
 
     def _post_subscriptions(self, streams: list[RecvStream]) -> None:
         if not streams:
@@ -257,10 +296,16 @@ class HostLink(Peer):
         elif kind == "stopped":
             self._stopping.pop(header["s"], None)
         elif kind == "open":
-            self._on_open(text(header["s"]), text(header["agent"]), record(header["meta"]))
+            sid = text(header["s"])
+            if (
+                self._on_open(sid, text(header["agent"]), record(header["meta"]))
+                and header.get("early") is True
+            ):
+                self._expect_early(sid)
         elif kind == "shut":
             self._on_shut(header["s"])
         elif kind == "none":
+            self._forget_early(header["s"])
             stream = self._receiving.pop(header["s"], None)
             if stream is not None and not stream.ended:
                 self.events.append(Missing(stream.sid))
@@ -276,6 +321,8 @@ class HostLink(Peer):
             if grant is not None and grant["n"] == header["number"]:
                 self._refused(header["agent"], header["role"], text(header["reason"]))
         else:
+            if kind == "gap":
+                self._forget_early(header["s"])
             super()._frame(header, payload)
 
     def _on_hello(self, header: Header) -> None:
@@ -399,16 +446,28 @@ class HostLink(Peer):
             del self._unseen[sid]
 
     def _on_shut(self, sid: str) -> None:
+        self._forget_early(sid)
         if self._opened.pop(sid, None) is not None:
             self.events.append(Shut(sid))
 
-    def _on_open(self, sid: str, agent: str, meta: dict[str, Any]) -> None:
+    def _on_open(self, sid: str, agent: str, meta: dict[str, Any]) -> bool:
+        """Take note of an offer. True the first time."""
         # On its way when the role was given back: told anew to whom the role is given next.
         if sid not in self._opened and "epoch" in self._grants.get((agent, DRIVER), ()):
             if sum(owner == agent for owner in self._opened.values()) >= MOST_OPENED:
                 raise ProtocolError(f"an agent has more than {MOST_OPENED} model requests under way")
             self._opened[sid] = agent
             self.events.append(Opened(sid, agent, {"answer": text(meta["answer"])}))
+            return True
+        return False
+
+    def _expect_early(self, sid: str) -> None:
+        """Take the beginning of an offer before it is asked for, unless the agent has too many."""
+        agent = self._opened[sid]
+        waiting = sum(self._opened.get(other) == agent for other in self._early)
+        if sid not in self._receiving and waiting < self.settings.early_offers:
+            self._early[sid] = []
+            self._receiving[sid] = RecvStream(sid, offset=0, window=self.settings.initial_window)
 
 
 def _subscription(stream: RecvStream) -> list[object]:

@@ -12,8 +12,8 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True)
 class WireSettings:
-    """Sizes in bytes, times in seconds. Both ends have the same sizes of frames, of what a seal covers, and
-    ``initial_window``.
+    """Sizes in bytes, times in seconds. Both ends have the same sizes of frames, of what a seal covers,
+    ``initial_window`` and ``early_offers``.
 
     Attributes:
         text_payload: Bytes in one data frame on a carrier that takes only ASCII lines.
@@ -22,6 +22,8 @@ class WireSettings:
         seal_every: Bytes after which a sealed carrier's sender puts a seal at the latest; behind a frame that
             goes beyond them. Its receiver takes no more without one.
         initial_window: Credit that a sender has before the receiver said anything.
+        early_offers: So many model requests of an agent the guest begins to send unasked, each up to
+            ``initial_window``: far away a question and its answer take longer than the model's first word.
         window: Credit that a receiver gives beyond what its owner has consumed.
         ping_every: A silent end sends a ping after this long.
         silence: A carrier that brought nothing for this long is dead: one lost ping and half of the next.
@@ -38,6 +40,7 @@ class WireSettings:
     max_line: int = MIB
     seal_every: int = 64 * KIB
     initial_window: int = 256 * KIB
+    early_offers: int = 8
     window: int = 2 * MIB
     ping_every: float = 15.0
     silence: float = 23.0

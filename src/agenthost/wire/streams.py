@@ -146,6 +146,11 @@ class RecvStream:
     def _extend(self) -> None:
         self.limit = max(self.limit, self.consumed + self.held + self.window)
 
+    def widen(self, window: int) -> None:
+        """Give credit for a window that may be larger."""
+        self.window = max(self.window, window)
+        self._extend()
+
     def credit_is_due(self) -> bool:
         """Return True once for each half window of new credit: telling less is not worth a frame."""
         if self.limit - self._told_limit < self.window // 2:

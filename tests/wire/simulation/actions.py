@@ -130,6 +130,9 @@ def _host_acts(world: World) -> None:
 
 def _host_reads(world: World) -> None:
     random, host = world.random, _pick_host(world)
+    if host.waiting and random.random() < 0.5:
+        host.read_request(random.choice(list(host.waiting)))
+        host.look()
     for sid, reader in list(host.readers.items()):
         if reader.unconsumed and random.random() < (0.01 if host.slow else 0.7):
             host.consume(sid, random.choice([1, 10, 10000]), acknowledge=random.random() < 0.7)

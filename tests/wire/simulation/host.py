@@ -61,6 +61,7 @@ class HostModel:
     calls: dict[int, str] = field(default_factory=dict[int, str])
     outcomes: dict[str, str] = field(default_factory=dict[str, str])
     open: dict[str, str] = field(default_factory=dict[str, str])  # requests and their answers
+    waiting: dict[str, None] = field(default_factory=dict[str, None])  # those that are not read yet
     driving: dict[str, int] = field(default_factory=dict[str, int])  # agents and epochs
     superseded: set[str] = field(default_factory=set[str])
     stopped_readers: list[str] = field(default_factory=list[str])
@@ -138,9 +139,12 @@ class HostModel:
                 assert agent in self.driving
                 assert sid not in self.open
                 self.open[sid] = meta["answer"]
-                self._subscribe(sid, 0)
+                self.waiting[sid] = None
+                if self.random.random() < 0.5:
+                    self.read_request(sid)
             case events.Shut(sid):
                 answer = self.open.pop(sid)
+                self.waiting.pop(sid, None)
                 self._unsubscribe(sid)
                 if self.answers.pop(answer, None) is not None:
                     self.link.drop_send_stream(answer)
@@ -185,6 +189,7 @@ class HostModel:
         self.driving.pop(agent, None)
         for sid in [sid for sid in self.open if sid.startswith(f"a/{agent}/")]:
             self.answers.pop(self.open.pop(sid), None)
+            self.waiting.pop(sid, None)
             self._unsubscribe(sid)
         if agent not in self.observes:
             self._unsubscribe(f"a/{agent}/out")
@@ -266,6 +271,11 @@ class HostModel:
             stream.write(content(stream.sid, stream.end_offset, min(size, stream.room)))
             if end:
                 stream.end()
+
+    def read_request(self, sid: str) -> None:
+        """Read a request to the model from its beginning on."""
+        del self.waiting[sid]
+        self._subscribe(sid, 0)
 
     def stop_reading(self, sid: str) -> None:
         """Want no more of a program's output."""

@@ -280,6 +280,10 @@ class World:
             for action in (self.send_up, self.deliver_up, self.send_down, self.deliver_down):
                 moved |= action(carrier, 100_000)
         for host in self.hosts:
+            for sid in list(host.waiting):
+                moved = True
+                host.read_request(sid)
+            host.look()
             for sid, reader in list(host.readers.items()):
                 moved |= reader.unconsumed > 0
                 host.consume(sid, reader.unconsumed, acknowledge=True)
