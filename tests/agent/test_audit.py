@@ -12,7 +12,13 @@ from typing import Any
 import anyio
 import pytest
 from agent.turns import turn
-from claude_agent_sdk import HookMatcher, PermissionResultAllow, PermissionResultDeny
+from claude_agent_sdk import (
+    HookMatcher,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    create_sdk_mcp_server,
+    tool,
+)
 from support.audit_logs import is_numbered, log_of, logs_are_removed, some
 from support.hosting import allow
 from support.preloaded import run_preloaded
@@ -115,8 +121,6 @@ async def test_each_tool_call_is_logged_with_its_decision_and_who_made_it(tmp_pa
 async def test_a_tool_of_this_process_is_logged_when_it_is_asked_for_and_when_it_has_run(
     tmp_path: Path,
 ) -> None:
-    from claude_agent_sdk import create_sdk_mcp_server, tool
-
     @tool("stock", "How many there are", {"part": str})
     async def stock(given: dict[str, Any]) -> dict[str, Any]:
         assert given == {"part": "bolts", "$type": "$$"}  # logging it has not used it up
@@ -126,15 +130,40 @@ async def test_a_tool_of_this_process_is_logged_when_it_is_asked_for_and_when_it
         tmp_path / "claude"
     )
     servers = {"shop": create_sdk_mcp_server("shop", tools=[stock])}
-    async with HostedAgent(
-        {"cli_path": cli, "mcp_servers": servers}, provider=PLAIN, audit="digest"
-    ) as agent:
+    options = {"cli_path": cli, "mcp_servers": servers, "allowed_tools": ["mcp__shop__stock"]}
+    async with HostedAgent(options, provider=PLAIN, audit="digest") as agent:
         name = agent.ref.agent
         await turn(agent, "go")
     asked, ran = some(log_of(name), "host_tool_call", "host_tool_result")
     assert asked["tool"] == ran["tool"] == "mcp__shop__stock"
     assert asked["input"]["sha256"] == digest_of({"part": "bolts", "$type": "$$"})
     assert (asked["question"], ran["is_error"]) == (ran["question"], False)
+    (decided,) = (one for one in some(log_of(name), "decision") if "question" in one)
+    assert (decided["question"], decided["decision"]) == (asked["question"], "allow")
+
+
+async def test_a_host_tool_that_was_refused_or_failed_is_logged_as_an_error(tmp_path: Path) -> None:
+    @tool("fail", "Fails.", {})
+    async def fail(_given: Any) -> Any:
+        raise ValueError("no")
+
+    calls = [FakeCLI.tool(f"mcp__shop__{name}", {}) for name in ("refused", "fail")]
+    servers = {"shop": create_sdk_mcp_server("shop", tools=[fail])}
+    options = {
+        "cli_path": FakeCLI(calls).write(tmp_path / "claude"),
+        "mcp_servers": servers,
+        "disallowed_tools": ["mcp__shop__refused"],
+        "allowed_tools": ["mcp__shop__fail"],
+    }
+    async with HostedAgent(options, provider=PLAIN, audit="digest") as agent:
+        name = agent.ref.agent
+        await turn(agent, "go")
+    asked, answered = some(log_of(name), "host_tool_call"), some(log_of(name), "host_tool_result")
+    assert [one["is_error"] for one in answered] == [True, True]
+    decided = {
+        one["question"]: one["decision"] for one in some(log_of(name), "decision") if "question" in one
+    }
+    assert [decided[one["question"]] for one in asked] == ["deny", "allow"]
 
 
 async def test_files_that_changed_are_logged_by_their_digests_after_each_turn(tmp_path: Path) -> None:

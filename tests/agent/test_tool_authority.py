@@ -305,7 +305,8 @@ def test_a_driver_that_came_while_a_call_was_under_way_says_that_it_can_be_made_
 def test_each_decision_is_told_and_refusals_are_counted() -> None:
     told: list[Any] = []
 
-    def note(kind: str, tool: str, *, by: str, given: Any) -> None:
+    def note(kind: str, tool: str, *, question: object, by: str, given: Any) -> None:
+        del question
         told.append((kind, tool, by, given))
 
     judge = authority(allowed_tools=["mcp__own__look"])

@@ -222,7 +222,8 @@ class Answers:
     def _refusal(self, event: Event, message: Message) -> Message | None:
         """Return the answer to a tool call that may not run."""
         call: Message = message.get("params") or {}
-        reason = self._authority.refusal(event["server"], str(call.get("name")), call.get("arguments"))
+        name, given = str(call.get("name")), call.get("arguments")
+        reason = self._authority.refusal(event["server"], name, given, question=event["id"])
         return None if reason is None else error_of_tool(message, reason)
 
     def _note(self, event: Event, message: Message, answer: Message | None) -> None:

@@ -66,12 +66,13 @@ _DECIDING_FLAGS = frozenset(
 class OnDecision(Protocol):
     """Is called for each decision about a ``tools/call``."""
 
-    def __call__(self, kind: str, tool: str, *, by: str, given: Mapping[str, Any]) -> None:
+    def __call__(self, kind: str, tool: str, *, question: object, by: str, given: Mapping[str, Any]) -> None:
         """Take note of one decision.
 
         Args:
             kind: ``allow`` or ``deny``.
             tool: The full name, ``mcp__server__tool``.
+            question: The number of the question, which the sandbox gave it.
             by: Who or what decided.
             given: The tool's input.
         """
@@ -292,7 +293,7 @@ class ToolAuthority:
 
     # ---- what is asked for
 
-    def refusal(self, server: str, tool: str, given: Any) -> str | None:
+    def refusal(self, server: str, tool: str, given: Any, *, question: object = None) -> str | None:
         """Decide about a ``tools/call``, and use up the answers that approve it.
 
         Returns:
@@ -302,7 +303,8 @@ class ToolAuthority:
         by = self._decide(names, as_written(given))
         is_refused, name = by.startswith("not "), names[1]
         if self.on_decision is not None:
-            self.on_decision("deny" if is_refused else "allow", name, by=by, given=given or {})
+            kind = "deny" if is_refused else "allow"
+            self.on_decision(kind, name, question=question, by=by, given=given or {})
         if not is_refused:
             return None
         kept = name if name in self.refused or len(self.refused) < _TOLD else "other tools"

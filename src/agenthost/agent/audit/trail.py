@@ -134,7 +134,7 @@ class AuditTrail:
             if call is not None:
                 given: object = answer.get("result" if answer.get("ok") else "error")
                 result = self._described(given)
-                failed = not answer.get("ok") or (isinstance(given, dict) and "error" in given)
+                failed = not answer.get("ok") or _is_error(given)
                 record: Record = {"event": "host_tool_result", "question": number, "tool": call[0]}
                 self._write(record | {"is_error": failed, "result": result})
             return
@@ -353,6 +353,12 @@ def _tool_of(question: Mapping[str, Any]) -> tuple[str, object] | None:
         return None
     given = _object(fields.get("params"))
     return f"mcp__{name_of(question.get('server'))}__{name_of(given.get('name'))}", given.get("arguments")
+
+
+def _is_error(answer: object) -> bool:
+    """Return whether what a server has answered is an error, of the protocol or of the tool."""
+    fields = _object(answer)
+    return "error" in fields or _object(fields.get("result")).get("isError") is True
 
 
 def _object(value: object) -> dict[str, Any]:
