@@ -219,7 +219,7 @@ class SandboxSpec:
     memory_mib: int | None = None
     disk_mib: int | None = None
     limits: ResourceLimits = field(default_factory=ResourceLimits)
-    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     workdir: str | None = None
     max_lifetime: float | None = None

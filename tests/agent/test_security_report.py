@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from claude_agent_sdk import AgentDefinition
 
-from agenthost import Audit, HostedAgent, Mount, NetworkPolicy, ResourceLimits, SandboxSpec
+from agenthost import (
+    Audit,
+    HostedAgent,
+    Mount,
+    NetworkPolicy,
+    ResourceLimits,
+    SafeDefaults,
+    SandboxSpec,
+)
 from agenthost.errors import ConfigError
+from agenthost.statedir import state_directory
 from agenthost.testing import FakeCLI
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,12 +124,72 @@ def test_a_key_inside_that_can_be_sent_away_fails() -> None:
         "~/..",
         "~/.ssh",
         "~/.aws/credentials",
+        "/etc",
+        "/home",
     ],
 )
 def test_a_mount_by_which_the_host_could_be_taken_fails(source: str) -> None:
     mount = Mount(source=str(Path(source).expanduser()), target="/mnt")
     spec = SandboxSpec(limits=CAPS, mounts=(mount, Mount(source="/usr/share/dict", target="/mnt/dict")))
     assert judged({"spec": spec})["mounts"] == "fail"
+
+
+def test_agenthosts_own_state_must_not_be_mounted() -> None:
+    spec = SandboxSpec(limits=CAPS, mounts=(Mount(source=str(state_directory()), target="/mnt"),))
+    assert judged({"spec": spec})["mounts"] == "fail"
+
+
+def test_a_mount_is_judged_by_where_its_links_lead(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(Path.home())
+    spec = SandboxSpec(limits=CAPS, mounts=(Mount(source=str(tmp_path / "data"), target="/mnt"),))
+    assert judged({"spec": spec})["mounts"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"permission_mode": "bypassPermissions"}, ""),
+        ({"extra_args": {"dangerously-skip-permissions": None}}, "extra_args"),
+        ({"extra_args": {"permission-mode": "bypassPermissions"}}, "extra_args"),
+        ({"settings": '{"permissions": {"defaultMode": "bypassPermissions"}}'}, "settings"),
+        (
+            {
+                "agents": {
+                    "own": AgentDefinition(description="d", prompt="p", permissionMode="bypassPermissions")
+                }
+            },
+            "agents.own",
+        ),
+    ],
+)
+def test_every_way_to_have_tools_run_unasked_is_named(options: dict[str, Any], where: str) -> None:
+    arguments: dict[str, Any] = {**GOOD, "options": {"max_turns": 1, "max_budget_usd": 1.0, **options}}
+    finding = HostedAgent(**arguments).security_report().finding("permission mode")
+    assert finding.verdict == "warn"
+    assert finding.detail.startswith(f"bypassPermissions ({where})" if where else "bypassPermissions:")
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "point"),
+    [
+        ({}, {"max_turns": 10**9}, "turns and budget"),
+        ({}, {"max_budget_usd": 1e9}, "turns and budget"),
+        ({"spec": SandboxSpec(limits=ResourceLimits(memory_mib=2**30, pids=1))}, {}, "memory"),
+        ({"defaults": SafeDefaults(other_models=None)}, {}, "model requests"),
+        (
+            {
+                "defaults": SafeDefaults(refuse_model_egress=None),
+                "spec": SandboxSpec(limits=CAPS, network=NetworkPolicy.none()),
+            },
+            {},
+            "model requests",
+        ),
+    ],
+)
+def test_a_bound_that_bounds_nothing_does_not_pass(
+    changes: dict[str, Any], options: dict[str, Any], point: str
+) -> None:
+    assert judged(changes, **options)[point] == "warn"
 
 
 def test_a_harmless_mount_passes() -> None:

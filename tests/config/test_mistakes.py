@@ -8,8 +8,10 @@ import pytest
 from support.written import said_of
 
 from agenthost.config import load_config
+from agenthost.config.secrets import looks_secret, mask_secrets, names_secret
 from agenthost.errors import ConfigError, MissingCredentialError, UnknownProviderError
 from agenthost.registry import provider_names
+from agenthost.spec import SandboxSpec
 
 KNOWN = ", ".join(provider_names())
 REFERENCE = 'give the name of an environment variable, as { env = "NAME" }'
@@ -332,3 +334,46 @@ def test_with_nothing_to_read_it_says_what_could_be_and_looks_for_no_file(
         "there is no config to read: name a file, or set AGENTHOST_CONFIG to one, or set what it would hold, "
         "as AGENTHOST_PROVIDER; ./agenthost.toml is read by the agenthost command alone"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sk-ant-x",
+        "ghp_" + "a" * 20,
+        "xoxb-" + "1" * 12,
+        "AKIA" + "A" * 16,
+        "ASIA" + "A" * 16,
+        "AIza" + "a" * 35,
+        "npm_" + "a" * 36,
+        "hf_" + "a" * 34,
+        "pypi-AgE" + "a" * 20,
+        "sk_live_" + "a" * 24,
+        f"AWS_SECRET_ACCESS_KEY={'a/' * 20}",
+        'Authorization: "Basic dXNlcjpwYXNzd29yZA=="',
+        "Bearer abcdefgh",
+        "https://user:pass@host/",
+    ],
+)
+def test_what_looks_like_a_secret_is_masked_as_a_whole(text: str) -> None:
+    assert looks_secret(text)
+    masked = mask_secrets(f"say {text} twice", "[secret]")
+    assert masked.startswith("say ")
+    assert masked.endswith(" twice")
+    assert not any(part in masked for part in (text[-6:], text[4:10]))
+
+
+@pytest.mark.parametrize(
+    "text", ["a Basic understanding of it", "pypi-server-with-a-long-name", "hf_short", "secret_key"]
+)
+def test_words_are_not_taken_for_secrets(text: str) -> None:
+    assert not looks_secret(text)
+
+
+@pytest.mark.parametrize("name", ["PGPASSWORD", "SSH_PASSPHRASE", "GITHUB_TOKEN"])
+def test_a_variable_of_such_a_name_holds_a_secret(name: str) -> None:
+    assert names_secret(name)
+
+
+def test_the_values_of_an_environment_are_not_shown_by_repr() -> None:
+    assert "a-password" not in repr(SandboxSpec(env={"PGPASSWORD": "a-password"}))

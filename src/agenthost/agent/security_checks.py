@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -9,6 +10,7 @@ from typing import Any, cast
 
 from agenthost.agent.security_report import Finding, Setup
 from agenthost.spec import Mount
+from agenthost.statedir import state_directory
 
 # What a program inside could take the host over with, or act for its user, although it cannot write there.
 _POWERFUL = (
@@ -20,6 +22,8 @@ _POWERFUL = (
     "/dev",
     "/sys",
 )
+# What is this machine's own: its accounts and keys, and other people's files.
+_PRIVATE = ("/etc", "/home", "/root", "/var/lib", "/run", "/boot")
 _SECRET = (
     ".ssh",
     ".aws",
@@ -31,6 +35,10 @@ _SECRET = (
     ".git-credentials",
     ".netrc",
 )
+# Beyond these a bound stops nothing that anybody would call an accident.
+_MOST_TURNS = 10_000
+_MOST_DOLLARS = 10_000.0
+_BYPASS = "bypassPermissions"
 _WEB = ("WebFetch", "WebSearch")  # the way out that needs no network: the model's servers do it
 
 
@@ -81,17 +89,27 @@ def check_mounts(setup: Setup) -> Finding:
 
 def _danger(mount: Mount) -> str:
     """Return why something must not be mounted; empty where it may be."""
-    source = PurePosixPath(os.path.normpath(mount.source))
+    return _danger_of(os.path.normpath(mount.source)) or _danger_of(os.path.realpath(mount.source))
+
+
+def _danger_of(path: str) -> str:
+    source = PurePosixPath(path)
     for name in _POWERFUL:
-        if source == PurePosixPath(name) or source in PurePosixPath(name).parents:
-            return f"holds {name}, by which a program inside could act as root of this machine"
-        if PurePosixPath(name) in source.parents:
+        if PurePosixPath(name) in (source, *source.parents):
             return "is a door to this machine's kernel or container engine"
-    home = PurePosixPath(os.path.normpath(os.path.expanduser("~")))
+        if source in PurePosixPath(name).parents:
+            return f"holds {name}, by which a program inside could act as root of this machine"
+    home = PurePosixPath(os.path.realpath(os.path.expanduser("~")))
     if source == home or source in home.parents:
         return "holds your home directory, and the credentials in it"
-    is_secret = any(source == home / name or home / name in source.parents for name in _SECRET)
-    return "holds credentials of yours" if is_secret else ""
+    if any(home / name in (source, *source.parents) for name in _SECRET):
+        return "holds credentials of yours"
+    state = PurePosixPath(os.path.realpath(state_directory()))
+    if state in (source, *source.parents) or source in state.parents:
+        return "holds agenthost's own state, with the keys of its sandboxes"
+    if str(source) in _PRIVATE:
+        return "holds accounts, keys or files of everybody on this machine"
+    return ""
 
 
 def check_secrets(setup: Setup) -> Finding:
@@ -151,13 +169,19 @@ def check_turns(setup: Setup) -> Finding:
             detail,
             f"Set {' and '.join(missing)}",
         )
-    return _found("turns and budget", "pass", f"{turns} turns for each prompt, {dollars:g} dollars")
+    assert dollars is not None
+    detail = f"{turns} turns for each prompt, {dollars:g} dollars"
+    if turns > _MOST_TURNS or dollars > _MOST_DOLLARS:
+        fix = "Set what the longest task of yours needs"
+        return _found("turns and budget", "warn", f"{detail}: so much stops no agent", fix)
+    return _found("turns and budget", "pass", detail)
 
 
 def check_permission_mode(setup: Setup) -> Finding:
     """Who is asked before a tool runs."""
     name, mode = "permission mode", setup.options.fields.get("permission_mode") or "default"
-    if mode == "bypassPermissions":
+    if by := _bypass(setup):
+        mode = _BYPASS if by == "permission_mode" else f"{_BYPASS} ({by})"
         fix = "Use permission_mode='dontAsk' with allowed_tools, or a can_use_tool that decides"
         if setup.capabilities.isolation == "none":
             return _found(
@@ -168,6 +192,34 @@ def check_permission_mode(setup: Setup) -> Finding:
     return _found(
         name, "pass", f"{mode}, {'decided by functions of yours' if asks else 'refused where it would ask'}"
     )
+
+
+def _bypass(setup: Setup) -> str:
+    """Return which of the options has tools run unasked; empty where none does."""
+    fields = setup.options.fields
+    if fields.get("permission_mode") == _BYPASS:
+        return "permission_mode"
+    flags: Mapping[str, object] = fields.get("extra_args") or {}
+    if "dangerously-skip-permissions" in flags or flags.get("permission-mode") == _BYPASS:
+        return "extra_args"
+    if _default_mode(fields.get("settings")) == _BYPASS:
+        return "settings"
+    agents: Mapping[str, object] = fields.get("agents") or {}
+    for agent, definition in agents.items():
+        if getattr(definition, "permissionMode", None) == _BYPASS:
+            return f"agents.{agent}"
+    return ""
+
+
+def _default_mode(settings: object) -> object:
+    try:
+        found: Any = json.loads(settings) if isinstance(settings, str) else settings
+    except ValueError:
+        return None  # a path: the file is read inside
+    permissions: object = (
+        cast("dict[str, Any]", found).get("permissions") if isinstance(found, dict) else None
+    )
+    return cast("dict[str, Any]", permissions).get("defaultMode") if isinstance(permissions, dict) else None
 
 
 def check_tools(setup: Setup) -> Finding:
@@ -218,13 +270,16 @@ def _cap(field: str, what: str, fix: str) -> Callable[[Setup], Finding]:
         value: int | None = getattr(setup.spec.limits, field)
         if value is not None:
             unit = "" if field == "pids" else " MiB"
+            if field == "memory_mib" and not setup.is_remote and value > machine_mib():
+                detail = f"{value} MiB are more than this machine has: no bound"
+                return _found(name, "warn", detail, f"Set at most {machine_mib() // 2}")
             if field in setup.capabilities.limits:
                 return _found(name, "pass", f"at most {value}{unit}")
             detail = f"{setup.provider} cannot enforce limits.{field}, and refuses the sandbox"
             return _found(name, "fail", detail, f"Leave limits.{field} out, or use another provider")
         if setup.is_remote:
             return _found(name, "pass", "it is the vendor's, bounded by the size of the sandbox")
-        return _found(name, "warn", f"no cap: {what}", fix)
+        return _found(name, "warn", what, fix)
 
     check.__doc__ = f"How much of the host's {name} the agent may take."
     return check
@@ -232,11 +287,13 @@ def _cap(field: str, what: str, fix: str) -> Callable[[Setup], Finding]:
 
 check_memory = _cap(
     "memory_mib",
-    "no bound on memory but the provider's default, if it has one",
+    "none is set: the provider's default, if it has one, is all that bounds it",
     "Set ResourceLimits(memory_mib=...)",
 )
 check_pids = _cap(
-    "pids", "no bound on processes but the provider's default, if it has one", "Set ResourceLimits(pids=...)"
+    "pids",
+    "none is set: the provider's default, if it has one, is all that bounds them",
+    "Set ResourceLimits(pids=...)",
 )
 check_disk = _cap(
     "disk_mib",
@@ -258,7 +315,19 @@ def check_model(setup: Setup) -> Finding:
     if not bounds or dollars is None:
         fix = "Set max_turns and max_budget_usd in the options"
         return _found(name, "warn", "no bound in requests or in dollars", fix)
+    if setup.defaults.other_models is None:
+        fix = "Name the models in SafeDefaults(other_models=...)"
+        return _found(name, "warn", "any model may be asked, the dearest too", fix)
+    if setup.network != "open" and not setup.defaults.refuse_model_egress:
+        fix = "Leave SafeDefaults.refuse_model_egress as it is"
+        detail = "requests to the model may name addresses and tools of its service: a way out of the network"
+        return _found(name, "warn", detail, fix)
     return _found(name, "pass", f"{', '.join(bounds)}, {dollars:g} dollars")
+
+
+def machine_mib() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20)
 
 
 def _dollars(setup: Setup) -> float | None:

@@ -13,7 +13,13 @@ _LOOKS = re.compile(
     \bsk-(ant-|[A-Za-z0-9_-]{20})                       # Anthropic and its like
     | \b(gh[oprsu]_|github_pat_|glpat-)[A-Za-z0-9_]{16} # GitHub, GitLab
     | \bxox[a-z]-[A-Za-z0-9-]{10}                       # Slack
-    | \bAKIA[0-9A-Z]{16}\b                              # AWS
+    | \bA[KS]IA[0-9A-Z]{16}\b                           # AWS
+    | \bAIza[0-9A-Za-z_-]{35}                           # Google
+    | \b(npm|hf)_[A-Za-z0-9]{30}                        # npm, Hugging Face
+    | \bpypi-AgE[A-Za-z0-9_-]{16}                       # PyPI
+    | \b[rs]k_live_[A-Za-z0-9]{16}                      # Stripe
+    | \b(?i:aws_secret_access_key|secret_key)["']?\s{0,4}[=:]\s{0,4}["']?[A-Za-z0-9/+]{40}
+    | \bAuthorization["']?\s{0,4}[:=]\s{0,4}["']?Basic\ +[A-Za-z0-9+/]{8} # user and password, in base64
     | (?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ      # a JSON web token
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY
     | \bBearer\ +\S{8}
@@ -31,7 +37,9 @@ _WHOLE = re.compile(
     re.VERBOSE,
 )
 _WORDS = re.compile(
-    r"(^|[_.-])(api_?key|key|token|secret|password|passwd|credential|authorization|cookie)s?$", re.IGNORECASE
+    r"(^|[_.-])(api_?key|key|token|secret|password|passphrase|passwd|credential|authorization|cookie)s?$"
+    r"|^PGPASSWORD$",
+    re.IGNORECASE,
 )
 # TOKENS counts what a model may say: a number of them is no secret.
 _HARMLESS = re.compile(r"tokens$", re.IGNORECASE)
