@@ -240,6 +240,30 @@ def test_another_process_goes_on_where_the_ref_was_made() -> None:
     assert (second.budget.bounds.budget, second.budget.bounds.tokens) == (2.0, 5)
 
 
+@pytest.mark.parametrize(
+    "fallbacks", [["claude-mythos-5"], [{"model": "claude-mythos-5"}], [["claude-mythos-5"]]]
+)
+def test_a_fallback_is_one_of_the_models_that_are_allowed(fallbacks: list[Any]) -> None:
+    policy = guard({"model": "claude-opus-5-5"}).policy
+    refused = judge({"fallbacks": fallbacks}, policy)
+    assert isinstance(refused, Refusal)
+    assert refused.kind == "model"
+    assert isinstance(judge({"fallbacks": ["claude-opus-5-5"]}, policy), ModelRequest)
+
+
+async def test_requests_that_cost_nothing_are_bounded_by_themselves() -> None:
+    judged = ModelGuard.of_options({}, {}, Limits(model_requests=2), SafeDefaults())
+    free = ModelPolicy().judge("POST", "/v1/messages/count_tokens", [], b'{"model": "claude-opus-5-5"}')
+    assert isinstance(free, ModelRequest)
+    assert [await judged.admit(free, 10) for _ in range(2)] == [None, None]
+    refused = await judged.admit(free, 10)
+    assert isinstance(refused, Refusal)
+    assert refused.kind == "requests"
+    spent = judge({})
+    assert isinstance(spent, ModelRequest)
+    assert isinstance(await judged.admit(spent, 10), Hold)
+
+
 async def test_a_request_on_the_way_is_counted_for_the_next_process_as_far_as_it_is_known() -> None:
     first = guard({})
     asked = judge({"stream": True})

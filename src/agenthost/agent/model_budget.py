@@ -62,6 +62,7 @@ class Used:
 
     Attributes:
         requests: Requests to the model, without those that the service asked to repeat.
+        free: Requests that cost nothing, ``count_tokens`` for one.
         tokens: Tokens, of prompts and answers, cached or not.
         usd: Dollars.
         usd_before: Dollars before the last ``/clear``.
@@ -69,6 +70,7 @@ class Used:
     """
 
     requests: int = 0
+    free: int = 0
     tokens: int = 0
     usd: float = 0.0
     usd_before: float = 0.0
@@ -199,6 +201,13 @@ class ModelBudget:
                 return hold
             await self._settled.wait()
 
+    def admit_free(self) -> Refusal | None:
+        """Count a request that costs nothing; there may be as many of these as of the others."""
+        refusal = self._refusal_of(self.used.free)
+        if refusal is None:
+            self.used.free += 1
+        return refusal
+
     @contextmanager
     def settling(self, hold: Hold) -> Generator[None]:
         """Count what a request has used when the block is left, however it is left."""
@@ -232,17 +241,21 @@ class ModelBudget:
         return None
 
     def _refusal(self) -> Refusal | None:
+        return self._refusal_of(self.used.requests) or self._spending(0, 0.0)
+
+    def _refusal_of(self, requests: int) -> Refusal | None:
+        """Return which bound is met with so many requests."""
         bounds, used = self.bounds, self.used
-        if bounds.requests is not None and used.requests >= bounds.requests:
+        if bounds.requests is not None and requests >= bounds.requests:
             return _over("requests", f"{bounds.requests} requests", "Limits.model_requests")
         if bounds.turns is not None:
             most = max(1, used.prompts) * (_EACH_PROMPT + _EACH_TURN * bounds.turns)
-            if used.requests >= most:
+            if requests >= most:
                 setting = (
                     f"what options.max_turns={bounds.turns} implies; Limits.model_requests sets another bound"
                 )
                 return _over("requests", f"{most} requests", setting)
-        return self._spending(0, 0.0)
+        return None
 
 
 def _over(kind: RefusalKind, what: str, setting: str) -> Refusal:

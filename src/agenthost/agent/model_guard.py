@@ -122,7 +122,7 @@ class ModelGuard:
 
     async def admit(self, request: ModelRequest, size: int) -> Hold | Refusal | None:
         """Wait until a request may go. None: it costs nothing. See ModelBudget."""
-        return await self.budget.admit(request, size) if request.spends else None
+        return await self.budget.admit(request, size) if request.spends else self.budget.admit_free()
 
     def note_refusal(self, refusal: Refusal) -> None:
         """Count a refusal. The first one of its kind is a warning in the log, those that follow are not."""

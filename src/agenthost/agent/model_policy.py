@@ -247,6 +247,9 @@ class ModelPolicy:
         if fallbacks not in (None, "default") and not isinstance(fallbacks, list):
             raise _RefusedError("model", "'fallbacks' is not a list of models")
         models: list[str] = [self._named(asked.get("model"))]
+        if isinstance(fallbacks, list):
+            named = (one for one in cast("list[object]", fallbacks) if not isinstance(one, dict))
+            models += map(self._named, named)  # the objects are looked at below
         for one in _grammar(asked):
             self._judge_object(one, is_body=one is asked)
             if "model" in one and one is not asked:
@@ -267,13 +270,17 @@ class ModelPolicy:
             raise _egress("an address")
 
     def _named(self, model: object) -> str:
+        if not isinstance(model, str):
+            raise _RefusedError(
+                "model", f"a model's name is text, and the request has a {type(model).__name__}"
+            )
         if not self.names.allow(model):
             raise _RefusedError(
                 "model",
                 f"the model {shorten(model)!r} is not one that the agent's options name or imply; "
                 "agent.set_model and SafeDefaults(other_models=...) allow others",
             )
-        return str(model)
+        return model
 
 
 def shorten(value: object) -> str:
