@@ -26,7 +26,7 @@ class CutsLargeFiles(WrappedSandbox):
 @wrong("3.3")
 class MakesOnlyTheFirstParents(WrappedSandbox):
     async def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None:
-        if not os.path.isabs(path) and path.count("/") > 2:
+        if not os.path.isabs(path) and str(path).count("/") > 2:
             raise FileNotFoundError(2, "no such directory", path)
         await self.inner.write_file(path, data, mode=mode)
 
@@ -73,7 +73,7 @@ class LeavesTheWorkdir(WrappedSandbox):
         await self.inner.write_file(self._absolute(path), data, mode=mode)
 
     def _absolute(self, path: str) -> str:
-        return os.path.normpath(os.path.join(self.workdir, path)) if ".." in path else path
+        return os.path.normpath(os.path.join(self.workdir, path)) if ".." in str(path) else path
 
 
 @wrong("3.9")
