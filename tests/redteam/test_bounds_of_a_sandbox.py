@@ -151,6 +151,12 @@ with open("large", "wb", buffering=0) as file:
     print("written", flush=True)
     signal.pause()
 """
+# The files of a process are listed at its first thread, which ends here (system call ``exit``).
+OF_A_THREAD = f"""
+import ctypes, platform, threading
+threading.Thread(target=exec, args=({WITHOUT_A_NAME!r}, {{}})).start()
+ctypes.CDLL(None).syscall(60 if platform.machine() == "x86_64" else 93, 0)
+"""
 # Below more directories than a path has room for.
 IN_THE_DEPTH = """
 import os
@@ -205,6 +211,14 @@ async def test_a_file_without_a_name_counts() -> None:
     assert await ends_by(WITHOUT_A_NAME) == "disk"
 
 
+@needs_root
+@pytest.mark.full
+@pytest.mark.attack("fill the disk of the host", "an open file of a process without its first thread")
+async def test_a_file_that_only_a_later_thread_holds_counts() -> None:
+    assert await ends_by(OF_A_THREAD) == "disk"
+
+
+@pytest.mark.control("an open file of a process without its first thread")
 @pytest.mark.control("one large file")
 @pytest.mark.control("a file deeper than a path is long")
 @pytest.mark.control("more files than there may be")
@@ -215,8 +229,9 @@ async def test_without_a_bound_all_of_it_can_be_written(monkeypatch: pytest.Monk
         for program in (ONE_LARGE_FILE, IN_THE_DEPTH, MANY_FILES):
             result = await box.exec(["python3", "-I", "-c", program])
             assert result.stdout == b"written\n"
-        async with box.spawn(["python3", "-I", "-c", WITHOUT_A_NAME]) as process:
-            assert await process.receive_stdout() == b"written\n"
+        for program in (WITHOUT_A_NAME, OF_A_THREAD):
+            async with box.spawn(["python3", "-I", "-c", program]) as process:
+                assert await process.receive_stdout() == b"written\n"
         # As long as a sandbox with a bound lives that has grown past it.
         assert await ends_by(ONE_LARGE_FILE) == "disk"
         assert (await box.info()).state == "running"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 from docker.docker_engine import DockerEngine
@@ -152,3 +153,46 @@ async def test_a_container_without_a_cap_takes_no_more_than_the_default(
     monkeypatch.setattr(bounds, "_MEMORY_MIB", 200)
     async with open_sandbox(lambda: DockerProvider(host=docker_engine.host)) as (_, box):
         assert await attack(box, ONE_LARGE) == (137, b"")
+
+
+# Small connections, each with what nobody reads.
+SOCKETS = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+kept, sent, block = [], 0, b"x" * (1 << 20)
+for _ in range(150):
+    out = socket.create_connection(listener.getsockname())
+    kept.append((out, listener.accept()[0]))
+    out.setblocking(False)
+    try:
+        while True:
+            sent += out.send(block)
+    except BlockingIOError:
+        continue
+print(sent >> 20)
+"""
+NEEDS_LEGACY = pytest.mark.skipif(
+    not Path("/sys/fs/cgroup/memory", limits.SOCKET_MEMORY).exists(),
+    reason="not in CI: here the kernel counts what waits in sockets by itself",
+)
+
+
+@NEEDS_LEGACY
+@pytest.mark.full
+@pytest.mark.attack("take the memory of the host", "what waits in sockets")
+async def test_what_waits_in_sockets_is_bounded_by_the_cap() -> None:
+    async with sandbox(LITTLE) as (_, box):
+        code, said = await attack(box, SOCKETS)
+    assert (code, int(said) <= 250) == (0, True)
+
+
+@NEEDS_LEGACY
+@pytest.mark.full
+@pytest.mark.control("what waits in sockets")
+async def test_without_a_bound_of_its_own_more_waits_in_sockets_than_the_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "SOCKET_MEMORY", "memory.no.such.file")
+    async with sandbox(LITTLE) as (_, box):
+        code, said = await attack(box, SOCKETS)
+    assert (code, int(said) > 300) == (0, True)

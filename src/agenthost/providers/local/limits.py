@@ -212,6 +212,9 @@ def supported_limits(*, own_uid: bool = False, own_files: bool = True) -> frozen
     return frozenset(found)
 
 
+SOCKET_MEMORY = "memory.kmem.tcp.limit_in_bytes"
+
+
 def _unified_values(limits: ResourceLimits, outside: int) -> list[tuple[str, str]]:
     values: list[tuple[str, str]] = []
     if limits.memory_mib is not None:
@@ -235,6 +238,8 @@ def _legacy_values(
             values.append(("memory.memsw.limit_in_bytes", amount))
         elif os.path.exists(f"{parent}/memory.swappiness"):
             values.append(("memory.swappiness", "0"))
+        if os.path.exists(f"{parent}/{SOCKET_MEMORY}"):
+            values.append((SOCKET_MEMORY, amount))  # else what waits in a socket is not counted at all
         return values
     if controller == "cpu":
         values = list[tuple[str, str]]()

@@ -109,13 +109,11 @@ class DiskWatch:
         device = os.stat(self._directory).st_dev
         seen = set[int]()
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            for folder in ("fd", "map_files"):
+            for folder in _tables(pid, uid):
                 try:
-                    if os.stat(f"/proc/{pid}").st_uid not in (uid, 0) or not _is_of(pid, uid):
-                        break
                     names = os.listdir(f"/proc/{pid}/{folder}")
                 except OSError:
-                    break  # it has ended
+                    continue  # it has ended
                 for name in names:
                     try:
                         info = os.stat(f"/proc/{pid}/{folder}/{name}")
@@ -125,6 +123,19 @@ class DiskWatch:
                     if info.st_nlink == 0 and info.st_dev == device and info.st_ino not in seen:
                         seen.add(info.st_ino)
                         self._add(info)
+
+
+def _tables(pid: str, uid: int) -> list[str]:
+    """Return where the files of a process of this user are listed, below its directory in /proc.
+
+    A thread may have a table of its own, and the process's is gone when its first thread has ended.
+    """
+    try:
+        if os.stat(f"/proc/{pid}").st_uid not in (uid, 0) or not _is_of(pid, uid):
+            return []
+        return ["map_files", *(f"task/{thread}/fd" for thread in os.listdir(f"/proc/{pid}/task"))]
+    except OSError:
+        return []  # it has ended
 
 
 def _is_of(pid: str, uid: int) -> bool:
