@@ -13,7 +13,8 @@ have let it pass. What ``disallowed_tools`` names never runs.
 
 What files inside the sandbox may allow (``setting_sources``, a ``settings`` file, plugins, skills) the host
 does not know. There, a call without an approval runs, unless the host denied just that; so it does for a
-driver that attached to an agent without saying what its options were.
+driver that attached to an agent without saying what its options were. Managed settings of the sandbox's own
+image approve nothing here: that they exist is known from inside alone.
 """
 
 from __future__ import annotations
@@ -183,10 +184,6 @@ class ToolAuthority:
         if isinstance(named.get("defaultMode"), str):
             self._modes.add(named["defaultMode"])
         return None
-
-    def distrust(self, what: str) -> None:
-        """Let calls pass that nothing denies: this may approve what the host does not see."""
-        self._unknown = self._unknown or what
 
     # ---- what the host answers
 
