@@ -209,7 +209,7 @@ class ToolAuthority:
     def hook_answered(self, event: Mapping[str, Any], tool: str, asked: str, answer: Any) -> None:
         """Take note of what a hook returned, or raised. See ``Question``."""
         matcher = self._hooks[event["event"]][event["matcher"]]
-        if applies_to(matcher.matcher, tool) is False:
+        if not applies_to(matcher.matcher, tool):
             return  # the CLI asks no such thing
         if event["event"] == "PermissionRequest":
             self._permission_hook_answered(tool, asked, answer)
