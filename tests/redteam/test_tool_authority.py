@@ -230,7 +230,10 @@ async def test_what_the_sandbox_says_of_managed_settings_approves_nothing(
 async def test_without_the_hosts_own_judgement_the_word_of_the_sandbox_counts(
     host: Host, boxes: Boxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ToolAuthority, "_decide", lambda *_: "managed settings")
+    def believe(*_: object) -> str:
+        return "managed settings"
+
+    monkeypatch.setattr(ToolAuthority, "_decide", believe)
     assert await ran_under_managed_settings(host, boxes) == [100]
 
 

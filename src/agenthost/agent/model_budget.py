@@ -21,8 +21,8 @@ _EACH_PROMPT, _EACH_TURN = 1000, 100
 _FASTEST = 300
 # Statuses by which a service asks for the same request again.
 _REPEATED = (408, 409, 429)
-# Bytes of a request for each token: at least 2 in its worst case, about 4 in plain text.
-_WORST_BYTES, _USUAL_BYTES = 2, 4
+# Bytes of a request for each token in its worst case; plain text has about 4.
+_WORST_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,8 @@ class Hold:
         # A request may name several models: each part of it is counted like the dearest.
         self.price = max((_price(model) for model in request.models), key=lambda price: price.output)
         worst = Tokens(written_long=size // _WORST_BYTES, output=request.max_tokens)
+        if not request.spends:
+            worst = Tokens()
         self.tokens = worst.total
         self.usd = cost(self.price, worst, fast=request.fast, geo=request.geo)
         self.reader: UsageReader | None = None  # set when a good answer has come
@@ -118,7 +120,7 @@ class Hold:
 
     def used(self) -> tuple[int, float]:
         """Return the tokens and dollars that the request has cost, by what is known of it."""
-        if self.failed:
+        if self.failed or not self.request.spends:
             return 0, 0.0
         found = self._found()
         tokens, dollars = found.total, self._cost(self.price, found)
@@ -142,7 +144,7 @@ class Hold:
         written = 0 if begun is None else int((anyio.current_time() - begun) * _FASTEST)
         known = reader.tokens if reader is not None and reader.tokens is not None else None
         if known is None:
-            known = Tokens(input=self.size // _USUAL_BYTES)
+            known = Tokens(input=self.size // _WORST_BYTES)
         return Tokens(
             input=known.input,
             output=max(known.output, min(written, self.request.max_tokens)),
@@ -192,7 +194,7 @@ class ModelBudget:
             refusal = self._refusal()
             if refusal is not None:
                 return refusal
-            if not self._holds or self._has_room():
+            if not self._holds or not request.spends or self._has_room():
                 hold = Hold(request, size)
                 self._holds.add(hold)
                 self.used.requests += 1
