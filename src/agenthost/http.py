@@ -36,11 +36,13 @@ class TransportError(OSError):
 
     Attributes:
         permanent: Whether the same request would fail again, since something on this machine is wrong.
+        was_sent: Whether the server had the whole request, and may have done what it asks for.
     """
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool = False, was_sent: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.was_sent = was_sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +296,7 @@ def _transport_error(exc: Exception, host: str) -> TransportError:
     if isinstance(exc, httpx.InvalidURL | ValueError):
         kind = type(exc).__name__
         return TransportError(f"the request to {host} could not be built ({kind})", permanent=True)
-    return TransportError(f"{type(exc).__name__} at {host}")
+    return TransportError(f"{type(exc).__name__} at {host}", was_sent=isinstance(exc, httpx.ReadTimeout))
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

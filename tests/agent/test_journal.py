@@ -12,12 +12,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from agenthost.agent.answering import Answers
+from agenthost.agent.callbacks import Callbacks
 from agenthost.agent.journal import Fault, Journal
 from agenthost.agent.sender import LineSender
 from agenthost.agent.store import Append
+from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.errors import AgentError, LinkLostError
 
 LIMIT = 10
+MIB = 1 << 20
 
 
 class Source:
@@ -357,6 +361,47 @@ async def test_draining_reads_to_the_end_without_keeping_anything() -> None:
             source.feed(END)
             source.feed_bytes(b"")
             assert await journal.until(lambda: journal.ended)
+
+
+async def test_while_draining_the_journal_waits_for_a_store_that_is_behind() -> None:
+    source = Source()
+    store = SlowStore()
+    answers = Answers(Callbacks(store=store), send=_fail, codec=_fail, authority=ToolAuthority())
+    journal = Journal(source, stderr=None, answers=answers)
+    batch = {"kind": "store_append", "key": {"project_key": "p", "session_id": "s"}, "entries": ["x" * MIB]}
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            answers.start(tasks)
+            tasks.start_soon(journal.run)
+            journal.drain()
+            for _ in range(30):
+                source.feed(batch)
+            source.feed(END)
+            source.feed_bytes(b"")
+            await anyio.wait_all_tasks_blocked()
+            assert len(source.pieces) > 15, "as much as there may be unread was read"
+            store.open.set()
+            assert await journal.until(lambda: journal.ended)
+            await answers.settle()
+            tasks.cancel_scope.cancel()
+    assert store.taken == 30
+
+
+class SlowStore:
+    """A store that takes batches once the test lets it."""
+
+    def __init__(self) -> None:
+        self.open = anyio.Event()
+        self.taken = 0
+
+    async def append(self, key: object, entries: list[Any]) -> None:
+        del key, entries
+        await self.open.wait()
+        self.taken += 1
+
+
+async def _fail(*_: object) -> Any:
+    raise AssertionError("nothing is asked")
 
 
 class Sink:

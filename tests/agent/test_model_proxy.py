@@ -364,6 +364,28 @@ async def test_an_agent_that_hangs_up_ends_the_request_to_the_model() -> None:
     assert not exchange.ended
 
 
+async def test_a_request_that_the_host_waited_for_in_vain_is_counted_and_one_that_did_not_arrive_is_not() -> (
+    None
+):
+    async def answers_never(exchange: Exchange) -> None:
+        await exchange.client_gone()
+
+    guard = ModelGuard()
+    async with Upstream(answers_never).server as server, HttpClient(read_timeout=0.05) as client:
+        url = server.url
+        proxy = ModelProxy(ModelAccess(url, ()), guard, request_bytes=1 << 20)
+        with anyio.fail_after(LIMIT):
+            await proxy.serve(client, FakeExchange(Head()))
+    used = guard.budget.so_far()
+    assert used.requests == 1
+    assert used.tokens >= len(BODY) // 2
+
+    async with HttpClient() as client:  # nobody listens there any more
+        proxy = ModelProxy(ModelAccess(url, ()), guard, request_bytes=1 << 20)
+        await proxy.serve(client, FakeExchange(Head()))
+    assert guard.budget.so_far() == used
+
+
 async def test_redirects_are_not_followed_with_the_key() -> None:
     async def away(exchange: Exchange) -> None:
         await exchange.reply(307, b"", {"location": "http://127.0.0.1:1/v1/messages"})

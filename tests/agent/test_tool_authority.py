@@ -11,10 +11,13 @@ from claude_agent_sdk import (
     PermissionResultAllow,
     PermissionResultDeny,
     PermissionUpdate,
+    create_sdk_mcp_server,
 )
 from claude_agent_sdk.types import PermissionRuleValue
 
+from agenthost.agent.callbacks import take_callbacks
 from agenthost.agent.tool_authority import ToolAuthority
+from agenthost.errors import ConfigError
 
 PAY = "mcp__own__pay"
 
@@ -226,7 +229,6 @@ def test_every_hook_that_applies_must_have_been_asked_and_none_may_deny() -> Non
             HookMatcher(matcher="mcp__own__.*", hooks=[hook, hook]),
             HookMatcher(hooks=[hook]),
             HookMatcher(matcher="Bash|Write", hooks=[hook]),
-            HookMatcher(matcher="(?<name>own)", hooks=[hook]),  # JavaScript's own: nobody can say
         ]
     }
     judge = authority(hooks, allowed_tools=["mcp__own"])
@@ -239,6 +241,49 @@ def test_every_hook_that_applies_must_have_been_asked_and_none_may_deny() -> Non
     for matcher, number, answer in ((0, 0, {}), (0, 1, verdict(permissionDecision="deny")), (1, 0, {})):
         ask_hook(judge, {}, answer, matcher=matcher, hook=number)
     assert not runs(judge)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "applies"),
+    [
+        (r"(?<name>own)", True),
+        (r"^mcp__(?<kind>[a-z])wn__p\ay$", True),
+        (r"(?<two>_)\k<two>pay", True),
+        (r"(?<!mcp__)own", False),
+        (r"(?<kind>other)", False),
+        (r"\(?x|\[]", False),
+        (r"\Amcp", False),  # JavaScript reads a letter
+    ],
+)
+def test_a_pattern_of_javascript_is_read_as_the_cli_reads_it(pattern: str, applies: bool) -> None:
+    judge = authority(
+        {"PreToolUse": [HookMatcher(matcher=pattern, hooks=[hook])]}, allowed_tools=["mcp__own"]
+    )
+    assert runs(judge) != applies
+    ask_hook(judge, {}, {})
+    assert runs(judge)
+
+
+UNREADABLE = [r"(?<=mcp__|x)own", r"[]own", r"(?P<name>own)", "(?i)own", "(own"]
+
+
+@pytest.mark.parametrize("pattern", UNREADABLE)
+def test_a_hook_whose_pattern_the_host_cannot_read_guards_each_tool(pattern: str) -> None:
+    judge = authority(
+        {"PreToolUse": [HookMatcher(matcher=pattern, hooks=[hook])]}, allowed_tools=["mcp__own"]
+    )
+    assert not runs(judge)
+
+
+@pytest.mark.parametrize("event", ["PreToolUse", "PermissionRequest"])
+@pytest.mark.parametrize("pattern", UNREADABLE)
+def test_such_a_pattern_is_refused_at_the_start_where_it_could_guard_a_tool_of_the_host(
+    event: str, pattern: str
+) -> None:
+    hooks = {"hooks": {event: [HookMatcher(matcher=pattern, hooks=[hook])]}}
+    with pytest.raises(ConfigError, match="which the host cannot read as the CLI does"):
+        take_callbacks({**hooks, "mcp_servers": {"own": create_sdk_mcp_server("own")}})
+    assert take_callbacks(hooks).hooks[event]
 
 
 def test_a_hook_approves_with_the_input_that_it_returns() -> None:

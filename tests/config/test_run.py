@@ -125,6 +125,15 @@ async def test_options_win_over_variables_and_these_over_the_file(tmp_path: Path
             ],
         ),
         (
+            '[agent.defaults]\nother_fields = ["x"]',
+            [
+                (
+                    "[agent.defaults] other_fields lets fields reach the model's service unchecked: "
+                    "--allow network"
+                )
+            ],
+        ),
+        (
             '[agent]\ndefaults = "sdk"',
             [
                 "[agent] defaults lets the agent do anything without asking: --allow bypass",

@@ -23,6 +23,8 @@ from claude_agent_sdk import (
     create_sdk_mcp_server,
     tool,
 )
+from conformance.wrong_agents import Patch
+from redteam.patched import Boxes, boxes_of
 from support.hosting import KEY
 from support.messages import results
 
@@ -173,7 +175,7 @@ async def test_a_call_that_the_host_did_not_approve_does_not_run(
 async def test_without_the_hosts_own_judgement_the_call_runs(
     host: Host, agent: HostedAgent, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse_nothing(*_: object) -> None:
+    def refuse_nothing(*_: object, **_options: object) -> None:
         return
 
     monkeypatch.setattr(ToolAuthority, "refusal", refuse_nothing)
@@ -194,6 +196,45 @@ async def test_a_driver_that_says_the_rules_when_it_attaches_refuses_too(host: H
     options = replace(options, allowed_tools=[])
     async with HostedAgent.attach(ref, options=options) as third:
         assert await host.attacked(third, steps) == [100], "nobody knows what the first one's options allowed"
+
+
+MANAGED = "runner that says that managed settings approve calls"
+SAYS_MANAGED = Patch("runner", "runner/sdk.py", "if os.path.isdir(_MANAGED_SETTINGS):", "if True:")
+
+
+@pytest.fixture(scope="module", params=["local"])
+def boxes(request: pytest.FixtureRequest) -> Boxes:
+    """Give what makes sandboxes."""
+    return boxes_of(request)
+
+
+async def ran_under_managed_settings(host: Host, boxes: Boxes) -> list[Any]:
+    """Return what a call ran that nobody was asked about."""
+    async with boxes(SAYS_MANAGED) as box:
+        options = host.options(await FakeCLI().put(box))
+        async with HostedAgent(options, sandbox=box) as agent:
+            return await host.attacked(agent, ATTACKS[NEVER_ASKED][0])
+
+
+@pytest.mark.full
+@pytest.mark.attack("have the host run a tool that it did not approve", MANAGED)
+async def test_what_the_sandbox_says_of_managed_settings_approves_nothing(
+    host: Host, boxes: Boxes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await ran_under_managed_settings(host, boxes) == []
+    assert len([one for one in caplog.messages if "the sandbox has managed settings" in one]) == 1
+
+
+@pytest.mark.full
+@pytest.mark.control(MANAGED)
+async def test_without_the_hosts_own_judgement_the_word_of_the_sandbox_counts(
+    host: Host, boxes: Boxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def believe(*_: object) -> str:
+        return "managed settings"
+
+    monkeypatch.setattr(ToolAuthority, "_decide", believe)
+    assert await ran_under_managed_settings(host, boxes) == [100]
 
 
 async def test_a_refusal_is_told_to_the_caller_and_logged_once(

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from agenthost.agent.tool_rules import can_read
 from agenthost.errors import ConfigError
 
 # What an agent may ask of a session store beside appending: what the SDK calls to resume a session. Not
@@ -55,10 +56,13 @@ def take_callbacks(given: dict[str, Any]) -> Callbacks:
     Raises:
         ConfigError: One has the wrong shape.
     """
+    hooks, servers = _take_hooks(given.pop("hooks", None)), _take_servers(given)
+    if servers:
+        _check_matchers(hooks)
     return Callbacks(
         can_use_tool=_callable(given, "can_use_tool"),
-        hooks=_take_hooks(given.pop("hooks", None)),
-        servers=_take_servers(given),
+        hooks=hooks,
+        servers=servers,
         store=given.pop("session_store", None),
         stderr=_callable(given, "stderr"),
     )
@@ -84,6 +88,19 @@ def _take_hooks(hooks: Any) -> dict[str, list[Any]]:
         if found_here:
             found[str(event)] = found_here
     return found
+
+
+def _check_matchers(hooks: Mapping[str, list[Any]]) -> None:
+    """Refuse matchers of which the host cannot say whether they guard a tool of this process."""
+    for event in ("PreToolUse", "PermissionRequest"):
+        for matcher in hooks.get(event, ()):
+            if not can_read(matcher.matcher):
+                raise ConfigError(
+                    f"options.hooks[{event!r}] has the matcher {matcher.matcher!r:.200}, which the host "
+                    "cannot read as the CLI does, and so cannot tell whether the hook guards a tool of an "
+                    "in-process MCP server: write it with what regular expressions of JavaScript and of "
+                    "Python have in common"
+                )
 
 
 def _take_servers(given: dict[str, Any]) -> dict[str, dict[str, Any]]:

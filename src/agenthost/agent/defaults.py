@@ -27,6 +27,8 @@ class SafeDefaults:
         refuse_model_egress: Where the sandbox's network is none or a list of hosts, requests to the model
             reach nothing else either: no addresses, no files, no tools of the model's service (the CLI's
             WebSearch is one) and no MCP servers.
+        other_fields: Names of fields that requests to the model may have there beside those that agenthost
+            knows, for a CLI that is newer. None: any. See docs/model-access.md.
         refuse_unisolated_bypass: ``bypassPermissions`` is refused where nothing isolates the agent.
     """
 
@@ -39,6 +41,7 @@ class SafeDefaults:
     disable_auto_memory: bool | None = True
     other_models: tuple[str, ...] | None = ()
     refuse_model_egress: bool | None = True
+    other_fields: tuple[str, ...] | None = ()
     refuse_unisolated_bypass: bool | None = True
 
 
@@ -52,5 +55,6 @@ NO_DEFAULTS = SafeDefaults(
     disable_auto_memory=None,
     other_models=None,
     refuse_model_egress=None,
+    other_fields=None,
     refuse_unisolated_bypass=None,
 )

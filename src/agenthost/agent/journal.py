@@ -63,24 +63,19 @@ class Source(Protocol):
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` when the runner has ended."""
-        ...
 
     @property
     def received(self) -> int:
         """Offset behind what ``receive`` has returned."""
-        ...
 
     def ack(self, offset: int) -> None:
         """Say that everything below ``offset`` is wanted no more."""
-        ...
 
     async def wait(self) -> int:
         """Return the runner's exit code."""
-        ...
 
     def stderr_tail(self) -> bytes:
         """Return the end of the runner's own stderr."""
-        ...
 
 
 class _Waiter:
@@ -171,8 +166,7 @@ class Journal:
                 self._take(data)
                 self._let_go()
                 while self._is_full():
-                    self._room = anyio.Event()
-                    await self._room.wait()
+                    await self._make_room()
             if not self._has_end:
                 self.failure = await self._why()
         except AgentHostError as error:
@@ -194,14 +188,25 @@ class Journal:
                 waiter.event.set()
 
     def _is_full(self) -> bool:
+        if self._drain:
+            return self._size > _HIGH_WATER  # of what the store has not written yet
         if self._size > _WAITING_WATER:
             # The answer may lie behind as much as the guest keeps. Who waits is told to read first.
             for waiter in self._waiters.values():
                 waiter.too_far = True
                 waiter.event.set()
-            return not self._drain
+            return True
         # Whoever waits for a reply gets it, even if it lies behind more messages than are kept otherwise.
-        return self._size > _HIGH_WATER and not self._waiters and not self._drain
+        return self._size > _HIGH_WATER and not self._waiters
+
+    async def _make_room(self) -> None:
+        first = self._unread[0][0]
+        if self._drain and isinstance(first, Append):
+            await first.done.wait()
+            self._let_go()
+        else:
+            self._room = anyio.Event()
+            await self._room.wait()
 
     async def _why(self) -> Exception:
         code: int | None = None
@@ -243,6 +248,7 @@ class Journal:
             return
         while self._unread and isinstance(first := self._unread[0][0], Append) and first.done.is_set():
             self._unread.popleft()
+            self._size -= first.size
         if not self._unread:
             self._ack(self._offset)
 
@@ -317,12 +323,9 @@ class Journal:
             case "request":
                 if self._answers is not None:
                     self._answers.request(event, size=len(line), values=values_at_most(line))
-            case "request_cancelled":
+            case "request_cancelled" | "answered":  # by another: a denial, for one
                 if self._answers is not None:
                     self._answers.cancelled(event["id"])
-            case "answered":
-                if self._answers is not None:
-                    self._answers.cancelled(event["id"])  # by somebody else: a denial, for one
             case "answer_refused":
                 refused = "the agent took no answer to its question %s any more"
                 self._warnings.warning("refused", refused, event["id"])
@@ -480,8 +483,8 @@ class Journal:
     def drain(self) -> None:
         """Want no more messages: read on to the end without them."""
         self._drain = True
-        kept = deque(one for one in self._unread if isinstance(one[0], Append) and not one[0].done.is_set())
-        self._unread, self._size = kept, 0
+        self._unread = deque((one, end) for one, end in self._unread if isinstance(one, Append))
+        self._size = sum(one.size for one, _ in self._unread if isinstance(one, Append))
         self._let_go()
         self._room.set()
 

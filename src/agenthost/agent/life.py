@@ -444,8 +444,12 @@ class AgentLife:
         await self.sdk_ready()
         if not connected:
             raise self.end_error() or BootstrapError("the agent ended before it was connected")
-        if (journal.ready or {}).get("managed_settings"):
-            self.authority.distrust("managed settings")
+        if (journal.ready or {}).get("managed_settings") and options.callbacks.servers:
+            # The sandbox says so itself, and so this loosens nothing.
+            _log.warning(
+                "the sandbox has managed settings: what they allow does not count for tools of this process; "
+                "name these in allowed_tools"
+            )
         inside = (journal.ready or {}).get("sdk_version")
         if inside != version:
             shown = shortened(inside)

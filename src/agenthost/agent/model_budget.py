@@ -21,8 +21,8 @@ _EACH_PROMPT, _EACH_TURN = 1000, 100
 _FASTEST = 300
 # Statuses by which a service asks for the same request again.
 _REPEATED = (408, 409, 429)
-# Bytes of a request for each token: at least 2 in its worst case, about 4 in plain text.
-_WORST_BYTES, _USUAL_BYTES = 2, 4
+# Bytes of a request for each token in its worst case; plain text has about 4.
+_WORST_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,6 @@ class Used:
 
     Attributes:
         requests: Requests to the model, without those that the service asked to repeat.
-        free: Requests that cost nothing, ``count_tokens`` for one.
         tokens: Tokens, of prompts and answers, cached or not.
         usd: Dollars.
         usd_before: Dollars before the last ``/clear``.
@@ -70,7 +69,6 @@ class Used:
     """
 
     requests: int = 0
-    free: int = 0
     tokens: int = 0
     usd: float = 0.0
     usd_before: float = 0.0
@@ -86,6 +84,8 @@ class Hold:
         # A request may name several models: each part of it is counted like the dearest.
         self.price = max((_price(model) for model in request.models), key=lambda price: price.output)
         worst = Tokens(written_long=size // _WORST_BYTES, output=request.max_tokens)
+        if not request.spends:
+            worst = Tokens()
         self.tokens = worst.total
         self.usd = cost(self.price, worst, fast=request.fast, geo=request.geo)
         self.reader: UsageReader | None = None  # set when a good answer has come
@@ -120,7 +120,7 @@ class Hold:
 
     def used(self) -> tuple[int, float]:
         """Return the tokens and dollars that the request has cost, by what is known of it."""
-        if self.failed:
+        if self.failed or not self.request.spends:
             return 0, 0.0
         found = self._found()
         tokens, dollars = found.total, self._cost(self.price, found)
@@ -144,7 +144,7 @@ class Hold:
         written = 0 if begun is None else int((anyio.current_time() - begun) * _FASTEST)
         known = reader.tokens if reader is not None and reader.tokens is not None else None
         if known is None:
-            known = Tokens(input=self.size // _USUAL_BYTES)
+            known = Tokens(input=self.size // _WORST_BYTES)
         return Tokens(
             input=known.input,
             output=max(known.output, min(written, self.request.max_tokens)),
@@ -194,19 +194,12 @@ class ModelBudget:
             refusal = self._refusal()
             if refusal is not None:
                 return refusal
-            if not self._holds or self._has_room():
+            if not self._holds or not request.spends or self._has_room():
                 hold = Hold(request, size)
                 self._holds.add(hold)
                 self.used.requests += 1
                 return hold
             await self._settled.wait()
-
-    def admit_free(self) -> Refusal | None:
-        """Count a request that costs nothing; there may be as many of these as of the others."""
-        refusal = self._refusal_of(self.used.free)
-        if refusal is None:
-            self.used.free += 1
-        return refusal
 
     @contextmanager
     def settling(self, hold: Hold) -> Generator[None]:
@@ -241,21 +234,17 @@ class ModelBudget:
         return None
 
     def _refusal(self) -> Refusal | None:
-        return self._refusal_of(self.used.requests) or self._spending(0, 0.0)
-
-    def _refusal_of(self, requests: int) -> Refusal | None:
-        """Return which bound is met with so many requests."""
         bounds, used = self.bounds, self.used
-        if bounds.requests is not None and requests >= bounds.requests:
+        if bounds.requests is not None and used.requests >= bounds.requests:
             return _over("requests", f"{bounds.requests} requests", "Limits.model_requests")
         if bounds.turns is not None:
             most = max(1, used.prompts) * (_EACH_PROMPT + _EACH_TURN * bounds.turns)
-            if requests >= most:
+            if used.requests >= most:
                 setting = (
                     f"what options.max_turns={bounds.turns} implies; Limits.model_requests sets another bound"
                 )
                 return _over("requests", f"{most} requests", setting)
-        return None
+        return self._spending(0, 0.0)
 
 
 def _over(kind: RefusalKind, what: str, setting: str) -> Refusal:

@@ -66,7 +66,9 @@ class ModelGuard:
             max_turns=fields.get("max_turns", defaults.max_turns),
             max_budget_usd=fields.get("max_budget_usd"),
         )
-        policy = ModelPolicy(names, fields=frozenset(_object(env.get(_EXTRA_BODY))))
+        extra = _object(env.get(_EXTRA_BODY))
+        more = defaults.other_fields
+        policy = ModelPolicy(names, fields=None if more is None else frozenset((*more, *extra)))
         return cls(policy, ModelBudget(bounds))
 
     @classmethod
@@ -84,7 +86,7 @@ class ModelGuard:
         policy = ModelPolicy(
             names,
             is_closed=bool(found.get("is_closed", True)),
-            fields=frozenset(_strings(found.get("fields"))),
+            fields=None if found.get("fields", ()) is None else frozenset(_strings(found.get("fields"))),
         )
         return cls(policy, ModelBudget(bounds, used))
 
@@ -96,7 +98,7 @@ class ModelGuard:
                 "models": list(policy.names.given),
                 "any_model": policy.names.any_model,
                 "is_closed": policy.is_closed,
-                "fields": sorted(policy.fields),
+                "fields": None if policy.fields is None else sorted(policy.fields),
                 "turns": budget.bounds.turns,
                 "budget": budget.bounds.budget,
                 "used": dataclasses.asdict(budget.so_far()),
@@ -121,8 +123,8 @@ class ModelGuard:
             self.allow_model(name)
 
     async def admit(self, request: ModelRequest, size: int) -> Hold | Refusal | None:
-        """Wait until a request may go. None: it costs nothing. See ModelBudget."""
-        return await self.budget.admit(request, size) if request.spends else self.budget.admit_free()
+        """Wait until a request may go. None: it asks no model. See ModelBudget."""
+        return await self.budget.admit(request, size) if request.models else None
 
     def note_refusal(self, refusal: Refusal) -> None:
         """Count a refusal. The first one of its kind is a warning in the log, those that follow are not."""

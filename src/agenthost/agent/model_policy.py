@@ -116,12 +116,12 @@ _KINDS = re.compile(
     """,
     re.VERBOSE,
 )
-# Names by which an object points at what the API would fetch, whatever its kind.
-_POINTERS = frozenset({"file_id", "server_url"})
+# Names by which an object points at what a service would fetch, whatever its kind. ``url`` may only quote.
+_POINTER = re.compile(r"(?:\w+_)?(?:file_ids?|skill_ids?|urls|uris?)|\w+_url")
 # Kinds that state where a page was found. Any other object with a ``url`` is something to fetch.
 _QUOTING = frozenset({"web_search_result", "web_search_result_location", "web_fetch_result"})
 # A proxy that reads names without regard to case reads these otherwise than the host.
-_TELLING = _POINTERS | _REACHING_FIELDS | {"model", "source", "type", "url"}
+_TELLING = _REACHING_FIELDS | {"model", "source", "type", "url", "file_id", "server_url"}
 # Tokens of the longest answer that the API has given; more than that it refuses.
 _LONGEST_ANSWER = 300_000
 _SHOWN = 80  # characters of what an agent asked for, in messages and logs
@@ -186,12 +186,13 @@ class ModelPolicy:
         names: The models that it may ask.
         is_closed: Whether requests may reach nothing but the model: no addresses, no files, no server
             tools, no MCP servers.
-        fields: Names of further fields, those of the CLI's variable CLAUDE_CODE_EXTRA_BODY.
+        fields: Names of further fields: those of the CLI's variable CLAUDE_CODE_EXTRA_BODY, and
+            ``SafeDefaults.other_fields``. None: any.
     """
 
     names: ModelNames = field(default_factory=ModelNames)
     is_closed: bool = True
-    fields: frozenset[str] = frozenset()
+    fields: frozenset[str] | None = frozenset()
 
     def judge_head(self, method: str, target: str) -> Refusal | None:
         """Return why nothing with this method and target (path and query) is sent, before a body is read."""
@@ -235,12 +236,12 @@ class ModelPolicy:
             if name in _REACHING_FIELDS:
                 if self.is_closed:
                     raise _egress(f"the field {name!r}")
-            elif self.is_closed and name not in _FIELDS and name not in self.fields:
+            elif self.is_closed and not self._knows(name):
                 raise _RefusedError(
                     "field",
                     f"the field {shorten(name)!r} of a request is not known to this version of agenthost, "
-                    "and not sent where the network is closed: name the field in CLAUDE_CODE_EXTRA_BODY of "
-                    "options.env, or allow all with SafeDefaults(refuse_model_egress=None)",
+                    "and not sent where the network is closed. If a newer CLI sends it, update agenthost, or "
+                    f"allow the field with defaults=SafeDefaults(other_fields=({shorten(name)!r},))",
                 )
         fallbacks: object = asked.get("fallbacks")
         # "default" are the models that the service recommends in the place of one that declines.
@@ -256,12 +257,15 @@ class ModelPolicy:
                 models.append(self._named(one["model"]))
         return tuple(models)
 
+    def _knows(self, name: str) -> bool:
+        return name in _FIELDS or self.fields is None or name in self.fields
+
     def _judge_object(self, one: Mapping[str, Any], *, is_body: bool) -> None:
         for name in one:
             lower = name.lower()
             if lower != name and lower in _TELLING:
                 raise _RefusedError("body", f"the name {shorten(name)!r} is not written as the API writes it")
-            if self.is_closed and (name in _POINTERS or (not is_body and name in _REACHING_FIELDS)):
+            if self.is_closed and (_POINTER.fullmatch(name) or (not is_body and name in _REACHING_FIELDS)):
                 raise _egress(f"the field {name!r}")
         kind = one.get("type")
         if self.is_closed and kind is not None and not _is_harmless(kind):

@@ -160,7 +160,7 @@ class ModelProxy:
         """Ask the model and pass its answer on; whatever fails, the exchange gets an answer or is cut."""
         from agenthost.http import TransportError
 
-        begun = False
+        begun = was_sent = False
         try:
             async with self._ask(client, request) as answer:
                 if hold is not None:
@@ -177,13 +177,14 @@ class ModelProxy:
                 return
         except TransportError as error:
             message, permanent = f"the model could not be reached: {error}", error.permanent
+            was_sent = error.was_sent
         except (AgentHostError, OSError):
             raise  # of the exchange: nobody waits for an answer
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent must not wait for ever
             # Its text might quote a header.
             message, permanent = f"the request could not be served ({type(error).__name__})", False
         self._warnings.warning("model", "%s", message)
-        if hold is not None and not begun:
+        if hold is not None and not begun and not was_sent:
             hold.fail(counts=False)
         if begun:
             await exchange.cut()

@@ -13,7 +13,8 @@ have let it pass. What ``disallowed_tools`` names never runs.
 
 What files inside the sandbox may allow (``setting_sources``, a ``settings`` file, plugins, skills) the host
 does not know. There, a call without an approval runs, unless the host denied just that; so it does for a
-driver that attached to an agent without saying what its options were.
+driver that attached to an agent without saying what its options were. Managed settings of the sandbox's own
+image approve nothing here: that they exist is known from inside alone.
 """
 
 from __future__ import annotations
@@ -185,10 +186,6 @@ class ToolAuthority:
             self._modes.add(named["defaultMode"])
         return None
 
-    def distrust(self, what: str) -> None:
-        """Let calls pass that nothing denies: this may approve what the host does not see."""
-        self._unknown = self._unknown or what
-
     # ---- what the host answers
 
     @contextmanager
@@ -213,7 +210,7 @@ class ToolAuthority:
     def hook_answered(self, event: Mapping[str, Any], tool: str, asked: str, answer: Any) -> None:
         """Take note of what a hook returned, or raised. See ``Question``."""
         matcher = self._hooks[event["event"]][event["matcher"]]
-        if applies_to(matcher.matcher, tool) is False:
+        if not applies_to(matcher.matcher, tool):
             return  # the CLI asks no such thing
         if event["event"] == "PermissionRequest":
             self._permission_hook_answered(tool, asked, answer)

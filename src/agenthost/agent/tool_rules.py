@@ -10,6 +10,11 @@ from typing import Any
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _NAMES = re.compile(r"[a-zA-Z0-9_|, -]+")  # a hook's matcher that is a list of names
 _BETWEEN = re.compile(r"[|,]")
+# What JavaScript writes otherwise than Python: named groups, and letters that are escaped without need.
+_OTHERWISE_WRITTEN = re.compile(r"\\k<\w+>|\\.|\(\?<(?![=!])", re.DOTALL)
+_SAME_ESCAPES = "bBdDfnrsStuvwWxc"  # Python refuses ``c``
+# Empty sets, and groups that Python alone has.
+_ONE_LANGUAGE = re.compile(r"(?<!\\)(?:\[\^?\]|\(\?(?:[^:=!<ims-]|[ims-]*\)))")
 
 
 def full_names(server: str, tool: str) -> tuple[str, str]:
@@ -18,8 +23,8 @@ def full_names(server: str, tool: str) -> tuple[str, str]:
     return whole, f"{whole}__{_NOT_IN_NAMES.sub('_', tool)}"
 
 
-def applies_to(pattern: str | None, tool: str) -> bool | None:
-    """Return whether a hook's matcher applies to a tool; None where JavaScript alone can read the pattern.
+def applies_to(pattern: str | None, tool: str) -> bool:
+    """Return whether a hook's matcher applies to a tool. One that the host cannot read applies to all.
 
     A matcher of letters, digits and a few marks is a list of names, any other a pattern that is searched for.
     """
@@ -28,15 +33,32 @@ def applies_to(pattern: str | None, tool: str) -> bool | None:
     if _NAMES.fullmatch(pattern):
         return tool in (part.strip() for part in _BETWEEN.split(pattern))
     compiled = _compiled(pattern)
-    return None if compiled is None else compiled.search(tool) is not None
+    return compiled is None or compiled.search(tool) is not None
+
+
+def can_read(pattern: str | None) -> bool:
+    """Return whether the host reads a hook's matcher as the CLI does."""
+    return not pattern or pattern == "*" or bool(_NAMES.fullmatch(pattern)) or _compiled(pattern) is not None
 
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
+    """Return a pattern of JavaScript; None where Python has none that means the same."""
+    if _ONE_LANGUAGE.search(pattern):
+        return None
     try:
-        return re.compile(pattern)
+        return re.compile(_OTHERWISE_WRITTEN.sub(_as_python, pattern), re.ASCII)
     except re.error:
         return None
+
+
+def _as_python(found: re.Match[str]) -> str:
+    text = found[0]
+    if text == "(?<":
+        return "(?P<"
+    if text.startswith("\\k<"):
+        return f"(?P={text[3:-1]})"
+    return text[1:] if text[1].isalpha() and text[1] not in _SAME_ESCAPES else text
 
 
 def _parts(rule: str) -> tuple[str, bool]:

@@ -84,6 +84,8 @@ def check_file(
             found.append((path, "opens the network to the sandbox", "--network open"))
         elif path == ("agent", "defaults", "refuse_model_egress") and value in ("sdk", False) and not network:
             found.append((path, "lets the model's service reach further than the sandbox", "--allow network"))
+        elif path == ("agent", "defaults", "other_fields") and value and not network:
+            found.append((path, "lets fields reach the model's service unchecked", "--allow network"))
         elif path == ("spec", "mounts") and value:
             found.append((path, "shows files of this machine to the agent", "--allow mounts"))
         elif path == ("agent", "credentials") and value != "host" and credentials is None:

@@ -129,6 +129,7 @@ class DefaultsTable(Table):
     disable_auto_memory: bool | SDK | None = None
     other_models: list[str] | SDK | None = None
     refuse_model_egress: bool | SDK | None = None
+    other_fields: list[str] | SDK | None = None
     refuse_unisolated_bypass: bool | SDK | None = None
 
 

@@ -77,7 +77,7 @@ def make_defaults(table: AgentTable) -> dict[str, Any] | None:
     for name, value in table.defaults:
         if value is not None:
             given[name] = None if value == "sdk" else value
-    for name in ("setting_sources", "other_models"):
+    for name in ("setting_sources", "other_models", "other_fields"):
         if given.get(name) is not None:
             given[name] = tuple(given[name])
     return given
