@@ -63,19 +63,24 @@ class Source(Protocol):
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` when the runner has ended."""
+        ...
 
     @property
     def received(self) -> int:
         """Offset behind what ``receive`` has returned."""
+        ...
 
     def ack(self, offset: int) -> None:
         """Say that everything below ``offset`` is wanted no more."""
+        ...
 
     async def wait(self) -> int:
         """Return the runner's exit code."""
+        ...
 
     def stderr_tail(self) -> bytes:
         """Return the end of the runner's own stderr."""
+        ...
 
 
 class _Waiter:
