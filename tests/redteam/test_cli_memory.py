@@ -11,8 +11,8 @@ from agenthost.providers.docker import paths
 pytestmark = pytest.mark.usefixtures("baked")
 
 LIMIT = 120
-CLI = [f"{paths.SITE}/claude_agent_sdk/_bundled/claude", "-p", "--verbose"]
-CLI += ["--input-format", "stream-json", "--output-format", "stream-json"]
+STREAMS = ["--input-format", "stream-json", "--output-format", "stream-json"]
+CLI = [f"{paths.SITE}/claude_agent_sdk/_bundled/claude", "-p", "--verbose", *STREAMS]
 READABLE = ["python3", "-c", "print(input(), flush=True); input()"]
 WAY = "CLI's memory and environment opened through /proc"
 

@@ -63,19 +63,23 @@ class Source(Protocol):
 
     async def receive(self) -> bytes:
         """Return the next bytes, ``b""`` when the runner has ended."""
+        ...
 
     @property
     def received(self) -> int:
         """Offset behind what ``receive`` has returned."""
+        ...
 
     def ack(self, offset: int) -> None:
         """Say that everything below ``offset`` is wanted no more."""
 
     async def wait(self) -> int:
         """Return the runner's exit code."""
+        ...
 
     def stderr_tail(self) -> bytes:
         """Return the end of the runner's own stderr."""
+        ...
 
 
 class _Waiter:
@@ -200,8 +204,7 @@ class Journal:
         return self._size > _HIGH_WATER and not self._waiters
 
     async def _make_room(self) -> None:
-        first = self._unread[0][0]
-        if self._drain and isinstance(first, Append):
+        if self._drain and isinstance(first := self._unread[0][0], Append):
             await first.done.wait()
             self._let_go()
         else:
@@ -356,10 +359,8 @@ class Journal:
                     raise AgentError("this agent was never connected: its host ended before; start another")
                 if self._answers is not None:
                     self._answers.attached(event["epoch"])
-            case "waiting_for_host" | "answer_repeated":
-                _log.info("the agent says: %s", event["state"])
-            case _:
-                pass  # a newer runner says more
+            case state:  # it waits for a host, for one; a newer runner says more
+                _log.info("the agent says: %s", shortened(state))
 
     def _tell_stderr(self, event: dict[str, Any]) -> None:
         if event.get("dropped"):
