@@ -205,8 +205,7 @@ class Journal:
         return self._size > _HIGH_WATER and not self._waiters
 
     async def _make_room(self) -> None:
-        first = self._unread[0][0]
-        if self._drain and isinstance(first, Append):
+        if self._drain and isinstance(first := self._unread[0][0], Append):
             await first.done.wait()
             self._let_go()
         else:
@@ -361,10 +360,8 @@ class Journal:
                     raise AgentError("this agent was never connected: its host ended before; start another")
                 if self._answers is not None:
                     self._answers.attached(event["epoch"])
-            case "waiting_for_host" | "answer_repeated":
-                _log.info("the agent says: %s", event["state"])
-            case _:
-                pass  # a newer runner says more
+            case state:  # it waits for a host, for one; a newer runner says more
+                _log.info("the agent says: %s", shortened(state))
 
     def _tell_stderr(self, event: dict[str, Any]) -> None:
         if event.get("dropped"):

@@ -25,6 +25,14 @@ from agenthost.threads import in_thread
 
 DEFAULT_BASE = "python:3.13-slim"
 _COMPILING = 600.0  # seconds
+# A program that its user may run and not read: the kernel closes its memory and its environment to other
+# programs of that user.
+_CLOSE_CLI = """
+import os
+cli = os.path.join(folder, "claude_agent_sdk", "_bundled", "claude")
+if os.path.exists(cli):
+    os.chmod(cli, 0o711)
+"""
 
 Report = Callable[[str], object]
 
@@ -104,7 +112,7 @@ async def _build(
     def archive(entries: list[Entry]) -> AsyncIterator[bytes]:
         return pack_tree(directory, paths.SITE[1:], [*entries, Entry(paths.SITE[1:], None, 0o755)])
 
-    argv = [seen.python, "-I", "-c", COMPILE, paths.SITE]
+    argv = [seen.python, "-I", "-c", COMPILE + _CLOSE_CLI, paths.SITE]
     async with one_off(engine, str(told["Id"]), argv) as container:
         report("putting it into the image")
         await fit(engine, container, paths.WORKDIR, archive)

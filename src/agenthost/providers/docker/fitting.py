@@ -17,7 +17,7 @@ from agenthost.providers.docker.archives import Entry, pack, unpack_file
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 
-LAYOUT = "2"  # of what is done here; another number is another image
+LAYOUT = "3"  # of what is done here; another number is another image
 _COMMIT = 600.0  # seconds: a layer of hundreds of MiB on a slow disk
 
 Archive = Callable[[list[Entry]], bytes | AsyncIterator[bytes]]

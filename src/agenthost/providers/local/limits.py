@@ -212,6 +212,7 @@ def supported_limits(*, own_uid: bool = False, own_files: bool = True) -> frozen
     return frozenset(found)
 
 
+_SOCKET_SHARE = 8  # of the memory that a sandbox may have
 SOCKET_MEMORY = "memory.kmem.tcp.limit_in_bytes"
 
 
@@ -239,7 +240,8 @@ def _legacy_values(
         elif os.path.exists(f"{parent}/memory.swappiness"):
             values.append(("memory.swappiness", "0"))
         if os.path.exists(f"{parent}/{SOCKET_MEMORY}"):
-            values.append((SOCKET_MEMORY, amount))  # else what waits in a socket is not counted at all
+            # Else what waits in sockets is not counted at all; here it is beside the memory, not within.
+            values.append((SOCKET_MEMORY, str(limits.memory_mib * _MIB // _SOCKET_SHARE)))
         return values
     if controller == "cpu":
         values = list[tuple[str, str]]()
