@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, cast
+
+from agenthost.wire.json_bounds import JsonBoundsError, check_values
 
 # A conversation of a million tokens with a hundred tools has some 50,000 values. As objects of Python, the
 # most that is allowed takes about 60 MB; a body of 64 MiB could hold 30 million values.
 MOST_VALUES = 500_000
-
-_TEXT = re.compile(rb'"[^"]*"')
-_MARKS = (b",", b"[", b"{")  # each value has one before it, or is the only one
 
 
 class BodyError(ValueError):
@@ -47,18 +45,11 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def _check_size(body: bytes) -> None:
-    """Count values without building any. Exact for valid JSON; anything else fails later."""
-    if _marks(body) <= MOST_VALUES:
-        return  # texts included: nearly every body
-    # Left to right, as in JSON: an escaped backslash first, so that a quote behind it is the string's end.
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # Each value has one string at most, and one name.
-    if plain.count(b'"') > 4 * MOST_VALUES or _marks(_TEXT.sub(b"", plain)) > MOST_VALUES:
-        raise BodyError(f"the body holds more than {MOST_VALUES} values")
-
-
-def _marks(text: bytes) -> int:
-    return sum(text.count(mark) for mark in _MARKS)
+    """Count values without building any. Whether the body is valid JSON is not looked at."""
+    try:
+        check_values(body, most=MOST_VALUES)
+    except JsonBoundsError:
+        raise BodyError(f"the body holds more than {MOST_VALUES} values") from None
 
 
 def _one_meaning(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
