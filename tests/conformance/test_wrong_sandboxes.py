@@ -150,4 +150,4 @@ async def test_what_violates_a_clause_fails_no_other_check_that_is_not_named(
             expected=lambda wrong, name: name in wrong.also,
             at_once=AT_ONCE,
         )
-    assert unexpected == []
+    assert not unexpected, "\n".join(unexpected)
