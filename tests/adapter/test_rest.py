@@ -70,6 +70,13 @@ async def test_no_body_is_an_empty_mapping() -> None:
         (503, b"", "", "503: no reason was given"),
         (302, b"", "", "302: no reason was given"),
         (200, b"<html>", "", "200: the answer is not JSON: <html>"),
+        (200, b"[" * 100_000, "", "200: the answer: a JSON text is nested too deeply"),
+        (
+            200,
+            b"[" + b"{}," * 600_000 + b"0]",
+            "",
+            "200: the answer: a JSON text holds more than 500000 values",
+        ),
     ],
 )
 async def test_an_answer_that_is_not_a_result_is_an_error_with_what_there_is(

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from agenthost.wire.json_bounds import JsonBoundsError, load_json
+
 if TYPE_CHECKING:
     from agenthost.http import HttpClient, StreamedAnswer
 
@@ -89,13 +91,15 @@ class RestClient:
             headers: Further headers.
 
         Raises:
-            RestError: The vendor refused, or its answer is not JSON.
+            RestError: The vendor refused, or its answer is not JSON, or holds too much.
             TransportError: There was no answer, or not all of one.
         """
         async with self.stream(method, path, query=query, body=body, headers=headers) as answer:
             data = await _whole(answer)
         try:
-            return json.loads(data or b"{}")
+            return load_json(data or b"{}")
+        except JsonBoundsError as error:
+            raise RestError(answer.status, "", f"the answer: {error}") from None
         except ValueError:
             text = data[:_MOST_TEXT].decode(errors="replace")
             raise RestError(answer.status, "", f"the answer is not JSON: {text}") from None
@@ -158,7 +162,7 @@ async def json_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any]:
         for line in lines:
             if line.strip():
                 try:
-                    yield json.loads(line)
+                    yield load_json(line)
                 except ValueError:
                     raise ConnectionResetError("a line of the answer is not JSON") from None
     if rest.strip():

@@ -2,8 +2,7 @@
 
 A parser makes some 100 bytes of memory out of the 3 bytes of ``{},``: a line of 20 MB takes 660 MB. What
 is counted here are the bytes of structure, those outside of strings, by searches in C; and only of a text
-that is long enough to hold too many. How deeply a text is nested is bounded by the parser itself, which
-raises RecursionError.
+that is long enough to hold too many. How deeply a text is nested is bounded by the parser itself.
 """
 
 from __future__ import annotations
@@ -19,13 +18,21 @@ _STRING = re.compile(rb'"[^"]*"')
 
 
 class JsonBoundsError(ValueError):
-    """A JSON text holds more values than are taken."""
+    """A JSON text holds more values, or deeper ones, than are taken."""
 
 
 def load_json(text: bytes) -> Any:
-    """Return what a JSON text holds. Raises JsonBoundsError, and ValueError for what is not JSON."""
+    """Return what a JSON text holds.
+
+    Raises:
+        JsonBoundsError: It holds too many values, or is nested too deeply.
+        ValueError: It is not JSON.
+    """
     check_values(text)
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise JsonBoundsError("a JSON text is nested too deeply") from None
 
 
 def check_values(text: bytes, *, most: int = MOST_VALUES) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from typing import Any
 
 from agenthost.errors import BootstrapError
 from agenthost.providers.docker.engine import Engine
 from agenthost.providers.docker.errors import EngineError
 from agenthost.providers.docker.one_off import one_off, run
+from agenthost.wire.fields import WRONG_SHAPE
+from agenthost.wire.json_bounds import load_json
 
 _SECONDS = 60.0
 _PYTHON = (3, 10)
@@ -80,10 +82,13 @@ async def look_into(engine: Engine, image: str) -> Seen:
         except TimeoutError as exc:
             raise BootstrapError(f"python3 in image {image} did not answer in {_SECONDS:g} s") from exc
     try:
-        told = json.loads(ran.stdout)
-    except ValueError:
+        return _seen(load_json(ran.stdout))
+    except WRONG_SHAPE:  # of the image's own python3
         said = ran.stderr.decode(errors="replace").strip()[-500:]
         raise BootstrapError(f"python3 does not work in image {image}: {said}") from None
+
+
+def _seen(told: dict[str, Any]) -> Seen:
     name, version = told["libc"]
     numbers = [int(part) for part in version.split(".")[:2]] if name == "glibc" else []
     return Seen(
