@@ -100,7 +100,9 @@ async def test_agents_that_start_at_once_do_not_wait_for_the_import_of_the_first
     assert len(found) == 5
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into the memory of another process")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="not in CI: only root can look into the memory of another process"
+)
 async def test_nothing_of_the_agent_that_leaves_a_template_behind_is_in_it(
     box: GuestSandbox, site: Path
 ) -> None:
