@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -43,7 +44,8 @@ class ReadsWithoutAName(WrappedSandbox):
         try:
             return await self.inner.read_file(path, **options)
         except OSError as error:
-            error.filename = None
+            if error.errno != errno.EFBIG:  # which has a check of its own
+                error.filename = None
             raise
 
 

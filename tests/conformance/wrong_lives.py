@@ -156,7 +156,7 @@ class ShowsTheHostsProcesses(WrappedSandbox):
 @wrong("5.3")
 class LeavesTheNetworkOpen(WrappedProvider):
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        none = spec.network == NetworkPolicy.none()
+        none = spec.network == NetworkPolicy.none() and "none" in self.capabilities.networks
         return await super().create(replace(spec, network=NetworkPolicy.open()) if none else spec)
 
 
@@ -173,20 +173,26 @@ class ClosesNothingButTheLoopback(LeavesTheNetworkOpen):
 @wrong("5.4")
 class CapsNoMemory(WrappedProvider):
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        return await super().create(replace(spec, limits=replace(spec.limits, memory_mib=None)))
+        if "memory_mib" in self.capabilities.limits:
+            spec = replace(spec, limits=replace(spec.limits, memory_mib=None))
+        return await super().create(spec)
 
 
 @wrong("5.5")
 class CapsNoProcesses(WrappedProvider):
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        return await super().create(replace(spec, limits=replace(spec.limits, pids=None)))
+        if "pids" in self.capabilities.limits:
+            spec = replace(spec, limits=replace(spec.limits, pids=None))
+        return await super().create(spec)
 
 
 @wrong("5.6")
 class MountsACopy(WrappedProvider):
     async def create(self, spec: SandboxSpec) -> Sandbox:
-        mounts = [replace(mount, source=self._copy(mount.source)) for mount in spec.mounts]
-        return await super().create(replace(spec, mounts=tuple(mounts)))
+        if self.capabilities.mounts:
+            mounts = [replace(mount, source=self._copy(mount.source)) for mount in spec.mounts]
+            spec = replace(spec, mounts=tuple(mounts))
+        return await super().create(spec)
 
     def _copy(self, source: str) -> str:
         directory = self.stack.enter_context(tempfile.TemporaryDirectory())

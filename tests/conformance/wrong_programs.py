@@ -179,7 +179,8 @@ class KillsWhatRunsInTheBackground(WrappedSandbox):
 @wrong("1.15")
 class IgnoresTheUser(WrappedSandbox):
     async def exec(self, argv: Sequence[str], **options: Any) -> ExecResult:
-        options.pop("user", None)
+        if str(options.get("user")).isprintable():  # what no program can be given is refused
+            options.pop("user", None)
         return await self.inner.exec(argv, **options)
 
 
