@@ -125,7 +125,9 @@ def test_a_key_inside_that_can_be_sent_away_fails() -> None:
         "~/.ssh",
         "~/.aws/credentials",
         "/etc",
+        "/etc/ssh",
         "/home",
+        "/home/another-user",
     ],
 )
 def test_a_mount_by_which_the_host_could_be_taken_fails(source: str) -> None:

@@ -23,7 +23,8 @@ _POWERFUL = (
     "/sys",
 )
 # What is this machine's own: its accounts and keys, and other people's files.
-_PRIVATE = ("/etc", "/home", "/root", "/var/lib", "/run", "/boot")
+_PRIVATE = ("/etc", "/home", "/var/lib", "/run", "/boot")
+_KEYS = ("/etc/ssh", "/etc/ssl/private", "/etc/shadow", "/etc/sudoers.d", "/root")  # and all below
 _SECRET = (
     ".ssh",
     ".aws",
@@ -107,8 +108,10 @@ def _danger_of(path: str) -> str:
     state = PurePosixPath(os.path.realpath(state_directory()))
     if state in (source, *source.parents) or source in state.parents:
         return "holds agenthost's own state, with the keys of its sandboxes"
-    if str(source) in _PRIVATE:
+    if str(source) in _PRIVATE or any(PurePosixPath(name) in (source, *source.parents) for name in _KEYS):
         return "holds accounts, keys or files of everybody on this machine"
+    if str(source.parent) == "/home":
+        return "is the home directory of another user"
     return ""
 
 
