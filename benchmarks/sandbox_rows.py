@@ -17,7 +17,8 @@ from measure import Row, in_turns
 from agenthost import Sandbox, SandboxSpec, open_provider
 
 _FLOOD = 20 * 1024 * 1024
-_FILE = 100 * 1024 * 1024
+_FILES = (10, 100)  # MiB
+_SEQUENCE = 1000
 _LINES = 200
 
 
@@ -28,12 +29,14 @@ async def rows(rounds: int) -> AsyncIterator[Row]:
         sandbox = await provider.create(SandboxSpec())
         try:
             yield await _exec_true(sandbox, rounds * 10)
+            yield await _sequence(sandbox, max(1, rounds // 2))
             yield await _print_to_caller(sandbox)
             yield await _flood(sandbox, rounds)
             with tempfile.TemporaryDirectory() as folder:
-                data = os.urandom(_FILE)
-                yield await _write(sandbox, Path(folder), data, rounds)
-                yield await _read(sandbox, Path(folder), rounds)
+                for mib in _FILES:
+                    data = os.urandom(mib << 20)
+                    yield await _write(sandbox, Path(folder), data, rounds)
+                    yield await _read(sandbox, Path(folder), len(data), rounds)
         finally:
             await sandbox.terminate()
 
@@ -60,10 +63,7 @@ async def _exec_true(sandbox: Sandbox, rounds: int) -> Row:
 
     async def bare() -> float:
         began = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(
-            "true", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        await process.communicate()
+        await _bare_exec()
         return time.perf_counter() - began
 
     a, b = await in_turns(ours, bare, rounds)
@@ -71,6 +71,33 @@ async def _exec_true(sandbox: Sandbox, rounds: int) -> Row:
         group="sandbox", name="exec true", unit="ms", ours=a * 1e3, baseline=b * 1e3,
         baseline_name="asyncio subprocess", goal=1.2, rounds=rounds,
     )  # fmt: skip
+
+
+async def _sequence(sandbox: Sandbox, rounds: int) -> Row:
+    async def ours() -> float:
+        began = time.perf_counter()
+        for _ in range(_SEQUENCE):
+            await sandbox.exec(["true"])
+        return time.perf_counter() - began
+
+    async def bare() -> float:
+        began = time.perf_counter()
+        for _ in range(_SEQUENCE):
+            await _bare_exec()
+        return time.perf_counter() - began
+
+    a, b = await in_turns(ours, bare, rounds)
+    return Row(
+        group="sandbox", name=f"{_SEQUENCE:,} execs in a row", unit="s", ours=a, baseline=b,
+        baseline_name="asyncio subprocess", goal=1.4, rounds=rounds,
+    )  # fmt: skip
+
+
+async def _bare_exec() -> None:
+    process = await asyncio.create_subprocess_exec(
+        "true", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    await process.communicate()
 
 
 async def _print_to_caller(sandbox: Sandbox) -> Row:
@@ -129,24 +156,24 @@ async def _write(sandbox: Sandbox, folder: Path, data: bytes, rounds: int) -> Ro
 
     a, b = await in_turns(ours, bare, rounds)
     return Row(
-        group="sandbox", name="write 100 MiB", unit="s", ours=a, baseline=b,
+        group="sandbox", name=f"write {len(data) >> 20} MiB", unit="s", ours=a, baseline=b,
         baseline_name="bare file", goal=1.5, rounds=rounds,
     )  # fmt: skip
 
 
-async def _read(sandbox: Sandbox, folder: Path, rounds: int) -> Row:
+async def _read(sandbox: Sandbox, folder: Path, size: int, rounds: int) -> Row:
     async def ours() -> float:
         began = time.perf_counter()
-        assert len(await sandbox.read_file("big")) == _FILE
+        assert len(await sandbox.read_file("big", max_bytes=size)) == size
         return time.perf_counter() - began
 
     async def bare() -> float:
         began = time.perf_counter()
-        assert len((folder / "big").read_bytes()) == _FILE
+        assert len((folder / "big").read_bytes()) == size
         return time.perf_counter() - began
 
     a, b = await in_turns(ours, bare, rounds)
     return Row(
-        group="sandbox", name="read 100 MiB", unit="s", ours=a, baseline=b,
+        group="sandbox", name=f"read {size >> 20} MiB", unit="s", ours=a, baseline=b,
         baseline_name="bare file", goal=1.5, rounds=rounds,
     )  # fmt: skip

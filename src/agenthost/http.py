@@ -5,6 +5,7 @@ Importing this module costs a few hundred milliseconds; import it where the firs
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import os
 import ssl
@@ -21,6 +22,9 @@ import httpx
 from agenthost.trust import trusted_authorities
 
 Headers = Sequence[tuple[str, str]]
+
+# httpx would import it with the first request, and hold up the event loop for it.
+importlib.import_module("httpcore")
 
 # What a vendor's client raises that is built on httpx, most particular first, for an adapter's table of
 # errors.
