@@ -27,8 +27,10 @@ from agenthost.agent.tool_authority import ToolAuthority
 from agenthost.errors import AgentError, FileTooLargeError, SandboxError
 from agenthost.files import program as file_program
 from agenthost.link import client, files, pieces
+from agenthost.link.channel import AgentChannel, Exchange
 from agenthost.link.client import GuestSandbox
 from agenthost.link.pieces import Pieces
+from agenthost.link.session import Session
 from agenthost.log_once import LogOnce
 from agenthost.providers.local.provider import LocalProvider
 from agenthost.spec import SandboxSpec
@@ -260,6 +262,43 @@ def test_an_agent_has_no_more_model_requests_than_a_host_can_hold() -> None:
 def test_without_the_count_every_request_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "MOST_OPENED", 1 << 60)
     assert opened(2000) == 2000
+
+
+ANEW = "model requests opened anew under the name of one that is being closed"
+
+
+async def kept_open(count: int) -> int:
+    """Open each of so many requests twice under its name, end both; return how many wait for their end."""
+    session = Session(HostileGuest(), name="hostile", guest_key=None)
+    channel = AgentChannel(session, "a")
+    waiting = 0
+    for number in range(count):
+        name = f"a/a/m/{number}/q"
+        channel.opened(name, f"a/a/m/{number}/r")
+        channel.shut(name)
+        channel.opened(name, f"a/a/m/{number}/r")
+        first, second = await channel.next_exchange(), await channel.next_exchange()
+        channel.close_exchange(first)
+        channel.shut(name)
+        waiting += not second._gone.is_set()
+    return waiting
+
+
+@attack(TAKES_MEMORY, ANEW)
+async def test_a_model_request_opened_anew_before_the_first_is_closed_ends_when_it_is_shut() -> None:
+    assert await kept_open(100) == 0
+
+
+@control(ANEW)
+async def test_where_a_closed_request_takes_its_name_along_the_second_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def close_exchange(self: Any, exchange: Exchange) -> None:
+        if exchange.close():
+            self._open.pop(exchange.sid, None)
+
+    monkeypatch.setattr(AgentChannel, "close_exchange", close_exchange)
+    assert await kept_open(100) == 100
 
 
 def unasked(count: int) -> int:

@@ -295,7 +295,8 @@ END = b'event: message_delta\ndata: {"type": "message_delta", "usage": {"output_
 class Spender:
     """Asks a service that answers in events, as often as it can."""
 
-    def __init__(self, bounds: Bounds, *, hold: anyio.Event | None = None) -> None:
+    def __init__(self, bounds: Bounds, *, hold: anyio.Event | None = None, body: bytes = BODY) -> None:
+        self.body = body
         self.guard = ModelGuard(ModelPolicy(ModelNames([MODEL])), ModelBudget(bounds))
         self.arrived = 0
         self.all_arrived = anyio.Event()
@@ -316,7 +317,7 @@ class Spender:
 
     async def spend(self, count: int, *, at_once: bool = False, hangs_up: bool = False) -> list[int | None]:
         """Ask so often; return the statuses of the answers."""
-        exchanges = [FakeExchange(Head(), [BODY]) for _ in range(count)]
+        exchanges = [FakeExchange(Head(), [self.body]) for _ in range(count)]
         with anyio.fail_after(LIMIT):
             async with self._server as server, HttpClient() as client, anyio.create_task_group() as tasks:
                 proxy = ModelProxy(ModelAccess(server.url, ()), self.guard, request_bytes=1 << 20)
@@ -367,6 +368,38 @@ async def test_without_reservations_all_requests_at_once_are_paid_for(
 ) -> None:
     monkeypatch.setattr(ModelBudget, "_has_room", always)
     spender = Spender(TINY, hold=anyio.Event())
+    spender.wanted = 20
+    assert await spender.spend(20, at_once=True) == [200] * 20
+
+
+MEDIA = "images and documents at once whose tokens do not show in their bytes"
+THREE = Bounds(usd=0.015)  # dollars: three of the requests below, by what the service states
+
+
+def body_of_media(kind: str) -> bytes:
+    """Return a request of a few hundred bytes with two images, or with a document."""
+    block = {"type": kind, "source": {"type": "base64", "media_type": "x", "data": "AAAA"}}
+    asked = message(*[{"type": "tool_result", "content": [block]}] * 2, stream=True, max_tokens=1)
+    return json.dumps(asked).encode()
+
+
+@attack("spend more than the budget", MEDIA)
+@pytest.mark.parametrize("kind", ["image", "document"])
+async def test_images_and_documents_at_once_wait_for_what_those_before_them_cost(kind: str) -> None:
+    spender = Spender(THREE, hold=anyio.Event(), body=body_of_media(kind))
+    assert sorted(await spender.spend(20, at_once=True), key=str) == [200] * 3 + [PAID] * 17
+
+
+@control(MEDIA)
+@pytest.mark.parametrize("kind", ["image", "document"])
+async def test_where_bytes_alone_count_all_of_them_are_paid_for(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count_nothing(_: object) -> tuple[int, int]:
+        return 0, 0
+
+    monkeypatch.setattr(model_policy, "_count_media", count_nothing)
+    spender = Spender(THREE, hold=anyio.Event(), body=body_of_media(kind))
     spender.wanted = 20
     assert await spender.spend(20, at_once=True) == [200] * 20
 

@@ -234,3 +234,17 @@ def test_a_question_that_came_unasked_and_is_taken_away_is_missing_where_it_is_a
     joint.host.subscribe(Q)
     joint.run()
     assert happened(joint.host) == [Missing(Q)]
+
+
+def test_a_question_that_came_unasked_behind_a_stream_of_its_name_that_is_given_up_can_be_asked_for() -> None:
+    hub, joint = _driven()
+    joint.host.subscribe(Q)
+    joint.run()
+    assert happened(joint.host) == [Missing(Q)]
+    question, _ = _offer(hub)
+    question.write(b"2 + 2?")
+    joint.run()
+    joint.host.unsubscribe(Q)
+    joint.host.subscribe(Q)
+    joint.run()
+    assert received(joint.host, Q) == b"2 + 2?"

@@ -23,6 +23,10 @@ _FASTEST = 300
 _REPEATED = (408, 409, 429)
 # Bytes of a request for each token in its worst case; plain text has about 4.
 _WORST_BYTES = 2
+# Tokens of the largest image, whose file may have a thousand bytes; and of the longest prompt, which the
+# pages of one small document may fill.
+_WORST_IMAGE = 5_000
+_LONGEST_PROMPT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,7 @@ class Hold:
         self.size = size
         # A request may name several models: each part of it is counted like the dearest.
         self.price = max((_price(model) for model in request.models), key=lambda price: price.output)
-        worst = Tokens(written_long=size // _WORST_BYTES, output=request.max_tokens)
+        worst = Tokens(written_long=_worst_prompt(request, size), output=request.max_tokens)
         if not request.spends:
             worst = Tokens()
         self.tokens = worst.total
@@ -245,6 +249,13 @@ class ModelBudget:
                 )
                 return _over("requests", f"{most} requests", setting)
         return self._spending(0, 0.0)
+
+
+def _worst_prompt(request: ModelRequest, size: int) -> int:
+    """Return the most tokens that a request's prompt may have."""
+    if request.documents:
+        return _LONGEST_PROMPT
+    return min(size // _WORST_BYTES + request.images * _WORST_IMAGE, _LONGEST_PROMPT)
 
 
 def _over(kind: RefusalKind, what: str, setting: str) -> Refusal:

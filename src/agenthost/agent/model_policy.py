@@ -140,6 +140,8 @@ class ModelRequest:
         max_tokens: Most tokens of the answer.
         fast: Whether it asks for the dearer, faster way (``speed``).
         geo: Where it asks the model to run (``inference_geo``).
+        images: How many images it holds: what one costs does not rest on its bytes.
+        documents: How many documents it holds that are no text. The same goes for their pages.
     """
 
     method: str
@@ -152,6 +154,8 @@ class ModelRequest:
     max_tokens: int = 0
     fast: bool = False
     geo: str = ""
+    images: int = 0
+    documents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,7 @@ class ModelPolicy:
             return Refusal("body", str(error))
         except _RefusedError as error:
             return error.refusal
+        images, documents = _count_media(asked)
         return ModelRequest(
             method=method,
             target=target,
@@ -228,6 +233,8 @@ class ModelPolicy:
             max_tokens=_most_tokens(asked.get("max_tokens")),
             fast=asked.get("speed") not in (None, "standard"),
             geo=str(asked.get("inference_geo") or ""),
+            images=images,
+            documents=documents,
         )
 
     def _judge_body(self, asked: Mapping[str, Any]) -> tuple[str, ...]:
@@ -328,6 +335,20 @@ def _grammar(asked: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             waiting.extend(inner for name, inner in found.items() if name not in _DATA)
         elif isinstance(value, list):
             waiting.extend(cast("list[object]", value))
+
+
+def _count_media(asked: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many images a body holds, and how many documents that are no text."""
+    images = documents = 0
+    for one in _grammar(asked):
+        kind = one.get("type")
+        if kind == "image":
+            images += 1
+        elif kind == "document":
+            source = one.get("source")
+            kind_of_source = cast("dict[str, Any]", source).get("type") if isinstance(source, dict) else None
+            documents += kind_of_source not in ("text", "content")
+    return images, documents
 
 
 def _open_headers(headers: Headers) -> list[tuple[str, str]]:

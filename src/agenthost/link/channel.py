@@ -183,8 +183,9 @@ class AgentChannel:
 
     def close_exchange(self, exchange: Exchange) -> None:
         """Be done with a model request. A complete answer still reaches the agent."""
-        if exchange.close():
-            self._open.pop(exchange.sid, None)
+        # The guest may have opened another one of this name since: that one still has to hear of its end.
+        if exchange.close() and self._open.get(exchange.sid) is exchange:
+            del self._open[exchange.sid]
 
     async def signal(self, signum: int) -> None:
         """Signal the runner's process group."""

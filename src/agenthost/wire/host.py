@@ -268,6 +268,7 @@ class HostLink(Peer):
 
     def unsubscribe(self, sid: str) -> None:
         """Ask for no more of a stream; what is on its way is dropped."""
+        self._early.pop(sid, None)
         stream = self._receiving.pop(sid, None)
         if stream is not None and not stream.ended:
             self._stopping[sid] = None
