@@ -286,6 +286,18 @@ def test_another_process_goes_on_where_the_ref_was_made() -> None:
     assert (second.budget.bounds.budget, second.budget.bounds.tokens) == (2.0, 5)
 
 
+async def test_requests_that_ask_no_model_are_bounded_for_each_prompt() -> None:
+    judged = guard({})
+    greeting = ModelPolicy().judge("HEAD", "/api/hello", [], b"")
+    assert isinstance(greeting, ModelRequest)
+    answers = [await judged.admit(greeting, 0) for _ in range(101)]
+    assert answers[:-1] == [None] * 100
+    assert isinstance(answers[-1], Refusal)
+    judged.note_prompt("one")
+    judged.note_prompt("two")
+    assert await judged.admit(greeting, 0) is None
+
+
 async def test_a_request_on_the_way_is_counted_for_the_next_process_as_far_as_it_is_known() -> None:
     first = guard({})
     asked = judge({"stream": True})

@@ -17,6 +17,8 @@ from agenthost.spec import Limits
 # that its answer asks for, of which ten may be subagents with a hundred requests each; the rest are summaries
 # of pages and of long conversations. Retries after errors of the service do not count.
 _EACH_PROMPT, _EACH_TURN = 1000, 100
+# Requests for each prompt that ask no model; the CLI makes one when it starts.
+_GREETINGS = 100
 # Tokens in a second, more than any model writes: what an answer that the agent hangs up on may have cost.
 _FASTEST = 300
 # Statuses by which a service asks for the same request again.
@@ -70,6 +72,7 @@ class Used:
         usd: Dollars.
         usd_before: Dollars before the last ``/clear``.
         prompts: Prompts that the host has sent.
+        greetings: Requests that ask no model: whether the service is there.
     """
 
     requests: int = 0
@@ -77,6 +80,7 @@ class Used:
     usd: float = 0.0
     usd_before: float = 0.0
     prompts: int = 0
+    greetings: int = 0
 
 
 class Hold:
@@ -204,6 +208,14 @@ class ModelBudget:
                 self.used.requests += 1
                 return hold
             await self._settled.wait()
+
+    def admit_greeting(self) -> Refusal | None:
+        """Count a request that asks no model, and refuse it where there were too many."""
+        most = _GREETINGS * max(1, self.used.prompts)
+        if self.used.greetings >= most:
+            return _over("requests", f"{most} requests that ask no model", "it has no setting")
+        self.used.greetings += 1
+        return None
 
     @contextmanager
     def settling(self, hold: Hold) -> Generator[None]:

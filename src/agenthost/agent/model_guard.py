@@ -123,8 +123,8 @@ class ModelGuard:
             self.allow_model(name)
 
     async def admit(self, request: ModelRequest, size: int) -> Hold | Refusal | None:
-        """Wait until a request may go. None: it asks no model. See ModelBudget."""
-        return await self.budget.admit(request, size) if request.models else None
+        """Wait until a request may go. None: it asks no model, and may go. See ModelBudget."""
+        return await self.budget.admit(request, size) if request.models else self.budget.admit_greeting()
 
     def note_refusal(self, refusal: Refusal) -> None:
         """Count a refusal. The first one of its kind is a warning in the log, those that follow are not."""
