@@ -86,7 +86,6 @@ def _become_runner(
         for target, source in enumerate(standard):
             os.dup2(source, target)
         close_others({0, 1, 2})
-        set_title(*argv)
         sys.argv = argv[archive_at(argv) :]
         importlib.import_module("agenthost.runner.__main__").main()
     except SystemExit as ended:
@@ -101,6 +100,7 @@ def _become_runner(
 def _enter(request: Mapping[str, Any], standard: Sequence[int], *, uid: int | None) -> None:
     """Take the runner's place among processes, users and directories."""
     os.setsid()
+    set_title(*request["argv"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(0o022)
     # What an import prints goes to the runner's stderr: its stdout is for the journal alone.
@@ -141,16 +141,16 @@ def _leave_template(channel: socket.socket) -> None:
         return  # a package has started a thread when it was imported, and a fork would lack it
     between = os.fork()
     if between == 0:
-        if os.fork() == 0:
-            try:
+        try:
+            _become_template(channel)
+            if os.fork() == 0:
                 _serve_as_template(channel)
-            finally:
-                os._exit(70)
-        os._exit(0)
-    os.waitpid(between, 0)
+        finally:
+            os._exit(0)
+    os.waitpid(between, 0)  # the template is ready then
 
 
-def _serve_as_template(channel: socket.socket) -> NoReturn:
+def _become_template(channel: socket.socket) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.chdir("/")
@@ -158,8 +158,11 @@ def _serve_as_template(channel: socket.socket) -> NoReturn:
         os.dup2(0, fd)  # nothing of the runner's stays open here
     close_others({0, 1, 2, channel.fileno()})
     set_title("agenthost template")
-    imported = _stamp()
     channel.send(TEMPLATE_READY)
+
+
+def _serve_as_template(channel: socket.socket) -> NoReturn:
+    imported = _stamp()
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 4)
         if not message:
