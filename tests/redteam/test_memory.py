@@ -155,7 +155,7 @@ async def test_a_container_without_a_cap_takes_no_more_than_the_default(
         assert await attack(box, ONE_LARGE) == (137, b"")
 
 
-# Small connections, each with what nobody reads.
+# Connections whose bytes are never read.
 SOCKETS = """
 import socket
 listener = socket.create_server(("127.0.0.1", 0))
